@@ -1,0 +1,65 @@
+# Every command of the project. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help demo demo-down test check format crds lock cluster cluster-down cluster-status images models benchmark clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+demo: .venv/ready ## a whole Kubernetes, Tandem, a served pair and an answer (CLUSTER=current REGISTRY=host/repo: yours)
+	@$(BIN)/python -m deploy.demo up $(if $(CLUSTER),--cluster $(CLUSTER)) $(if $(REGISTRY),--registry $(REGISTRY))
+
+demo-down: .venv/ready ## take away what `make demo` made (CLUSTER=current: from your cluster)
+	@$(BIN)/python -m deploy.demo down $(if $(CLUSTER),--cluster $(CLUSTER))
+
+test: .venv/ready ## every test
+	@$(BIN)/python -m pytest
+
+check: .venv/ready ## format, lint, types, layers, generated files, chart
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-timing > .venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
+	@$(BIN)/python -m deploy.crds --check
+	@$(BIN)/python -m deploy.locks --check
+	@$(BIN)/python -m deploy.local helm4 lint --strict charts/tandem
+
+format: .venv/ready ## rewrite the sources as `make check` wants them
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+crds: .venv/ready ## generate the CRDs from the models
+	@$(BIN)/python -m deploy.crds
+
+lock: .venv/ready ## resolve the dependencies anew into requirements/*.txt
+	@$(BIN)/python -m deploy.locks
+
+cluster: .venv/ready ## start the local Kubernetes
+	@$(BIN)/python -m deploy.local up
+
+cluster-down: .venv/ready ## stop it and leave nothing behind
+	@$(BIN)/python -m deploy.local down
+
+cluster-status: .venv/ready ## what of it runs
+	@$(BIN)/python -m deploy.local status
+
+images: .venv/ready ## build the container images (REGISTRY=host/repo: and push them)
+	@$(BIN)/python -m deploy.images build
+	@$(if $(REGISTRY),$(BIN)/python -m deploy.images push $(REGISTRY))
+
+models: .venv/ready ## train the small pair of models that demo and tests serve
+	@$(BIN)/python -m deploy.fixtures
+
+benchmark: .venv/ready ## the figures that the README quotes, into benchmarks/results/
+	@$(BIN)/python -m benchmarks.first_token
+
+clean: ## remove what was made inside the checkout; the caches outside stay
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+.venv/ready: requirements/dev.txt pyproject.toml
+	@$(PYTHON) -m deploy.environment
+	@touch $@

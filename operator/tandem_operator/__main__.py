@@ -1,0 +1,77 @@
+"""`python -m tandem_operator`: run the operator for one namespace."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+
+import kopf
+import yaml
+from prometheus_client import start_http_server
+from pydantic import ValidationError
+
+from tandem_operator import __version__
+from tandem_operator.accelerators import InvalidAcceleratorError, table_of
+from tandem_operator.config import OperatorConfig
+from tandem_operator.handlers import Shell, registry_of, settings_of
+
+HEALTH_PORT = 8080
+METRICS_PORT = 9090
+
+
+def main() -> int:
+    """Run until SIGTERM. Exit code 2: the configuration is wrong; 1: the lease was lost."""
+    options = _options()
+    logging.basicConfig(level=options.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        config = OperatorConfig.load(options.config)
+        table_of(config)
+    except (ValidationError, InvalidAcceleratorError, yaml.YAMLError, OSError) as error:
+        sys.stderr.write(f"{options.config or 'environment'}: {error}\n")
+        return 2
+    shell = Shell(namespace=options.namespace, identity=_identity(), config=config)
+    if options.metrics_port:
+        start_http_server(options.metrics_port)
+    logging.getLogger(__name__).info("Tandem %s for namespace %s", __version__, options.namespace)
+    kopf.run(
+        registry=registry_of(shell),
+        settings=settings_of(),
+        standalone=True,
+        namespaces=[options.namespace],
+        liveness_endpoint=f"http://0.0.0.0:{options.health_port}/healthz" if options.health_port else None,
+    )
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    environment = os.environ
+    parser = argparse.ArgumentParser(prog="tandem_operator", description=__doc__)
+    parser.add_argument(
+        "--namespace",
+        default=environment.get("TANDEM_NAMESPACE"),
+        required=not environment.get("TANDEM_NAMESPACE"),
+        help="the namespace that this operator serves (TANDEM_NAMESPACE)",
+    )
+    config = environment.get("TANDEM_CONFIG")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=Path(config) if config else None,
+        help="YAML file with the operator's configuration (TANDEM_CONFIG)",
+    )
+    parser.add_argument("--health-port", type=int, default=HEALTH_PORT, help="port of /healthz; 0: none")
+    parser.add_argument("--metrics-port", type=int, default=METRICS_PORT, help="port of /metrics; 0: none")
+    parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
+    return parser.parse_args()
+
+
+def _identity() -> str:
+    """Who holds the lease: the pod, and the process in it, since a container may be restarted."""
+    return f"{os.environ.get('POD_NAME') or os.environ.get('HOSTNAME') or 'local'}-{os.getpid()}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

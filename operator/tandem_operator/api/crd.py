@@ -1,0 +1,146 @@
+"""Turns the pydantic models into the CustomResourceDefinition. Pure; `make crds` writes what this returns.
+
+pydantic emits JSON Schema 2020; the API server takes structural OpenAPI v3 schemas: no `$ref`, no `type: null`, no
+`const`, no `title`. `structural` closes that gap and refuses what it does not know, so that a new kind of field
+fails in the generator and not in somebody's cluster.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from tandem_operator import names
+from tandem_operator.api.deployment import RESOURCE_RULES, LLMDeploymentSpec
+from tandem_operator.api.status import LLMDeploymentStatus
+
+Schema = dict[str, Any]
+
+_KEPT = {
+    "type", "description", "default", "enum", "pattern", "format", "required", "nullable",
+    "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "maxProperties",
+    "x-kubernetes-validations", "x-kubernetes-list-type", "x-kubernetes-list-map-keys", "x-kubernetes-int-or-string",
+}  # fmt: skip
+_DROPPED = {"title", "$defs"}
+
+
+def structural(schema: Schema, definitions: dict[str, Schema] | None = None) -> Schema:
+    """A structural schema for what pydantic emitted.
+
+    Raises ValueError for a keyword that has no structural form.
+    """
+    definitions = schema.get("$defs", {}) if definitions is None else definitions
+    source = dict(schema)
+    if "$ref" in source:
+        named = definitions[source.pop("$ref").removeprefix("#/$defs/")]
+        source = {**named, **source}
+    if "anyOf" in source:
+        branches = [branch for branch in source.pop("anyOf") if branch.get("type") != "null"]
+        if len(branches) != 1:
+            raise ValueError(f"no structural form for a union of {branches}")
+        return structural({**branches[0], **source, **_described(branches[0], source)}, definitions)
+    result: Schema = {}
+    for key, value in source.items():
+        if key in _DROPPED or (key == "default" and value is None):
+            continue
+        if key == "const":
+            result["enum"] = [value]
+        elif key == "properties":
+            result["properties"] = {name: structural(child, definitions) for name, child in value.items()}
+        elif key == "items":
+            result["items"] = structural(value, definitions)
+        elif key in _KEPT:
+            result[key] = value
+        else:
+            raise ValueError(f"no structural form for {key}={value!r}")
+    if isinstance(result.get("default"), dict):
+        result["default"] = {}  # the children's own defaults fill it in
+    return result
+
+
+def _described(branch: Schema, source: Schema) -> Schema:
+    """The field's own description wins over the one of the type it refers to."""
+    description = source.get("description") or branch.get("description")
+    return {"description": description} if description else {}
+
+
+def crd() -> dict[str, Any]:
+    """The CustomResourceDefinition of LLMDeployment as a manifest."""
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{names.PLURAL}.{names.GROUP}"},
+        "spec": {
+            "group": names.GROUP,
+            "scope": "Namespaced",
+            "names": {
+                "kind": names.KIND,
+                "listKind": f"{names.KIND}List",
+                "plural": names.PLURAL,
+                "singular": names.KIND.lower(),
+                "shortNames": ["llm"],
+            },
+            "versions": [_version()],
+        },
+    }
+
+
+def _version() -> dict[str, Any]:
+    return {
+        "name": names.VERSION,
+        "served": True,
+        "storage": True,
+        "subresources": {
+            "status": {},
+            "scale": {
+                "specReplicasPath": ".spec.verifier.replicas",
+                "statusReplicasPath": ".status.verifier.replicas",
+                "labelSelectorPath": ".status.verifier.selector",
+            },
+        },
+        "additionalPrinterColumns": [
+            _column(
+                "Ready",
+                '.status.conditions[?(@.type=="Ready")].status',
+                "This generation is fully rolled out",
+            ),
+            _column("Reason", '.status.conditions[?(@.type=="Ready")].reason', "Why Ready has its status"),
+            _column("Verifiers", ".status.verifier.summary", "Ready and wanted verifier pods"),
+            _column("Drafts", ".status.draft.summary", "Ready and wanted draft pods"),
+            {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+        ],
+        "schema": {
+            "openAPIV3Schema": {
+                "type": "object",
+                "description": "A large language model served as a pair: draft pods propose tokens, verifier pods "
+                "check them.",
+                "required": ["spec"],
+                "properties": {
+                    "apiVersion": {"type": "string"},
+                    "kind": {"type": "string"},
+                    "metadata": {"type": "object"},
+                    "spec": structural(LLMDeploymentSpec.model_json_schema(by_alias=True)),
+                    "status": structural(LLMDeploymentStatus.model_json_schema(by_alias=True)),
+                },
+                "x-kubernetes-validations": [dict(rule) for rule in RESOURCE_RULES],
+            }
+        },
+    }
+
+
+def _column(name: str, path: str, description: str) -> dict[str, str]:
+    return {"name": name, "type": "string", "jsonPath": path, "description": description}
+
+
+def crd_yaml() -> str:
+    """The file `crds/llmdeployments.yaml`, with a stable order of keys."""
+    header = "# Generated from operator/tandem_operator/api by `make crds`; do not edit.\n"
+    return header + yaml.dump(crd(), Dumper=_NoAliases, sort_keys=False, width=120, allow_unicode=True)
+
+
+class _NoAliases(yaml.SafeDumper):
+    """Writes shared parts out in full: an anchor in a CRD is legal, and unreadable."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True

@@ -1,0 +1,63 @@
+"""The status of an LLMDeployment: what the operator says about it. Derived on every pass; losing it loses nothing."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tandem_operator.api.fields import ApiModel
+
+
+class Condition(ApiModel):
+    """A condition as in metav1.Condition."""
+
+    type: Annotated[str, Field(max_length=64)]
+    """What is said."""
+    status: Literal["True", "False", "Unknown"]
+    """Whether it holds."""
+    reason: Annotated[str, Field(max_length=128)]
+    """One word for programs."""
+    message: Annotated[str, Field(max_length=32768)] = ""
+    """A sentence for people."""
+    last_transition_time: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    """When `status` last changed."""
+    observed_generation: int = 0
+    """The generation that this condition speaks of."""
+
+
+class RoleStatus(ApiModel):
+    """One role as it is."""
+
+    revision: str = ""
+    """The revision that serves."""
+    target_revision: str = ""
+    """The revision that this generation asks for."""
+    replicas: int = 0
+    """Pods of the serving revision."""
+    ready_replicas: int = 0
+    """Those of them that are Ready."""
+    summary: str = ""
+    """Ready and wanted replicas, for `kubectl get`."""
+    selector: str = ""
+    """Label selector of the serving revision's pods, read by the scale subresource."""
+
+
+class LLMDeploymentStatus(ApiModel):
+    """What was observed at `observedGeneration`."""
+
+    observed_generation: int = 0
+    """The newest generation that the operator has worked on."""
+    conditions: Annotated[
+        tuple[Condition, ...],
+        Field(
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+            max_length=32,
+        ),
+    ] = ()
+    """Available: the Service has a Ready verifier. Ready: this generation is valid and fully rolled out.
+    Reconciling and Stalled are present only while true."""
+    verifier: RoleStatus | None = None
+    """The verifier pods."""
+    draft: RoleStatus | None = None
+    """The draft pods."""

@@ -1,0 +1,1 @@
+"""`tandem`, also `kubectl tandem`: what a person asks about a deployment from the command line."""

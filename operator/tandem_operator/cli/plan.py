@@ -1,0 +1,83 @@
+"""`tandem plan`: every object that a resource would create, from the file alone. No cluster, no network.
+
+Uses the operator's own pure code on empty facts, so that what it prints is what the operator would apply.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from tandem_operator import names
+from tandem_operator.accelerators import InvalidAcceleratorError, table_of
+from tandem_operator.api.deployment import InvalidSpecError, LLMDeployment
+from tandem_operator.config import OperatorConfig
+from tandem_operator.facts import Facts, Manifest
+from tandem_operator.inputs import RejectedSpecError
+from tandem_operator.plan import Plan, plan
+from tandem_operator.targets import wants_of
+
+UNKNOWN_UID = "00000000-0000-0000-0000-000000000000"
+
+
+class PlanError(Exception):
+    """The input cannot be planned; the message names file, resource, path and what is allowed."""
+
+
+def run_plan(filename: str, *, namespace: str, config: Path | None) -> str:
+    """The plan of every LLMDeployment in the file, as YAML documents with comments.
+
+    Raises PlanError.
+    """
+    try:
+        settings = OperatorConfig.load(config)
+        table_of(settings)
+    except (ValidationError, InvalidAcceleratorError, yaml.YAMLError, OSError) as error:
+        raise PlanError(f"{config}: {error}") from error
+    bodies = list(_deployments(filename))
+    if not bodies:
+        raise PlanError(f"{filename}: holds no {names.KIND} of {names.API_VERSION}")
+    return "".join(_planned(body, filename=filename, namespace=namespace, config=settings) for body in bodies)
+
+
+def plan_of(body: Manifest, config: OperatorConfig) -> Plan:
+    """What the operator would do on seeing this resource for the first time.
+
+    Raises InvalidSpecError or RejectedSpecError.
+    """
+    deployment = LLMDeployment.parse(body)
+    wants = wants_of(deployment, Facts(), config=config, table=table_of(config))
+    return plan(deployment.owner, Facts(), wants)
+
+
+def _planned(body: Manifest, *, filename: str, namespace: str, config: OperatorConfig) -> str:
+    metadata = {"namespace": namespace, "uid": UNKNOWN_UID, **body.get("metadata", {})}
+    name = metadata.get("name")
+    if not name:
+        raise PlanError(f"{filename}: metadata.name is required")
+    try:
+        planned = plan_of({**body, "metadata": metadata}, config)
+    except (InvalidSpecError, RejectedSpecError) as error:
+        raise PlanError(f"{filename}: {names.KIND} {name}: {error}") from error
+    lines = [f"# {names.KIND} {metadata['namespace']}/{name}: {len(planned.apply)} objects"]
+    lines += [f"# {detail}" for detail in planned.details]
+    documents = [yaml.safe_dump(apply.manifest, sort_keys=False, width=120) for apply in planned.apply]
+    return "\n".join(lines) + "\n---\n" + "---\n".join(documents)
+
+
+def _deployments(filename: str) -> Iterator[Manifest]:
+    try:
+        text = sys.stdin.read() if filename == "-" else Path(filename).read_text(encoding="utf-8")
+        documents: list[Any] = list(yaml.safe_load_all(text))
+    except (OSError, yaml.YAMLError) as error:
+        raise PlanError(f"{filename}: {error}") from error
+    for document in documents:
+        if isinstance(document, dict) and document.get("kind") == names.KIND:
+            if document.get("apiVersion") != names.API_VERSION:
+                raise PlanError(f"{filename}: apiVersion is {document.get('apiVersion')}, must be {names.API_VERSION}")
+            yield document

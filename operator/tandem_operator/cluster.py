@@ -1,0 +1,217 @@
+"""The Kubernetes client: server-side apply, get, list, delete, status, lease, events. The only code that talks to the
+API server besides kopf's watches.
+
+A thin layer over `kubernetes.aio`: a static table of the kinds that Tandem touches instead of discovery, a limit on
+every request, and errors as a small tree. Decides nothing and retries nothing; the queue does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from kubernetes.aio import client, config
+
+from tandem_operator import names
+from tandem_operator.facts import Manifest, Ref
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Where the objects of a kind live in the API."""
+
+    api_version: str
+    plural: str
+
+    def path(self, namespace: str, name: str = "", *, subresource: str = "") -> str:
+        root = "/api/" if "/" not in self.api_version else "/apis/"
+        parts = [root + self.api_version, "namespaces", namespace, self.plural, name, subresource]
+        return "/".join(part for part in parts if part)
+
+
+KINDS: Mapping[str, Kind] = {
+    names.KIND: Kind(names.API_VERSION, names.PLURAL),
+    "Deployment": Kind("apps/v1", "deployments"),
+    "ControllerRevision": Kind("apps/v1", "controllerrevisions"),
+    "Service": Kind("v1", "services"),
+    "Lease": Kind("coordination.k8s.io/v1", "leases"),
+    "Event": Kind("events.k8s.io/v1", "events"),
+}
+CHILD_KINDS = ("Deployment", "ControllerRevision", "Service")
+PAGE_SIZE = 500
+_JSON = "application/json"
+_METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+_APPLY = "application/apply-patch+yaml"
+
+
+class ClusterError(Exception):
+    """A request failed. `status` is the HTTP status, 0 when there was no answer."""
+
+    def __init__(self, status: int, message: str, *, retry_after_seconds: float = 0.0) -> None:
+        super().__init__(f"{status}: {message}" if status else message)
+        self.status = status
+        self.message = message
+        self.retry_after_seconds = retry_after_seconds
+
+
+class NotFoundError(ClusterError):
+    """The object, or its namespace, is not there."""
+
+
+class ConflictError(ClusterError):
+    """The object is another one, or newer, than the request assumed."""
+
+
+class RefusedError(ClusterError):
+    """The API server understood and will not do it (403, 400, 422): a person has to change something."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Objects of one kind as they were at one resourceVersion."""
+
+    items: tuple[Manifest, ...]
+    version: int
+
+
+class Cluster:
+    """Requests to one API server."""
+
+    def __init__(self, api: client.ApiClient, *, timeout_seconds: float) -> None:
+        self._api = api
+        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+
+    @classmethod
+    async def connect(cls, *, timeout_seconds: float) -> Cluster:
+        """Connect as the pod's ServiceAccount, or by kubeconfig where there is none."""
+        configuration = client.Configuration()
+        try:
+            config.load_incluster_config(client_configuration=configuration)
+        except config.ConfigException:
+            await config.load_kube_config(client_configuration=configuration)
+        return cls(client.ApiClient(configuration), timeout_seconds=timeout_seconds)
+
+    async def close(self) -> None:
+        await self._api.close()
+
+    async def get(self, ref: Ref, namespace: str) -> Manifest:
+        """One object. Raises NotFoundError."""
+        return _typed(await self._request("GET", KINDS[ref.kind].path(namespace, ref.name)), ref.kind)
+
+    async def list_objects(self, kind: str, namespace: str, *, selector: str = "") -> Listing:
+        """All objects of a kind, in pages."""
+        return await self._pages(kind, namespace, selector=selector, accept=_JSON)
+
+    async def list_metadata(self, kind: str, namespace: str, *, selector: str = "") -> Listing:
+        """Only the metadata of all objects of a kind: cheap enough for once a minute."""
+        return await self._pages(kind, namespace, selector=selector, accept=_METADATA)
+
+    async def apply(self, manifest: Manifest, *, resource_version: str = "") -> Manifest:
+        """Server-side apply of a complete object. With a resource version, only if that is still the newest."""
+        body = manifest
+        if resource_version:
+            body = {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": resource_version}}
+        return await self._apply(body)
+
+    async def apply_status(self, ref: Ref, namespace: str, *, status: Manifest, uid: str) -> Manifest:
+        """Server-side apply of the status subresource of the object with this uid."""
+        kind = KINDS[ref.kind]
+        body = {
+            "apiVersion": kind.api_version,
+            "kind": ref.kind,
+            "metadata": {"name": ref.name, "namespace": namespace, "uid": uid},
+            "status": status,
+        }
+        return await self._apply(body, subresource="status")
+
+    async def delete(self, ref: Ref, namespace: str, *, uid: str = "", resource_version: str = "") -> None:
+        """Delete an object if it still is the one that was seen. Being gone already is success."""
+        seen = {"uid": uid, "resourceVersion": resource_version}
+        body = {
+            "propagationPolicy": "Background",
+            "preconditions": {key: value for key, value in seen.items() if value},
+        }
+        try:
+            await self._request("DELETE", KINDS[ref.kind].path(namespace, ref.name), body=body)
+        except NotFoundError:
+            return
+
+    async def create(self, manifest: Manifest) -> Manifest:
+        """Create an object. Raises ConflictError when it exists."""
+        kind, namespace = manifest["kind"], manifest["metadata"]["namespace"]
+        query = [("fieldManager", names.FIELD_MANAGER)]
+        path = KINDS[kind].path(namespace)
+        return _typed(await self._request("POST", path, query=query, body=manifest), kind)
+
+    async def replace(self, manifest: Manifest) -> Manifest:
+        """Update an object whose manifest carries the resourceVersion it was read with. Raises ConflictError."""
+        kind, metadata = manifest["kind"], manifest["metadata"]
+        path = KINDS[kind].path(metadata["namespace"], metadata["name"])
+        return _typed(await self._request("PUT", path, body=manifest), kind)
+
+    async def _apply(self, body: Manifest, *, subresource: str = "") -> Manifest:
+        kind, metadata = body["kind"], body["metadata"]
+        path = KINDS[kind].path(metadata["namespace"], metadata["name"], subresource=subresource)
+        query = [("fieldManager", names.FIELD_MANAGER), ("force", "true"), ("fieldValidation", "Strict")]
+        answer = await self._request("PATCH", path, query=query, body=body, content_type=_APPLY)
+        return _typed(answer, kind)
+
+    async def _pages(self, kind: str, namespace: str, *, selector: str, accept: str) -> Listing:
+        items: list[Manifest] = []
+        continued = ""
+        while True:
+            query = [("limit", str(PAGE_SIZE)), ("labelSelector", selector), ("continue", continued)]
+            given = [(key, value) for key, value in query if value]
+            page = await self._request("GET", KINDS[kind].path(namespace), query=given, accept=accept)
+            items += [_typed(item, kind) for item in page.get("items") or []]
+            continued = page["metadata"].get("continue", "")
+            if not continued:
+                return Listing(tuple(items), int(page["metadata"]["resourceVersion"]))
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: list[tuple[str, str]] | None = None,
+        body: Any = None,
+        accept: str = _JSON,
+        content_type: str = _JSON,
+    ) -> Manifest:
+        headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": names.MANAGED_BY}
+        prepared = await self._api.param_serialize(
+            method, path, query_params=query or [], header_params=headers, body=body, auth_settings=["BearerToken"]
+        )
+        verb, url, header_params, payload, _ = prepared
+        try:
+            response = await self._api.rest_client.request(
+                verb, url, headers=header_params, body=payload, _request_timeout=self._timeout
+            )
+            raw = await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise ClusterError(0, f"{method} {path}: {type(error).__name__} {error}".rstrip()) from error
+        if response.status >= 300:
+            raise _error(response.status, raw, retry_after=response.getheader("Retry-After", "0"))
+        try:
+            answer: Manifest = json.loads(raw)
+        except ValueError as error:
+            raise ClusterError(0, f"{method} {path}: the answer is not JSON") from error
+        return answer
+
+
+def _typed(manifest: Manifest, kind: str) -> Manifest:
+    """Items of a list come without their type."""
+    return {**manifest, "apiVersion": KINDS[kind].api_version, "kind": kind}
+
+
+def _error(status: int, raw: bytes, *, retry_after: str) -> ClusterError:
+    try:
+        message = str(json.loads(raw)["message"])
+    except (ValueError, KeyError, TypeError):
+        message = raw[:200].decode(errors="replace")
+    kind = {404: NotFoundError, 409: ConflictError, 400: RefusedError, 403: RefusedError, 422: RefusedError}
+    seconds = float(retry_after) if retry_after.isdecimal() else 0.0
+    return kind.get(status, ClusterError)(status, message, retry_after_seconds=seconds)

@@ -1,0 +1,167 @@
+"""One active operator: a Lease that is taken, renewed, released, and never trusted past its time.
+
+The client's own `leaderelection` is not used: it cannot create a fresh Lease, does not report a lost one, and writes
+local time as UTC. Rules: time is monotonic; a request takes less time than the renew deadline; who has not renewed
+before the deadline is no longer the leader and ends its process, since a Lease does not fence what is under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from time import monotonic
+
+from tandem_operator import names
+from tandem_operator.cluster import Cluster, ClusterError, ConflictError, NotFoundError
+from tandem_operator.facts import Manifest, Ref
+
+_log = logging.getLogger(__name__)
+
+
+class LeaseLostError(Exception):
+    """Another operator leads, or the lease could not be renewed in time."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Durations of a lease, in seconds: renewed each `retry`, given up at `deadline`, free for others at `duration`."""
+
+    duration: int
+
+    @property
+    def deadline(self) -> float:
+        return self.duration * 2 / 3
+
+    @property
+    def retry(self) -> float:
+        return self.duration * 2 / 15
+
+
+@dataclass
+class _Seen:
+    """The last change of the lease that this process saw, by its own clock: clocks of others are not trusted."""
+
+    stamp: tuple[str, str] = ("", "")
+    at: float = 0.0
+
+
+class Lease:
+    """The Lease of one operator installation."""
+
+    def __init__(self, cluster: Cluster, namespace: str, *, identity: str, terms: Terms) -> None:
+        self._cluster, self._namespace = cluster, namespace
+        self._identity, self._terms = identity, terms
+        self._seen = _Seen()
+        self._ref = Ref("Lease", names.LEASE)
+
+    async def acquire(self) -> None:
+        """Return once this process leads. Waits for as long as another one does."""
+        waiting_for = ""
+        while True:
+            try:
+                holder = await self._try()
+            except ClusterError as error:
+                holder = f"an answer of the API server ({error})"
+            if holder == self._identity:
+                _log.info("lease %s/%s: this operator leads", self._namespace, names.LEASE)
+                return
+            if holder != waiting_for:
+                _log.info("lease %s/%s: waiting for %s", self._namespace, names.LEASE, holder)
+                waiting_for = holder
+            await asyncio.sleep(self._terms.retry)
+
+    async def keep(self) -> None:
+        """Renew until cancelled. Raises LeaseLostError."""
+        renewed = monotonic()
+        while True:
+            await asyncio.sleep(self._terms.retry)
+            try:
+                async with asyncio.timeout(max(0.0, renewed + self._terms.deadline - monotonic())):
+                    holder = await self._try()
+            except TimeoutError:
+                raise LeaseLostError(f"not renewed for {self._terms.deadline:.0f} s") from None
+            except ClusterError as error:
+                if monotonic() >= renewed + self._terms.deadline:
+                    raise LeaseLostError(f"not renewed for {self._terms.deadline:.0f} s: {error}") from error
+                continue
+            if holder != self._identity:
+                raise LeaseLostError(f"held by {holder}")
+            renewed = monotonic()
+
+    async def release(self) -> None:
+        """Let another operator take over at once. Failing is harmless: the lease runs out."""
+        try:
+            lease = await self._cluster.get(self._ref, self._namespace)
+            if lease["spec"].get("holderIdentity") == self._identity:
+                await self._cluster.replace({**lease, "spec": {**lease["spec"], "holderIdentity": ""}})
+        except ClusterError as error:
+            _log.info("lease %s/%s was not released, it runs out: %s", self._namespace, names.LEASE, error)
+
+    async def _try(self) -> str:
+        """Take or renew the lease if that is possible; the identity of its holder then."""
+        try:
+            lease = await self._cluster.get(self._ref, self._namespace)
+        except NotFoundError:
+            return await self._create()
+        spec = lease.get("spec") or {}
+        holder = spec.get("holderIdentity") or ""
+        if holder not in {"", self._identity} and not self._has_run_out(holder, spec.get("renewTime") or ""):
+            return holder
+        transitions = spec.get("leaseTransitions") or 0
+        mine = self._spec(transitions + (holder != self._identity))
+        if holder == self._identity:
+            mine["acquireTime"] = spec.get("acquireTime") or mine["acquireTime"]
+        try:
+            await self._cluster.replace({**lease, "spec": mine})
+        except ConflictError:
+            return "another operator that was faster"
+        return self._identity
+
+    async def _create(self) -> str:
+        metadata = {"name": names.LEASE, "namespace": self._namespace}
+        try:
+            await self._cluster.create(
+                {
+                    "apiVersion": "coordination.k8s.io/v1",
+                    "kind": "Lease",
+                    "metadata": metadata,
+                    "spec": self._spec(0),
+                }
+            )
+        except ConflictError:
+            return "another operator that was faster"
+        return self._identity
+
+    def _has_run_out(self, holder: str, renewed: str) -> bool:
+        if self._seen.stamp != (holder, renewed):
+            self._seen = _Seen((holder, renewed), monotonic())
+        return monotonic() >= self._seen.at + self._terms.duration
+
+    def _spec(self, transitions: int) -> Manifest:
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        return {
+            "holderIdentity": self._identity,
+            "leaseDurationSeconds": self._terms.duration,
+            "acquireTime": now,
+            "renewTime": now,
+            "leaseTransitions": transitions,
+        }
+
+
+async def lead(lease: Lease, work: Callable[[], asyncio.Task[None]]) -> None:
+    """Acquire, start the work, and renew for as long as it runs. Raises LeaseLostError, or what the work raised."""
+    await lease.acquire()
+    task = work()
+    keeper = asyncio.create_task(lease.keep(), name="lease")
+    try:
+        await asyncio.wait({task, keeper}, return_when=asyncio.FIRST_COMPLETED)
+        for done in (keeper, task):
+            if done.done():
+                done.result()
+    finally:
+        for running in (task, keeper):
+            running.cancel()
+        await asyncio.gather(task, keeper, return_exceptions=True)

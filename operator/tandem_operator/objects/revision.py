@@ -1,0 +1,36 @@
+"""The ControllerRevision of a role's revision: what was requested, what it resolved to, the template as rendered."""
+
+from __future__ import annotations
+
+from tandem_operator import names
+from tandem_operator.api.deployment import Owner
+from tandem_operator.facts import Manifest, RevisionFacts
+from tandem_operator.inputs import RoleInputs
+from tandem_operator.objects.ownership import metadata_of, sealed
+from tandem_operator.objects.pod_template import pod_template_of
+
+
+def frozen_revision(owner: Owner, inputs: RoleInputs, *, requested: Manifest, number: int) -> RevisionFacts:
+    """Freeze a new revision: later passes use its template as it is now, whatever the operator learns to render."""
+    return RevisionFacts(
+        role=inputs.role,
+        revision=inputs.revision,
+        number=number,
+        requested=requested,
+        resolved=inputs.as_data(),
+        template=pod_template_of(owner, inputs),
+    )
+
+
+def revision_object_of(owner: Owner, frozen: RevisionFacts) -> Manifest:
+    """The object that keeps a frozen revision. Its data is immutable for the API server too."""
+    name = names.role_child_name(owner.name, frozen.role, revision=frozen.revision)
+    return sealed(
+        {
+            "apiVersion": "apps/v1",
+            "kind": "ControllerRevision",
+            "metadata": metadata_of(owner, name, role=frozen.role, revision=frozen.revision),
+            "revision": frozen.number,
+            "data": {"requested": frozen.requested, "resolved": frozen.resolved, "template": frozen.template},
+        }
+    )

@@ -1,0 +1,52 @@
+"""The Services: the one that clients talk to, and the headless one at which a verifier revision finds its drafts."""
+
+from __future__ import annotations
+
+from tandem_contracts.launch import Role
+from tandem_contracts.ports import HTTP_PORT, HTTP_PORT_NAME
+from tandem_operator import names
+from tandem_operator.api.deployment import Owner
+from tandem_operator.facts import Manifest
+from tandem_operator.objects.ownership import metadata_of, sealed, selector_of
+
+
+def serving_service_of(owner: Owner, revision: str) -> Manifest:
+    """Service `<name>`: the verifiers of the revision that serves."""
+    name = names.serving_service_name(owner.name)
+    return sealed(
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": metadata_of(owner, name, role=Role.VERIFIER, revision=revision),
+            "spec": {
+                "type": "ClusterIP",
+                "selector": selector_of(owner, Role.VERIFIER, revision=revision),
+                "ports": [_port(80)],
+            },
+        }
+    )
+
+
+def draft_service_of(owner: Owner, *, verifier_revision: str, draft_revision: str) -> Manifest:
+    """Headless Service of one verifier revision; its name is in that revision's template, so it never moves.
+
+    What moves is the selector: to another draft revision once that one is Ready.
+    """
+    name = names.draft_service_name(owner.name, verifier_revision)
+    return sealed(
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": metadata_of(owner, name, role=Role.DRAFT, revision=draft_revision),
+            "spec": {
+                "type": "ClusterIP",
+                "clusterIP": "None",
+                "selector": selector_of(owner, Role.DRAFT, revision=draft_revision),
+                "ports": [_port(HTTP_PORT)],
+            },
+        }
+    )
+
+
+def _port(port: int) -> Manifest:
+    return {"name": HTTP_PORT_NAME, "port": port, "protocol": "TCP", "targetPort": HTTP_PORT_NAME}

@@ -1,0 +1,105 @@
+"""The work queue: keys in, one pass at a time for each key, backoff after errors, a resync for what was never heard of.
+
+Knows nothing of deployments. A key that is added while its pass runs is run again afterwards, so no event is lost
+between the read and the end of a pass; a key that is added ten times before its turn is run once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from tandem_operator.reconcile import Outcome
+from tandem_operator.store import Key
+
+_log = logging.getLogger(__name__)
+
+BACKOFF_FIRST_SECONDS = 0.5
+BACKOFF_LIMIT_SECONDS = 60.0
+
+PASSES = Counter("tandem_operator_passes_total", "Passes by outcome.", ["outcome"])
+PASS_SECONDS = Histogram("tandem_operator_pass_seconds", "Duration of a pass.")
+QUEUE_DEPTH = Gauge("tandem_operator_queue_depth", "Keys that wait for a pass.")
+
+
+class Queue:
+    """Runs `process(key)` for every key that is added."""
+
+    def __init__(self, process: Callable[[Key], Awaitable[Outcome]], *, workers: int = 8) -> None:
+        self._process = process
+        self._workers = workers
+        self._ready: asyncio.Queue[Key] = asyncio.Queue()
+        self._waiting: set[Key] = set()
+        self._running: set[Key] = set()
+        self._again: set[Key] = set()
+        self._failures: dict[Key, int] = {}
+        self._timers: dict[Key, asyncio.TimerHandle] = {}
+
+    def add(self, key: Key) -> None:
+        """A pass is due now."""
+        timer = self._timers.pop(key, None)
+        if timer:
+            timer.cancel()
+        if key in self._running:
+            self._again.add(key)
+        elif key not in self._waiting:
+            self._waiting.add(key)
+            self._ready.put_nowait(key)
+            QUEUE_DEPTH.set(len(self._waiting))
+
+    def add_later(self, key: Key, *, seconds: float) -> None:
+        """A pass is due after `seconds`, unless something asks for one before."""
+        earlier = self._timers.pop(key, None)
+        if earlier:
+            earlier.cancel()
+        self._timers[key] = asyncio.get_running_loop().call_later(seconds, self._due, key)
+
+    async def run(self) -> None:
+        """Work until cancelled. A failing pass never ends it."""
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(self._workers):
+                tasks.create_task(self._work(), name=f"queue-worker-{number}")
+
+    def _due(self, key: Key) -> None:
+        self._timers.pop(key, None)
+        self.add(key)
+
+    async def _work(self) -> None:
+        while True:
+            key = await self._ready.get()
+            self._waiting.discard(key)
+            QUEUE_DEPTH.set(len(self._waiting))
+            self._running.add(key)
+            try:
+                await self._run_once(key)
+            finally:
+                self._running.discard(key)
+            if key in self._again:
+                self._again.discard(key)
+                self.add(key)
+
+    async def _run_once(self, key: Key) -> None:
+        try:
+            with PASS_SECONDS.time():
+                outcome = await self._process(key)
+        except Exception:  # noqa: BLE001 -- the one place: any failing pass is logged, counted and run again
+            failures = self._failures[key] = self._failures.get(key, 0) + 1
+            seconds = backoff_seconds(failures)
+            PASSES.labels("error").inc()
+            _log.exception("%s/%s: pass failed, again in %.1f s", key.namespace, key.name, seconds)
+            self.add_later(key, seconds=seconds)
+            return
+        PASSES.labels("done").inc()
+        self._failures.pop(key, None)
+        if outcome.again_after_seconds:
+            self.add_later(key, seconds=outcome.again_after_seconds)
+
+
+def backoff_seconds(failures: int) -> float:
+    """Doubling from half a second to a minute, with up to a quarter of jitter so that keys do not march in step."""
+    full: float = min(BACKOFF_FIRST_SECONDS * 2 ** min(failures - 1, 16), BACKOFF_LIMIT_SECONDS)
+    return full * random.uniform(0.75, 1.0)  # noqa: S311 -- spreads load, keeps no secret

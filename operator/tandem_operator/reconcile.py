@@ -1,0 +1,210 @@
+"""One pass: read what was last seen, decide, apply, delete, say. The one place where the steps are strung together.
+
+Level-triggered: a pass never knows which event woke it. Everything is decided by pure code; what is here only carries
+the values from one step to the next, and turns what the API server refuses into a condition.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from tandem_contracts.launch import Role
+from tandem_operator import names
+from tandem_operator.accelerators import table_of
+from tandem_operator.api.deployment import InvalidSpecError, LLMDeployment, Owner
+from tandem_operator.cluster import CHILD_KINDS, Cluster, ClusterError, ConflictError, NotFoundError, RefusedError
+from tandem_operator.config import OperatorConfig
+from tandem_operator.drift import needs_apply
+from tandem_operator.facts import Facts, Manifest, Ref, controller_uid, facts_of
+from tandem_operator.inputs import RejectedSpecError
+from tandem_operator.names import Reason
+from tandem_operator.plan import Apply, Plan, Want, plan
+from tandem_operator.status import Observation, Problem, flipped, status_of
+from tandem_operator.store import Key, Store
+from tandem_operator.targets import wants_of
+
+_log = logging.getLogger(__name__)
+
+REFUSED_AGAIN_AFTER_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a pass asks of the queue. `again_after_seconds` 0: nothing, until an event or the resync."""
+
+    again_after_seconds: float = 0.0
+
+
+class Reconciler:
+    """Passes over the deployments of one namespace."""
+
+    def __init__(
+        self, cluster: Cluster, store: Store, *, config: OperatorConfig, clock: Callable[[], datetime] | None = None
+    ) -> None:
+        self._cluster, self._store, self._config = cluster, store, config
+        self._table = table_of(config)
+        self._now = clock or (lambda: datetime.now(UTC))
+
+    async def run(self, key: Key) -> Outcome:
+        """One pass. Raises ClusterError for what the queue should try again with backoff."""
+        body = self._store.deployment(key)
+        if body is None or body["metadata"].get("deletionTimestamp"):
+            return Outcome()  # the children carry an ownerReference; the garbage collector takes them
+        owner = Owner.of(body)
+        facts = facts_of(self._store.children(key), owner_uid=owner.uid)
+        wants, problem = self._wants(body, facts)
+        planned = plan(owner, facts, wants)
+        for detail in planned.details:
+            _log.info("%s/%s: %s", key.namespace, key.name, detail)
+        refused, conflicts = await self._carry_out(planned, owner)
+        # Status speaks of what is there now, so that it counts what this very pass has made.
+        seen = facts_of(self._store.children(key), owner_uid=owner.uid)
+        await self._say(
+            body,
+            Observation(
+                name=owner.name,
+                generation=body["metadata"].get("generation", 1),
+                facts=seen,
+                plan=planned,
+                problem=problem or conflicts,
+                refused=refused,
+            ),
+        )
+        return Outcome(again_after_seconds=REFUSED_AGAIN_AFTER_SECONDS if refused or conflicts else 0.0)
+
+    async def resync(self, namespace: str) -> tuple[Key, ...]:
+        """Compare the store with cheap listings, fetch what was missed, drop ghosts; the keys that are due."""
+        for kind in (names.KIND, *CHILD_KINDS):
+            selector = "" if kind == names.KIND else names.MANAGED_SELECTOR
+            listing = await self._cluster.list_metadata(kind, namespace, selector=selector)
+            missed = self._store.settle(kind, namespace, listed=listing.items, version=listing.version)
+            for ref in missed:
+                try:
+                    self._store.observe(await self._cluster.get(ref, namespace))
+                except NotFoundError:
+                    continue  # gone since the listing
+        return self._store.keys()
+
+    async def fill(self, namespace: str) -> tuple[Key, ...]:
+        """Read everything once, before the first pass: a store that is half full must not be planned from."""
+        for kind in (names.KIND, *CHILD_KINDS):
+            selector = "" if kind == names.KIND else names.MANAGED_SELECTOR
+            listing = await self._cluster.list_objects(kind, namespace, selector=selector)
+            self._store.settle(kind, namespace, listed=listing.items, version=listing.version)
+            for item in listing.items:
+                self._store.observe(item)
+        return self._store.keys()
+
+    def _wants(self, body: Manifest, facts: Facts) -> tuple[dict[Role, Want], Problem | None]:
+        try:
+            deployment = LLMDeployment.parse(body)
+            return wants_of(deployment, facts, config=self._config, table=self._table), None
+        except InvalidSpecError as error:
+            return {}, Problem(Reason.INVALID_SPEC, str(error))
+        except RejectedSpecError as error:
+            return {}, Problem(error.reason, str(error))
+
+    async def _carry_out(self, planned: Plan, owner: Owner) -> tuple[tuple[str, ...], Problem | None]:
+        """Apply and delete. What is refused is returned in words; what passes by itself is raised."""
+        refused: list[str] = []
+        conflict: Problem | None = None
+        for apply in planned.apply:
+            try:
+                conflict = await self._apply(apply, owner) or conflict
+            except RefusedError as error:
+                refused.append(f"{Ref.of(apply.manifest).kind} {Ref.of(apply.manifest).name}: {error.message}")
+        for deletion in planned.delete:
+            ref = deletion.ref
+            try:
+                await self._cluster.delete(
+                    ref, owner.namespace, uid=deletion.uid, resource_version=deletion.resource_version
+                )
+            except ConflictError:
+                await self._refresh(ref, owner.namespace)  # it changed since it was seen: decide again from what it is
+                raise
+        return tuple(refused), conflict
+
+    async def _apply(self, apply: Apply, owner: Owner) -> Problem | None:
+        ref = Ref.of(apply.manifest)
+        there = self._store.child(ref, owner.namespace) or await self._refresh(ref, owner.namespace)
+        if there is not None and controller_uid(there) != owner.uid:
+            return Problem(Reason.NAME_CONFLICT, f"{ref.kind} {ref.name} {_whose(there)}; it is left alone")
+        if there is not None and not needs_apply(apply.manifest, there):
+            return None
+        try:
+            written = await self._cluster.apply(apply.manifest, resource_version=apply.resource_version)
+        except ConflictError:
+            await self._refresh(ref, owner.namespace)
+            raise
+        self._store.observe(written)
+        return None
+
+    async def _refresh(self, ref: Ref, namespace: str) -> Manifest | None:
+        """Read an object live, past the store: before it is made, and after it turned out to be another."""
+        try:
+            there = await self._cluster.get(ref, namespace)
+        except NotFoundError:
+            return None
+        self._store.observe(there)
+        return there
+
+    async def _say(self, body: Manifest, observation: Observation) -> None:
+        previous: Mapping[str, Any] = body.get("status") or {}
+        now = self._now()
+        status = status_of(observation, previous=previous, now=now)
+        if status == previous:
+            return
+        owner = Owner.of(body)
+        try:
+            written = await self._cluster.apply_status(
+                Ref(names.KIND, owner.name), owner.namespace, status=status, uid=owner.uid
+            )
+        except (NotFoundError, ConflictError):
+            return  # deleted, or deleted and made again, in the meantime: another pass is on its way
+        self._store.observe(written)
+        for condition in flipped(previous, status):
+            await self._post_event(owner, condition, now=now)
+
+    async def _post_event(self, owner: Owner, condition: Manifest, *, now: datetime) -> None:
+        """An event for a condition that flipped. Losing one loses only the display."""
+        truth = f"{condition['type']}={condition['status']}"
+        stamp = now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        suffix = hashlib.sha256(f"{owner.uid}{truth}{stamp}".encode()).hexdigest()[:16]
+        event = {
+            "apiVersion": "events.k8s.io/v1",
+            "kind": "Event",
+            "metadata": {"name": f"{owner.name}.{suffix}", "namespace": owner.namespace},
+            "eventTime": stamp,
+            "reportingController": names.MANAGED_BY,
+            "reportingInstance": names.MANAGED_BY,
+            "action": "Reconcile",
+            "type": "Warning" if condition["type"] == names.ConditionType.STALLED else "Normal",
+            "reason": condition["reason"],
+            "note": f"{truth}: {condition['message']}"[:1024],
+            "regarding": {
+                "apiVersion": names.API_VERSION,
+                "kind": names.KIND,
+                "name": owner.name,
+                "namespace": owner.namespace,
+                "uid": owner.uid,
+            },
+        }
+        try:
+            await self._cluster.create(event)
+        except ClusterError as error:
+            _log.warning("%s/%s: event was not posted: %s", owner.namespace, owner.name, error)
+
+
+def _whose(there: Manifest) -> str:
+    owners = there["metadata"].get("ownerReferences") or []
+    controller = next((owner for owner in owners if owner.get("controller")), None)
+    if controller is None:
+        return "exists and nothing controls it"
+    if controller["kind"] == names.KIND:
+        return f"still belongs to an earlier LLMDeployment {controller['name']} that is being deleted"
+    return f"belongs to {controller['kind']} {controller['name']}"

@@ -1,0 +1,114 @@
+"""What was last seen of each object, from watch events and from the replies to our own requests.
+
+The newer resourceVersion wins, whichever way it came: a late watch event never hides our own write, and an old one
+never brings a deleted object back. Holds raw objects; interprets nothing but identity and ownership.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from tandem_operator import names
+from tandem_operator.facts import Manifest, Ref
+
+
+@dataclass(frozen=True, order=True)
+class Key:
+    """A deployment, or any object, by namespace and name."""
+
+    namespace: str
+    name: str
+
+
+class Store:
+    """Objects of all watched kinds, and the LLMDeployment that each child belongs to by its label."""
+
+    def __init__(self) -> None:
+        self._objects: dict[tuple[str, Ref], Manifest] = {}
+        self._tombstones: dict[tuple[str, Ref], int] = {}
+        self._children: dict[Key, set[tuple[str, Ref]]] = {}
+
+    def observe(self, manifest: Manifest) -> bool:
+        """Take in an object; False when something as new is known already."""
+        at = _at(manifest)
+        known = max(self._version(at), self._tombstones.get(at, -1))
+        if version_of(manifest) <= known:
+            return False
+        self._tombstones.pop(at, None)
+        self._unlink(at)
+        self._objects[at] = manifest
+        key = key_of(manifest)
+        if key and manifest["kind"] != names.KIND:
+            self._children.setdefault(key, set()).add(at)
+        return True
+
+    def forget(self, manifest: Manifest) -> None:
+        """Take in that an object is gone, as of its resourceVersion."""
+        at, version = _at(manifest), version_of(manifest)
+        if version < self._version(at):
+            return  # it was made anew since
+        self._unlink(at)
+        self._objects.pop(at, None)
+        self._tombstones[at] = version
+
+    def deployment(self, key: Key) -> Manifest | None:
+        return self._objects.get((key.namespace, Ref(names.KIND, key.name)))
+
+    def child(self, ref: Ref, namespace: str) -> Manifest | None:
+        return self._objects.get((namespace, ref))
+
+    def children(self, key: Key) -> tuple[Manifest, ...]:
+        """Objects that carry the deployment's label, whoever owns them, in a stable order."""
+        return tuple(self._objects[at] for at in sorted(self._children.get(key, ())))
+
+    def keys(self) -> tuple[Key, ...]:
+        """All deployments."""
+        return tuple(sorted(Key(namespace, ref.name) for namespace, ref in self._objects if ref.kind == names.KIND))
+
+    def settle(self, kind: str, namespace: str, *, listed: Iterable[Manifest], version: int) -> tuple[Ref, ...]:
+        """Take in a listing of one kind, made at resourceVersion `version`, of which only metadata is used.
+
+        Objects that it lacks are dropped unless they are newer than it. Returns what has to be fetched: objects that
+        the store does not have, or only an older version of.
+        """
+        seen = {_at(item): version_of(item) for item in listed}
+        for at, known in list(self._objects.items()):
+            if at[0] == namespace and at[1].kind == kind and at not in seen and version_of(known) <= version:
+                self._unlink(at)
+                del self._objects[at]
+        for at, gone in list(self._tombstones.items()):
+            if at[0] == namespace and at[1].kind == kind and gone <= version:
+                del self._tombstones[at]
+        return tuple(sorted(at[1] for at, newest in seen.items() if newest > self._version(at)))
+
+    def _version(self, at: tuple[str, Ref]) -> int:
+        known = self._objects.get(at)
+        return -1 if known is None else version_of(known)
+
+    def _unlink(self, at: tuple[str, Ref]) -> None:
+        known = self._objects.get(at)
+        key = key_of(known) if known else None
+        if key in self._children:
+            self._children[key].discard(at)
+            if not self._children[key]:
+                del self._children[key]
+
+
+def version_of(manifest: Manifest) -> int:
+    """The resourceVersion as a number; Kubernetes has made them comparable (KEP-5504)."""
+    return int(manifest["metadata"].get("resourceVersion") or 0)
+
+
+def key_of(manifest: Mapping[str, object]) -> Key | None:
+    """The deployment that an object is, or that its label names."""
+    metadata = manifest["metadata"]
+    assert isinstance(metadata, Mapping)  # noqa: S101 -- narrows the type of raw JSON
+    if manifest["kind"] == names.KIND:
+        return Key(metadata["namespace"], metadata["name"])
+    name = (metadata.get("labels") or {}).get(names.LABEL_DEPLOYMENT)
+    return Key(metadata["namespace"], name) if name else None
+
+
+def _at(manifest: Manifest) -> tuple[str, Ref]:
+    return manifest["metadata"]["namespace"], Ref.of(manifest)
