@@ -26,6 +26,8 @@ def main() -> int:
     """Run until SIGTERM. Exit code 2: the configuration is wrong; 1: the lease was lost."""
     options = _options()
     logging.basicConfig(level=options.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for chatty in ("aiohttp.access", "kopf.activities.probe", "kopf.objects"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         config = OperatorConfig.load(options.config)
         table_of(config)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
 from tandem_operator.config import AcceleratorOverride, OperatorConfig
+from tandem_operator.quantities import multiplied
 
 CPU = "cpu"
 _EVERY_METHOD = ("Remote", "NGram", "Off")
@@ -84,11 +85,16 @@ class InvalidAcceleratorError(ValueError):
 def table_of(config: OperatorConfig) -> dict[str, AcceleratorClass]:
     """The shipped table with the administrator's overrides and additions, by class name.
 
-    Raises InvalidAcceleratorError for a new class without a resource.
+    Raises InvalidAcceleratorError for a new class without a resource, and for a quantity that cannot be multiplied.
     """
     table = {accelerator.name: accelerator for accelerator in SHIPPED}
     for name, override in config.accelerators.items():
         table[name] = _overridden(table.get(name), name, override=override)
+        for key, quantity in (("quantity", table[name].quantity), ("hostMemory", table[name].host_memory)):
+            try:
+                multiplied(quantity, 1)
+            except ValueError as error:
+                raise InvalidAcceleratorError(f"accelerators.{name}.{key}: {error}") from error
     return table
 
 

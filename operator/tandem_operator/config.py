@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
 
@@ -54,7 +54,7 @@ class OperatorConfig(BaseModel):
     """Overrides and additions to the accelerator table, by class name."""
     resync_seconds: Annotated[float, Field(gt=0)] = 60.0
     """Every deployment is looked at again after this long, whatever was heard of it."""
-    request_timeout_seconds: Annotated[float, Field(gt=0, lt=10)] = 8.0
+    request_timeout_seconds: Annotated[float, Field(gt=0)] = 8.0
     """Limit of one request to the API server; shorter than the lease's renew deadline."""
     lease_seconds: Annotated[int, Field(ge=5, le=300)] = 15
     """How long a lease lasts that nobody renews; another operator takes over after it."""
@@ -68,6 +68,26 @@ class OperatorConfig(BaseModel):
         """
         written = yaml.safe_load(path.read_text(encoding="utf-8")) if path else None
         return cls.model_validate(written or {})
+
+    @field_validator("engine_image_allow_list")
+    @classmethod
+    def _compiles(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in patterns:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
+        return patterns
+
+    @model_validator(mode="after")
+    def _requests_end_before_the_lease(self) -> Self:
+        limit = self.lease_seconds * 2 / 3
+        if self.request_timeout_seconds >= limit:
+            raise ValueError(
+                f"requestTimeoutSeconds (is {self.request_timeout_seconds:g}): must be below two thirds of "
+                f"leaseSeconds, {limit:g}, the time after which an operator that could not renew its lease gives up"
+            )
+        return self
 
     @cached_property
     def _allowed_images(self) -> tuple[re.Pattern[str], ...]:

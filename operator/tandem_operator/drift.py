@@ -11,6 +11,9 @@ from typing import Any
 from tandem_operator import names
 from tandem_operator.facts import Manifest
 
+_EXACT = frozenset({"selector", "matchLabels", "nodeSelector"})
+"""Mappings in which an additional entry changes what the others mean: a Service that selects more selects less."""
+
 
 def needs_apply(wanted: Manifest, there: Manifest) -> bool:
     """Whether applying `wanted` over `there` would change anything that we set."""
@@ -28,7 +31,10 @@ def contains(there: Any, wanted: Any) -> bool:
     """
     if isinstance(wanted, dict):
         # An empty mapping, such as `emptyDir: {}`, is there as soon as its key is.
-        return isinstance(there, dict) and all(key in there and contains(there[key], wanted[key]) for key in wanted)
+        return isinstance(there, dict) and all(
+            key in there and (there[key] == wanted[key] if key in _EXACT else contains(there[key], wanted[key]))
+            for key in wanted
+        )
     if isinstance(wanted, list):
         if not isinstance(there, list):
             return False

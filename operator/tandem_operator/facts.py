@@ -37,6 +37,8 @@ class RevisionFacts:
     requested: Manifest
     resolved: Manifest
     template: Manifest
+    uid: str = ""
+    """Of the object that holds it; empty for a revision that is only about to be made."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,14 @@ class WorkloadFacts:
     replicas: int
     ready: int
     is_observed: bool
+    is_going: bool
+    """It is being deleted; its pods are about to go."""
     message: str
 
     @property
     def is_ready(self) -> bool:
-        """All wanted pods are Ready, and the counters speak of the present spec."""
-        return self.is_observed and self.ready >= self.wanted
+        """All wanted pods are Ready and stay, and the counters speak of the present spec."""
+        return self.is_observed and not self.is_going and self.ready >= self.wanted
 
 
 @dataclass(frozen=True)
@@ -148,6 +152,7 @@ def _revision(manifest: Manifest) -> RevisionFacts:
         requested=data.get("requested") or {},
         resolved=data.get("resolved") or {},
         template=data.get("template") or {},
+        uid=manifest["metadata"].get("uid", ""),
     )
 
 
@@ -168,6 +173,7 @@ def _workload(manifest: Manifest) -> WorkloadFacts:
         replicas=status.get("replicas", 0),
         ready=status.get("readyReplicas", 0),
         is_observed=status.get("observedGeneration", 0) >= metadata.get("generation", 1),
+        is_going="deletionTimestamp" in metadata,
         message=" ".join(failing),
     )
 

@@ -55,7 +55,7 @@ class Shell:
         self._cluster: Cluster | None = None
         self._lease: Lease | None = None
         self._leading: asyncio.Task[None] | None = None
-        self._resynced: float | None = None
+        self._resynced = 0.0
         self._watchers_seen = monotonic()
 
     async def start(self) -> None:
@@ -81,6 +81,7 @@ class Shell:
 
         def work() -> asyncio.Task[None]:
             LEADER.set(1)
+            self._resynced = monotonic()  # from now on the first one is due
             return asyncio.create_task(self._work(reconciler, queue), name="work")
 
         try:
@@ -138,7 +139,7 @@ class Shell:
             self._watchers_seen = monotonic()
         elif monotonic() - self._watchers_seen > WATCHER_MISSING_LIMIT_SECONDS:
             raise kopf.PermanentError(f"no watcher for {', '.join(missing)}")
-        age = monotonic() - self._resynced if self._resynced is not None else 0.0
+        age = monotonic() - self._resynced if self._resynced else 0.0
         if age > RESYNC_AGE_LIMIT_SECONDS:
             raise kopf.PermanentError(f"no resync for {age:.0f} s")
         return {"watched": sorted(_WATCHED), "resyncAgeSeconds": round(age)}

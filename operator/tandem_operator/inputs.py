@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from tandem_contracts.launch import Role, Speculation
 from tandem_operator.accelerators import AcceleratorClass
 from tandem_operator.api.deployment import LLMDeployment, RoleSpec
@@ -71,10 +73,33 @@ def digest(value: Any) -> str:
 def requested_of(deployment: LLMDeployment, role: Role) -> Manifest:
     """What the user asked of the role, without what never restarts a pod (replicas)."""
     spec = _spec(deployment, role)
-    requested: Manifest = spec.model_dump(mode="json", by_alias=True, exclude={"replicas"}, exclude_none=True)
+    requested = _dumped(spec)
     requested["servedName"] = deployment.served_name
     requested.update(speculation=_speculation(deployment, role).value, maxDepth=_max_depth(deployment, role))
     return requested
+
+
+_ADDED = ("servedName", "speculation", "maxDepth")
+
+
+def _dumped(spec: RoleSpec) -> Manifest:
+    dumped: Manifest = spec.model_dump(mode="json", by_alias=True, exclude={"replicas"}, exclude_none=True)
+    return dumped
+
+
+def is_same_request(frozen: Manifest, requested: Manifest) -> bool:
+    """Whether a frozen request asks for what `requested` asks.
+
+    A field that the frozen one does not know yet counts as its default: an operator that learns a field must not
+    take every frozen revision for another one.
+    """
+    given = {key: value for key, value in frozen.items() if key not in _ADDED}
+    try:
+        spec = RoleSpec.model_validate(given)
+    except ValidationError:
+        return False
+    added = {key: frozen.get(key) for key in _ADDED}
+    return {**_dumped(spec), **added} == requested
 
 
 def resolve(
@@ -92,7 +117,7 @@ def resolve(
     spec, path = _spec(deployment, role), f"spec.{role}"
     accelerators = _accelerators(spec, path, table=table)
     speculation = _speculation(deployment, role)
-    for accelerator in accelerators:
+    for accelerator in accelerators if role is Role.VERIFIER else ():
         if speculation.value not in accelerator.methods:
             raise RejectedSpecError(
                 Reason.METHOD_NOT_SUPPORTED,

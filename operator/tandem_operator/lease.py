@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from time import monotonic
 
 from tandem_operator import names
-from tandem_operator.cluster import Cluster, ClusterError, ConflictError, NotFoundError
+from tandem_operator.cluster import Cluster, ClusterError, NotFoundError
 from tandem_operator.facts import Manifest, Ref
 
 _log = logging.getLogger(__name__)
@@ -55,17 +55,20 @@ class Lease:
         self._cluster, self._namespace = cluster, namespace
         self._identity, self._terms = identity, terms
         self._seen = _Seen()
+        self._renewed = 0.0
         self._ref = Ref("Lease", names.LEASE)
 
     async def acquire(self) -> None:
         """Return once this process leads. Waits for as long as another one does."""
         waiting_for = ""
         while True:
+            begun = monotonic()
             try:
                 holder = await self._try()
             except ClusterError as error:
                 holder = f"an answer of the API server ({error})"
             if holder == self._identity:
+                self._renewed = begun
                 _log.info("lease %s/%s: this operator leads", self._namespace, names.LEASE)
                 return
             if holder != waiting_for:
@@ -74,10 +77,15 @@ class Lease:
             await asyncio.sleep(self._terms.retry)
 
     async def keep(self) -> None:
-        """Renew until cancelled. Raises LeaseLostError."""
-        renewed = monotonic()
+        """Renew until cancelled. Raises LeaseLostError.
+
+        The deadline counts from the moment before the request that renewed: the API server may have committed it
+        then, and for others the time runs from there.
+        """
         while True:
+            renewed = self._renewed
             await asyncio.sleep(self._terms.retry)
+            begun = monotonic()
             try:
                 async with asyncio.timeout(max(0.0, renewed + self._terms.deadline - monotonic())):
                     holder = await self._try()
@@ -89,7 +97,7 @@ class Lease:
                 continue
             if holder != self._identity:
                 raise LeaseLostError(f"held by {holder}")
-            renewed = monotonic()
+            self._renewed = begun
 
     async def release(self) -> None:
         """Let another operator take over at once. Failing is harmless: the lease runs out."""
@@ -101,44 +109,38 @@ class Lease:
             _log.info("lease %s/%s was not released, it runs out: %s", self._namespace, names.LEASE, error)
 
     async def _try(self) -> str:
-        """Take or renew the lease if that is possible; the identity of its holder then."""
+        """Take or renew the lease if that is possible; the identity of its holder then.
+
+        Raises ConflictError when somebody changed it in between, which says nothing of who holds it.
+        """
         try:
             lease = await self._cluster.get(self._ref, self._namespace)
         except NotFoundError:
             return await self._create()
         spec = lease.get("spec") or {}
         holder = spec.get("holderIdentity") or ""
-        if holder not in {"", self._identity} and not self._has_run_out(holder, spec.get("renewTime") or ""):
+        if holder not in {"", self._identity} and not self._has_run_out(spec):
             return holder
         transitions = spec.get("leaseTransitions") or 0
         mine = self._spec(transitions + (holder != self._identity))
         if holder == self._identity:
             mine["acquireTime"] = spec.get("acquireTime") or mine["acquireTime"]
-        try:
-            await self._cluster.replace({**lease, "spec": mine})
-        except ConflictError:
-            return "another operator that was faster"
+        await self._cluster.replace({**lease, "spec": mine})
         return self._identity
 
     async def _create(self) -> str:
         metadata = {"name": names.LEASE, "namespace": self._namespace}
-        try:
-            await self._cluster.create(
-                {
-                    "apiVersion": "coordination.k8s.io/v1",
-                    "kind": "Lease",
-                    "metadata": metadata,
-                    "spec": self._spec(0),
-                }
-            )
-        except ConflictError:
-            return "another operator that was faster"
+        lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": self._spec(0)}
+        await self._cluster.create(lease)
         return self._identity
 
-    def _has_run_out(self, holder: str, renewed: str) -> bool:
-        if self._seen.stamp != (holder, renewed):
-            self._seen = _Seen((holder, renewed), monotonic())
-        return monotonic() >= self._seen.at + self._terms.duration
+    def _has_run_out(self, spec: Manifest) -> bool:
+        """Whether the lease has not changed for as long as its holder, or we ourselves, think that it lasts."""
+        stamp = (spec.get("holderIdentity") or "", spec.get("renewTime") or "")
+        if self._seen.stamp != stamp:
+            self._seen = _Seen(stamp, monotonic())
+        duration = max(self._terms.duration, spec.get("leaseDurationSeconds") or 0)
+        return monotonic() >= self._seen.at + duration
 
     def _spec(self, transitions: int) -> Manifest:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -7,7 +7,7 @@ serving one; the Service moved once the target is Ready; the old Deployment dele
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tandem_contracts.launch import Role, Speculation
@@ -116,25 +116,45 @@ class _Drafting:
     def plan_verifiers(self) -> None:
         want = self.wants.get(Role.VERIFIER)
         service = self.facts.service(names.serving_service_name(self.owner.name))
-        serving = service.selected_revision if service else ""
+        selected = service.selected_revision if service else ""
+        serving = self._serving(selected, want)
         target = want.target.revision if want else serving
         if not target:
             return
         self._keep_workloads(Role.VERIFIER, _distinct(serving, target))
-        selected = serving or target
-        if serving and serving != target and self._is_switch_due(want):
+        chosen = serving or target
+        if serving and serving != target and self._is_switch_due(want, serving):
             self.details.append(f"verifier revision {target} is Ready: the Service moves to it from {serving}")
-            selected = target
-        moved = service is not None and selected != serving
-        version = service.resource_version if service and moved else ""
-        self.applies.append(Apply(serving_service_of(self.owner, selected), version))
+            chosen = target
+        version = service.resource_version if service and chosen != selected else ""
+        self.applies.append(Apply(serving_service_of(self.owner, chosen), version))
         self.roles[Role.VERIFIER] = RolePlan(serving or target, target, self._replicas(Role.VERIFIER, target))
 
-    def _is_switch_due(self, want: Want | None) -> bool:
+    def _serving(self, selected: str, want: Want | None) -> str:
+        """The revision that serves: the one that the Service selects, if it is one that there is.
+
+        Somebody may have deleted the Service, or changed its selector to nothing: then it is the revision with most
+        Ready pods, so that a running one is never taken for superfluous. Empty when there is no verifier at all.
+        """
+        target = want.target.revision if want else ""
+        if selected and (selected == target or self.facts.workload(Role.VERIFIER, selected)):
+            return selected
+        numbers = {revision.revision: revision.number for revision in self.facts.revisions_of(Role.VERIFIER)}
+        running = self.facts.workloads_of(Role.VERIFIER)
+        best = max(running, key=lambda w: (w.ready, numbers.get(w.revision, 0), w.revision), default=None)
+        if best is None and self.facts.revisions_of(Role.VERIFIER):
+            return target or self.facts.revisions_of(Role.VERIFIER)[0].revision
+        return best.revision if best else ""
+
+    def _is_switch_due(self, want: Want | None, serving: str) -> bool:
+        """Whether the target may serve: all of it is Ready, or some of it while nothing of the old one is."""
         if want is None:
             return False
         workload = self.facts.workload(Role.VERIFIER, want.target.revision)
+        old = self.facts.workload(Role.VERIFIER, serving)
         if workload and workload.is_ready and workload.wanted == want.replicas:
+            return True
+        if workload and workload.ready > 0 and not workload.is_going and (old is None or old.ready == 0):
             return True
         ready = workload.ready if workload else 0
         message = f"revision {want.target.revision}: {ready} of {want.replicas} pods are Ready; the old one serves"
@@ -149,11 +169,11 @@ class _Drafting:
         serving = ""
         services = set()
         for verifier in self.kept[Role.VERIFIER]:
-            if not self._is_remote(verifier):
-                continue
             name = names.draft_service_name(self.owner.name, verifier)
-            services.add(name)
             service = self.facts.service(name)
+            if not self._is_remote(verifier, is_served=service is not None):
+                continue
+            services.add(name)
             selected = service.selected_revision if service else ""
             chosen = self._chosen_draft(selected, want)
             if not chosen:
@@ -191,9 +211,10 @@ class _Drafting:
             self.waits.append(wait)
         return selected
 
-    def _is_remote(self, verifier_revision: str) -> bool:
+    def _is_remote(self, verifier_revision: str, *, is_served: bool) -> bool:
+        """Whether a verifier revision asks draft pods. Where its ControllerRevision is lost: if it has done so."""
         frozen = self._frozen(Role.VERIFIER, verifier_revision)
-        return frozen is not None and frozen.resolved.get("speculation") == Speculation.REMOTE
+        return is_served if frozen is None else frozen.resolved.get("speculation") == Speculation.REMOTE
 
     # -- both roles ----------------------------------------------------------------------------------------------
 
@@ -221,12 +242,14 @@ class _Drafting:
         return self.facts.revision(role, revision)
 
     def _replicas(self, role: Role, revision: str) -> int:
-        """Wanted replicas of a revision; without a want, those that it has."""
+        """Wanted replicas of a revision. One that is on its way out gets no more than it has."""
         want = self.wants.get(role)
-        if want:
-            return want.replicas
         workload: WorkloadFacts | None = self.facts.workload(role, revision)
-        return workload.wanted if workload else 1
+        if want is None:
+            return workload.wanted if workload else 1
+        if revision != want.target.revision and workload:
+            return min(workload.wanted, want.replicas)
+        return want.replicas
 
     def prune_revisions(self) -> None:
         """Delete ControllerRevisions past the history limit, never one in use."""
@@ -234,13 +257,8 @@ class _Drafting:
             unused = [r for r in self.facts.revisions_of(role) if r.revision not in self.kept[role]]
             for old in unused[REVISION_HISTORY_LIMIT:]:
                 name = names.role_child_name(self.owner.name, role, revision=old.revision)
-                self.deletions.append(Deletion(Ref("ControllerRevision", name), "", ""))
+                self.deletions.append(Deletion(Ref("ControllerRevision", name), old.uid, ""))
 
 
 def _distinct(*revisions: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(revision for revision in revisions if revision))
-
-
-def refs_of(applies: Iterable[Apply]) -> tuple[Ref, ...]:
-    """Identities of what is applied, in order."""
-    return tuple(Ref.of(apply.manifest) for apply in applies)

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from tandem_operator.cluster import ClusterError
 from tandem_operator.reconcile import Outcome
 from tandem_operator.store import Key
 
@@ -53,10 +54,13 @@ class Queue:
 
     def add_later(self, key: Key, *, seconds: float) -> None:
         """A pass is due after `seconds`, unless something asks for one before."""
-        earlier = self._timers.pop(key, None)
-        if earlier:
-            earlier.cancel()
-        self._timers[key] = asyncio.get_running_loop().call_later(seconds, self._due, key)
+        loop = asyncio.get_running_loop()
+        planned = self._timers.get(key)
+        if planned:
+            if planned.when() <= loop.time() + seconds:
+                return
+            planned.cancel()
+        self._timers[key] = loop.call_later(seconds, self._due, key)
 
     async def run(self) -> None:
         """Work until cancelled. A failing pass never ends it."""
@@ -86,17 +90,23 @@ class Queue:
         try:
             with PASS_SECONDS.time():
                 outcome = await self._process(key)
+        except ClusterError as error:
+            self._back_off(key, at_least_seconds=error.retry_after_seconds)
+            _log.warning("%s/%s: pass ended early: %s", key.namespace, key.name, error)
+            return
         except Exception:  # noqa: BLE001 -- the one place: any failing pass is logged, counted and run again
-            failures = self._failures[key] = self._failures.get(key, 0) + 1
-            seconds = backoff_seconds(failures)
-            PASSES.labels("error").inc()
-            _log.exception("%s/%s: pass failed, again in %.1f s", key.namespace, key.name, seconds)
-            self.add_later(key, seconds=seconds)
+            self._back_off(key)
+            _log.exception("%s/%s: pass failed", key.namespace, key.name)
             return
         PASSES.labels("done").inc()
         self._failures.pop(key, None)
         if outcome.again_after_seconds:
             self.add_later(key, seconds=outcome.again_after_seconds)
+
+    def _back_off(self, key: Key, *, at_least_seconds: float = 0.0) -> None:
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        PASSES.labels("error").inc()
+        self.add_later(key, seconds=max(backoff_seconds(failures), at_least_seconds))
 
 
 def backoff_seconds(failures: int) -> float:

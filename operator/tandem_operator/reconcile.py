@@ -6,10 +6,9 @@ the values from one step to the next, and turns what the API server refuses into
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,6 +22,7 @@ from tandem_operator.drift import needs_apply
 from tandem_operator.facts import Facts, Manifest, Ref, controller_uid, facts_of
 from tandem_operator.inputs import RejectedSpecError
 from tandem_operator.names import Reason
+from tandem_operator.objects.event import event_of
 from tandem_operator.plan import Apply, Plan, Want, plan
 from tandem_operator.status import Observation, Problem, flipped, status_of
 from tandem_operator.store import Key, Store
@@ -30,7 +30,10 @@ from tandem_operator.targets import wants_of
 
 _log = logging.getLogger(__name__)
 
-REFUSED_AGAIN_AFTER_SECONDS = 30.0
+AGAIN_AFTER_REFUSAL_SECONDS = 15.0
+AGAIN_AFTER_WRITE_SECONDS = 0.1
+"""A reply to our own write may hold what a watch event will bring and the pass has not planned from. A converged pass
+writes nothing, so this ends by itself."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,23 @@ class Outcome:
     """What a pass asks of the queue. `again_after_seconds` 0: nothing, until an event or the resync."""
 
     again_after_seconds: float = 0.0
+
+
+@dataclass
+class _Carried:
+    """What became of a plan."""
+
+    wrote: bool = False
+    conflict: Problem | None = None
+    refused: list[str] = field(default_factory=list)
+    failed: list[ClusterError] = field(default_factory=list)
+
+    def note(self, ref: Ref, error: ClusterError) -> None:
+        """Keep an error: what a person must mend or should know of in words, what passes by itself to be raised."""
+        if not isinstance(error, ConflictError):
+            self.refused.append(f"{ref.kind} {ref.name}: {error.message}")
+        if not isinstance(error, RefusedError):
+            self.failed.append(error)
 
 
 class Reconciler:
@@ -61,21 +81,22 @@ class Reconciler:
         planned = plan(owner, facts, wants)
         for detail in planned.details:
             _log.info("%s/%s: %s", key.namespace, key.name, detail)
-        refused, conflicts = await self._carry_out(planned, owner)
+        carried = await self._carry_out(planned, owner)
         # Status speaks of what is there now, so that it counts what this very pass has made.
-        seen = facts_of(self._store.children(key), owner_uid=owner.uid)
-        await self._say(
-            body,
-            Observation(
-                name=owner.name,
-                generation=body["metadata"].get("generation", 1),
-                facts=seen,
-                plan=planned,
-                problem=problem or conflicts,
-                refused=refused,
-            ),
+        observation = Observation(
+            name=owner.name,
+            generation=body["metadata"].get("generation", 1),
+            facts=facts_of(self._store.children(key), owner_uid=owner.uid),
+            plan=planned,
+            problem=problem or carried.conflict,
+            refused=tuple(carried.refused),
         )
-        return Outcome(again_after_seconds=REFUSED_AGAIN_AFTER_SECONDS if refused or conflicts else 0.0)
+        is_news = await self._say(body, observation)
+        if carried.failed:
+            raise carried.failed[0]
+        if carried.wrote or is_news:
+            return Outcome(AGAIN_AFTER_WRITE_SECONDS)
+        return Outcome(AGAIN_AFTER_REFUSAL_SECONDS if carried.refused or carried.conflict else 0.0)
 
     async def resync(self, namespace: str) -> tuple[Key, ...]:
         """Compare the store with cheap listings, fetch what was missed, drop ghosts; the keys that are due."""
@@ -109,95 +130,76 @@ class Reconciler:
         except RejectedSpecError as error:
             return {}, Problem(error.reason, str(error))
 
-    async def _carry_out(self, planned: Plan, owner: Owner) -> tuple[tuple[str, ...], Problem | None]:
-        """Apply and delete. What is refused is returned in words; what passes by itself is raised."""
-        refused: list[str] = []
-        conflict: Problem | None = None
+    async def _carry_out(self, planned: Plan, owner: Owner) -> _Carried:
+        """Apply and delete all that can be: one object that the API server will not have keeps no other one back."""
+        carried = _Carried()
         for apply in planned.apply:
             try:
-                conflict = await self._apply(apply, owner) or conflict
-            except RefusedError as error:
-                refused.append(f"{Ref.of(apply.manifest).kind} {Ref.of(apply.manifest).name}: {error.message}")
+                await self._apply(apply, owner, carried)
+            except ClusterError as error:
+                carried.note(Ref.of(apply.manifest), error)
         for deletion in planned.delete:
-            ref = deletion.ref
+            ref, seen = deletion.ref, {"uid": deletion.uid, "resource_version": deletion.resource_version}
             try:
-                await self._cluster.delete(
-                    ref, owner.namespace, uid=deletion.uid, resource_version=deletion.resource_version
-                )
-            except ConflictError:
-                await self._refresh(ref, owner.namespace)  # it changed since it was seen: decide again from what it is
-                raise
-        return tuple(refused), conflict
+                await self._cluster.delete(ref, owner.namespace, **seen)
+                carried.wrote = True
+            except ClusterError as error:
+                carried.note(ref, error)
+                if isinstance(error, ConflictError):  # it changed since it was seen: decide again from what it is
+                    await self._refresh(ref, owner)
+        return carried
 
-    async def _apply(self, apply: Apply, owner: Owner) -> Problem | None:
+    async def _apply(self, apply: Apply, owner: Owner, carried: _Carried) -> None:
         ref = Ref.of(apply.manifest)
-        there = self._store.child(ref, owner.namespace) or await self._refresh(ref, owner.namespace)
+        there = self._store.child(ref, owner.namespace) or await self._refresh(ref, owner)
         if there is not None and controller_uid(there) != owner.uid:
-            return Problem(Reason.NAME_CONFLICT, f"{ref.kind} {ref.name} {_whose(there)}; it is left alone")
+            message = f"{ref.kind} {ref.name} {_whose(there)}; it is left alone"
+            carried.conflict = Problem(Reason.NAME_CONFLICT, message)
+            return
         if there is not None and not needs_apply(apply.manifest, there):
-            return None
+            return
         try:
             written = await self._cluster.apply(apply.manifest, resource_version=apply.resource_version)
         except ConflictError:
-            await self._refresh(ref, owner.namespace)
+            await self._refresh(ref, owner)
             raise
+        carried.wrote = True
         self._store.observe(written)
-        return None
 
-    async def _refresh(self, ref: Ref, namespace: str) -> Manifest | None:
-        """Read an object live, past the store: before it is made, and after it turned out to be another."""
+    async def _refresh(self, ref: Ref, owner: Owner) -> Manifest | None:
+        """Read an object live, past the store: before it is made, and after it turned out to be another.
+
+        What is not ours is not remembered: no watch would tell when it goes.
+        """
         try:
-            there = await self._cluster.get(ref, namespace)
+            there = await self._cluster.get(ref, owner.namespace)
         except NotFoundError:
             return None
-        self._store.observe(there)
+        if controller_uid(there) == owner.uid:
+            self._store.observe(there)
         return there
 
-    async def _say(self, body: Manifest, observation: Observation) -> None:
+    async def _say(self, body: Manifest, observation: Observation) -> bool:
+        """Write the status if it changed, and events for what flipped; whether the spec has changed meanwhile."""
         previous: Mapping[str, Any] = body.get("status") or {}
         now = self._now()
         status = status_of(observation, previous=previous, now=now)
         if status == previous:
-            return
+            return False
         owner = Owner.of(body)
         try:
-            written = await self._cluster.apply_status(
-                Ref(names.KIND, owner.name), owner.namespace, status=status, uid=owner.uid
-            )
+            ref = Ref(names.KIND, owner.name)
+            written = await self._cluster.apply_status(ref, owner.namespace, status=status, uid=owner.uid)
         except (NotFoundError, ConflictError):
-            return  # deleted, or deleted and made again, in the meantime: another pass is on its way
+            return False  # deleted, or deleted and made again, in the meantime: another pass is on its way
         self._store.observe(written)
         for condition in flipped(previous, status):
-            await self._post_event(owner, condition, now=now)
-
-    async def _post_event(self, owner: Owner, condition: Manifest, *, now: datetime) -> None:
-        """An event for a condition that flipped. Losing one loses only the display."""
-        truth = f"{condition['type']}={condition['status']}"
-        stamp = now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        suffix = hashlib.sha256(f"{owner.uid}{truth}{stamp}".encode()).hexdigest()[:16]
-        event = {
-            "apiVersion": "events.k8s.io/v1",
-            "kind": "Event",
-            "metadata": {"name": f"{owner.name}.{suffix}", "namespace": owner.namespace},
-            "eventTime": stamp,
-            "reportingController": names.MANAGED_BY,
-            "reportingInstance": names.MANAGED_BY,
-            "action": "Reconcile",
-            "type": "Warning" if condition["type"] == names.ConditionType.STALLED else "Normal",
-            "reason": condition["reason"],
-            "note": f"{truth}: {condition['message']}"[:1024],
-            "regarding": {
-                "apiVersion": names.API_VERSION,
-                "kind": names.KIND,
-                "name": owner.name,
-                "namespace": owner.namespace,
-                "uid": owner.uid,
-            },
-        }
-        try:
-            await self._cluster.create(event)
-        except ClusterError as error:
-            _log.warning("%s/%s: event was not posted: %s", owner.namespace, owner.name, error)
+            try:
+                await self._cluster.create(event_of(owner, condition, now=now))
+            except ClusterError as error:
+                _log.warning("%s/%s: event was not posted: %s", owner.namespace, owner.name, error)
+        # The store has the newer spec by our own reply, so the watch event about it will be no news to it.
+        return bool(written["metadata"].get("generation") != body["metadata"].get("generation"))
 
 
 def _whose(there: Manifest) -> str:

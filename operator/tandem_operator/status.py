@@ -18,6 +18,8 @@ from tandem_operator.facts import Facts, Manifest
 from tandem_operator.names import ConditionType, Reason
 from tandem_operator.plan import Plan, RolePlan, Wait
 
+MESSAGE_LIMIT = 4096
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -99,10 +101,15 @@ def _condition(
         type=kind.value,
         status="True" if verdict.holds else "False",
         reason=verdict.reason.value,
-        message=verdict.message,
+        message=_cut(verdict.message),
         last_transition_time=since,
         observed_generation=generation,
     )
+
+
+def _cut(message: str) -> str:
+    """What the API server, a webhook or a user writes has no bound; a condition's message has."""
+    return message if len(message) <= MESSAGE_LIMIT else message[: MESSAGE_LIMIT - 1] + "…"
 
 
 def _accepted(observation: Observation) -> Verdict:

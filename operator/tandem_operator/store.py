@@ -50,7 +50,7 @@ class Store:
             return  # it was made anew since
         self._unlink(at)
         self._objects.pop(at, None)
-        self._tombstones[at] = version
+        self._tombstones[at] = max(version, self._tombstones.get(at, -1))
 
     def deployment(self, key: Key) -> Manifest | None:
         return self._objects.get((key.namespace, Ref(names.KIND, key.name)))

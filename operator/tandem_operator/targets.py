@@ -9,7 +9,7 @@ from tandem_operator.accelerators import AcceleratorClass
 from tandem_operator.api.deployment import LLMDeployment
 from tandem_operator.config import OperatorConfig
 from tandem_operator.facts import Facts, RevisionFacts
-from tandem_operator.inputs import requested_of, resolve
+from tandem_operator.inputs import is_same_request, requested_of, resolve
 from tandem_operator.objects.revision import frozen_revision
 from tandem_operator.plan import Want
 
@@ -40,7 +40,7 @@ def _target(
     requested = requested_of(deployment, role)
     history = facts.revisions_of(role)
     for frozen in history:
-        if frozen.requested == requested:
+        if is_same_request(frozen.requested, requested):
             return frozen
     inputs = resolve(deployment, role, config=config, table=table)
     for frozen in history:

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import yaml
-
 from tandem_operator import names
 from tandem_operator.api.deployment import RESOURCE_RULES, LLMDeploymentSpec
 from tandem_operator.api.status import LLMDeploymentStatus
+from tandem_operator.manifest_yaml import manifest_yaml
 
 Schema = dict[str, Any]
 
@@ -110,22 +109,24 @@ def _version() -> dict[str, Any]:
             _column("Drafts", ".status.draft.summary", "Ready and wanted draft pods"),
             {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
         ],
-        "schema": {
-            "openAPIV3Schema": {
-                "type": "object",
-                "description": "A large language model served as a pair: draft pods propose tokens, verifier pods "
-                "check them.",
-                "required": ["spec"],
-                "properties": {
-                    "apiVersion": {"type": "string"},
-                    "kind": {"type": "string"},
-                    "metadata": {"type": "object"},
-                    "spec": structural(LLMDeploymentSpec.model_json_schema(by_alias=True)),
-                    "status": structural(LLMDeploymentStatus.model_json_schema(by_alias=True)),
-                },
-                "x-kubernetes-validations": [dict(rule) for rule in RESOURCE_RULES],
-            }
+        "schema": {"openAPIV3Schema": crd_schema()},
+    }
+
+
+def crd_schema() -> Schema:
+    """The structural schema of an LLMDeployment."""
+    return {
+        "type": "object",
+        "description": "A large language model served as a pair: draft pods propose tokens, verifier pods check them.",
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"type": "object"},
+            "spec": structural(LLMDeploymentSpec.model_json_schema(by_alias=True)),
+            "status": structural(LLMDeploymentStatus.model_json_schema(by_alias=True)),
         },
+        "x-kubernetes-validations": [dict(rule) for rule in RESOURCE_RULES],
     }
 
 
@@ -136,11 +137,4 @@ def _column(name: str, path: str, description: str) -> dict[str, str]:
 def crd_yaml() -> str:
     """The file `crds/llmdeployments.yaml`, with a stable order of keys."""
     header = "# Generated from operator/tandem_operator/api by `make crds`; do not edit.\n"
-    return header + yaml.dump(crd(), Dumper=_NoAliases, sort_keys=False, width=120, allow_unicode=True)
-
-
-class _NoAliases(yaml.SafeDumper):
-    """Writes shared parts out in full: an anchor in a CRD is legal, and unreadable."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
+    return header + manifest_yaml(crd())

@@ -5,6 +5,8 @@ Docstrings under the fields become `kubectl explain`. A field is here from the d
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Self
@@ -179,8 +181,13 @@ class LLMDeployment(ApiModel):
 
         Raises `InvalidSpecError` that names each path, its value and what is allowed.
         """
+        name = body["metadata"]["name"]
+        if len(name) > names.NAME_MAX_LENGTH or not re.fullmatch(names.NAME_PATTERN, name):
+            raise InvalidSpecError(f"metadata.name (is {name!r}): {NAME_RULE}")
         try:
-            spec = LLMDeploymentSpec.model_validate(body.get("spec", {}))
+            # As JSON, since pydantic's strict mode then takes what JSON has for what it is, and nothing else.
+            written = json.dumps(body.get("spec") or {})
+            spec = LLMDeploymentSpec.model_validate_json(written, strict=True, by_alias=True, by_name=False)
         except ValidationError as error:
             raise InvalidSpecError(_sentences(error)) from error
         return cls(owner=Owner.of(body), generation=body["metadata"].get("generation", 1), spec=spec)
@@ -207,16 +214,19 @@ def _sentences(error: ValidationError) -> str:
     for detail in error.errors(include_url=False, include_context=False):
         path = "spec" + "".join(f"[{at}]" if isinstance(at, int) else f".{at}" for at in detail["loc"])
         value = detail.get("input")
-        shown = f" (is {value!r})" if isinstance(value, str | int | float | bool) else ""
+        shown = f" (is {str(value)[:100]!r})" if isinstance(value, str | int | float | bool) else ""
         parts.append(f"{path}{shown}: {detail['msg'].removeprefix('Value error, ')}")
     return "; ".join(parts)
 
 
+NAME_RULE = (
+    f"must be a DNS-1035 label of at most {names.NAME_MAX_LENGTH} characters: lower-case letters, digits and '-', "
+    "beginning with a letter"
+)
+
 RESOURCE_RULES = (
     Rule(
         f"size(self.metadata.name) <= {names.NAME_MAX_LENGTH} && self.metadata.name.matches('{names.NAME_PATTERN}')",
-        f"metadata.name must be a DNS-1035 label of at most {names.NAME_MAX_LENGTH} characters:"
-        " lower-case letters, digits and '-', beginning with a letter",
-        path=".metadata.name",
+        f"metadata.name {NAME_RULE}",
     ),
 )

@@ -20,7 +20,7 @@ class Condition(ApiModel):
     """One word for programs."""
     message: Annotated[str, Field(max_length=32768)] = ""
     """A sentence for people."""
-    last_transition_time: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    last_transition_time: Annotated[str, Field(max_length=32, json_schema_extra={"format": "date-time"})]
     """When `status` last changed."""
     observed_generation: int = 0
     """The generation that this condition speaks of."""
@@ -29,17 +29,17 @@ class Condition(ApiModel):
 class RoleStatus(ApiModel):
     """One role as it is."""
 
-    revision: str = ""
+    revision: Annotated[str, Field(max_length=64)] = ""
     """The revision that serves."""
-    target_revision: str = ""
+    target_revision: Annotated[str, Field(max_length=64)] = ""
     """The revision that this generation asks for."""
     replicas: int = 0
     """Pods of the serving revision."""
     ready_replicas: int = 0
     """Those of them that are Ready."""
-    summary: str = ""
+    summary: Annotated[str, Field(max_length=64)] = ""
     """Ready and wanted replicas, for `kubectl get`."""
-    selector: str = ""
+    selector: Annotated[str, Field(max_length=1024)] = ""
     """Label selector of the serving revision's pods, read by the scale subresource."""
 
 

@@ -15,10 +15,12 @@ from pydantic import ValidationError
 
 from tandem_operator import names
 from tandem_operator.accelerators import InvalidAcceleratorError, table_of
+from tandem_operator.api.crd import crd_schema
 from tandem_operator.api.deployment import InvalidSpecError, LLMDeployment
 from tandem_operator.config import OperatorConfig
 from tandem_operator.facts import Facts, Manifest
 from tandem_operator.inputs import RejectedSpecError
+from tandem_operator.manifest_yaml import manifest_yaml
 from tandem_operator.plan import Plan, plan
 from tandem_operator.targets import wants_of
 
@@ -37,7 +39,7 @@ def run_plan(filename: str, *, namespace: str, config: Path | None) -> str:
     try:
         settings = OperatorConfig.load(config)
         table_of(settings)
-    except (ValidationError, InvalidAcceleratorError, yaml.YAMLError, OSError) as error:
+    except (ValidationError, InvalidAcceleratorError, yaml.YAMLError, UnicodeError, OSError) as error:
         raise PlanError(f"{config}: {error}") from error
     bodies = list(_deployments(filename))
     if not bodies:
@@ -56,25 +58,41 @@ def plan_of(body: Manifest, config: OperatorConfig) -> Plan:
 
 
 def _planned(body: Manifest, *, filename: str, namespace: str, config: OperatorConfig) -> str:
-    metadata = {"namespace": namespace, "uid": UNKNOWN_UID, **body.get("metadata", {})}
-    name = metadata.get("name")
-    if not name:
-        raise PlanError(f"{filename}: metadata.name is required")
+    metadata = body.get("metadata")
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
+        raise PlanError(f"{filename}: metadata.name is required, and must be a text")
+    name = metadata["name"]
+    unknown = list(_unknown_fields(body.get("spec"), crd_schema()["properties"]["spec"], "spec"))
+    if unknown:
+        raise PlanError(f"{filename}: {names.KIND} {name}: unknown field {', '.join(unknown)}")
+    completed = {**body, "metadata": {"namespace": namespace, "uid": UNKNOWN_UID, **metadata}}
     try:
-        planned = plan_of({**body, "metadata": metadata}, config)
+        planned = plan_of(completed, config)
     except (InvalidSpecError, RejectedSpecError) as error:
         raise PlanError(f"{filename}: {names.KIND} {name}: {error}") from error
-    lines = [f"# {names.KIND} {metadata['namespace']}/{name}: {len(planned.apply)} objects"]
+    lines = [f"# {names.KIND} {completed['metadata']['namespace']}/{name}: {len(planned.apply)} objects"]
     lines += [f"# {detail}" for detail in planned.details]
-    documents = [yaml.safe_dump(apply.manifest, sort_keys=False, width=120) for apply in planned.apply]
+    documents = [manifest_yaml(apply.manifest) for apply in planned.apply]
     return "\n".join(lines) + "\n---\n" + "---\n".join(documents)
+
+
+def _unknown_fields(value: Any, schema: Manifest, path: str) -> Iterator[str]:
+    """Paths that the schema does not have: the API server would drop them, and the operator never sees them."""
+    properties = schema.get("properties")
+    if properties is None or not isinstance(value, dict):
+        return
+    for key, child in value.items():
+        if key in properties:
+            yield from _unknown_fields(child, properties[key], f"{path}.{key}")
+        else:
+            yield f"{path}.{key}"
 
 
 def _deployments(filename: str) -> Iterator[Manifest]:
     try:
         text = sys.stdin.read() if filename == "-" else Path(filename).read_text(encoding="utf-8")
         documents: list[Any] = list(yaml.safe_load_all(text))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeError, yaml.YAMLError) as error:
         raise PlanError(f"{filename}: {error}") from error
     for document in documents:
         if isinstance(document, dict) and document.get("kind") == names.KIND:

@@ -17,6 +17,7 @@ from tandem_operator.quantities import multiplied
 MODELS = "/models"
 UID = 10001
 GRACE_SECONDS = 60
+ENDPOINT_SECONDS = 5
 START_LIMIT_SECONDS = 1800
 START_PERIOD_SECONDS = 2
 
@@ -86,6 +87,8 @@ def _engine(owner: Owner, inputs: RoleInputs) -> Manifest:
             {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
         ],
         "terminationMessagePolicy": "FallbackToLogsOnError",
+        # Time for every node to hear that this pod is no endpoint any more, before the engine stops to accept.
+        "lifecycle": {"preStop": {"sleep": {"seconds": ENDPOINT_SECONDS}}},
     }
 
 
@@ -120,20 +123,18 @@ def _placement(accelerators: tuple[AcceleratorClass, ...]) -> Manifest:
     taints = sorted({taint for accelerator in accelerators for taint in accelerator.tolerated_taints})
     if taints:
         placement["tolerations"] = [{"key": taint, "operator": "Exists", "effect": "NoSchedule"} for taint in taints]
-    labelled = [accelerator for accelerator in accelerators if accelerator.node_labels]
-    if len(accelerators) == 1 and labelled:
-        placement["nodeSelector"] = dict(labelled[0].node_labels)
-    elif len(labelled) == len(accelerators) and labelled:
-        terms = [_term(accelerator) for accelerator in labelled]
-        placement["affinity"] = {
-            "nodeAffinity": {
-                "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms},
-                "preferredDuringSchedulingIgnoredDuringExecution": [
-                    {"weight": 100 - 10 * rank, "preference": term} for rank, term in enumerate(terms)
-                ],
-            }
-        }
-    return placement
+    if len(accelerators) == 1:
+        labels = accelerators[0].node_labels
+        return {**placement, "nodeSelector": dict(labels)} if labels else placement
+    ranked = [(100 - 10 * rank, _term(a)) for rank, a in enumerate(accelerators) if a.node_labels]
+    affinity: dict[str, Any] = {
+        "preferredDuringSchedulingIgnoredDuringExecution": [
+            {"weight": weight, "preference": term} for weight, term in ranked
+        ]
+    }
+    if len(ranked) == len(accelerators):  # a class without labels may be on any node
+        affinity["requiredDuringSchedulingIgnoredDuringExecution"] = {"nodeSelectorTerms": [term for _, term in ranked]}
+    return {**placement, "affinity": {"nodeAffinity": affinity}} if ranked else placement
 
 
 def _term(accelerator: AcceleratorClass) -> Manifest:
