@@ -17,6 +17,7 @@ demo-down: .venv/ready ## take away what `make demo` made (CLUSTER=current: from
 	@$(BIN)/python -m deploy.demo down $(if $(CLUSTER),--cluster $(CLUSTER))
 
 test: .venv/ready ## every test
+	@$(BIN)/python -m deploy.local build
 	@$(BIN)/python -m pytest
 
 check: .venv/ready ## format, lint, types, layers, generated files, chart

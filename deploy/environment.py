@@ -40,10 +40,10 @@ def main() -> int:
 
 def _make() -> None:
     try:
-        import ensurepip  # noqa: F401, PLC0415 -- Debian ships it in a package of its own
+        import ensurepip  # noqa: F401 -- Debian ships it in a package of its own
     except ImportError:
         _install_venv_package()
-    venv.create(ENVIRONMENT, with_pip=True)
+    venv.create(ENVIRONMENT, with_pip=True, symlinks=True)
 
 
 def _install_venv_package() -> None:

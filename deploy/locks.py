@@ -1,4 +1,4 @@
-"""`python -m deploy.locks`: resolve requirements/*.txt; `--check` fails when a lock no longer fits what it is made from.
+"""`python -m deploy.locks`: resolve requirements/*.txt; `--check` fails when a lock does not fit its sources.
 
 One lock for each environment, with hashes and without addresses of package indexes. Pins that still fit are kept:
 delete a lock first to move everything to its newest version.
@@ -22,6 +22,7 @@ LOCKS = {
         "--override",
         "deploy/images/engine-cpu/overrides.txt",
     ],
+    "go.txt": ["deploy/local/go.in"],
 }
 
 
