@@ -1,0 +1,1 @@
+"""`make demo`: a cluster, the operator, a served pair, an answer."""

@@ -1,0 +1,208 @@
+"""The demo's steps, each with its duration: cluster, models, images, chart, resource, answer."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from deploy import chart, model_volume, openai
+from deploy.fixtures.pair import ModelPair, model_pair
+from deploy.images import api as images
+from deploy.local.cluster import Cluster
+from deploy.local.progress import Progress
+from deploy.place import Place, PlaceError, current_place
+
+NAMESPACE = "tandem-demo"
+NAME = "pair"
+SAMPLE = Path(__file__).parents[1] / "samples/cpu-pair.yaml"
+IMAGES = ("operator", "engine-cpu")
+READY_LIMIT_SECONDS = 600
+MAX_TOKENS = 48
+
+
+class DemoError(Exception):
+    """The demo cannot go on; the message says what is missing."""
+
+
+def tell(*, cluster: str, registry: str) -> None:
+    """Run the demo. Raises DemoError, or what the step that failed raised."""
+    progress = Progress(stream=sys.stdout)
+    started = time.monotonic()
+    place = _local_place(progress) if cluster == "local" else _current_place(progress, registry)
+    progress.say(f"cluster: context {place.context}")
+    with progress.step("models: a verifier of 27 M parameters and a draft of 1 M"):
+        pair = model_pair()
+    with progress.step("images: operator and engine"):
+        references = images.provide(IMAGES, cluster=Cluster() if cluster == "local" else None, registry=registry)
+    place.apply(_namespace())
+    with progress.step("models are on the claim `models`"):
+        _provide_models(place, pair, cluster=cluster, references=references)
+    with progress.step(f"helm install {chart.RELEASE}"):
+        chart.install(place, NAMESPACE, values=chart.values_of(references))
+    progress.say(
+        f"\n$ kubectl apply -f {SAMPLE.relative_to(Path.cwd()) if SAMPLE.is_relative_to(Path.cwd()) else SAMPLE}"
+    )
+    progress.say(place.run("apply", "-n", NAMESPACE, "-f", str(SAMPLE)).rstrip())
+    with progress.step("both roles are Ready"):
+        _wait_until_ready(place, progress)
+    with address_of(place, cluster=cluster) as address:
+        _show_answer(progress, address)
+    _show_resource(progress, place)
+    progress.say(f"\n{time.monotonic() - started:.0f} s in all. What to try next:\n{_next_steps(place, cluster)}")
+
+
+def take_down(*, cluster: str) -> None:
+    """Undo `tell`: the local cluster goes whole; elsewhere the resource, the release and the namespace go."""
+    if cluster == "local":
+        Cluster().down()
+        return
+    kubectl, helm = _programs(Cluster())
+    place = current_place(kubectl=kubectl, helm=helm)
+    sys.stdout.write(f"cluster: context {place.context}\n")
+    if place.run("get", "namespace", NAMESPACE, "--ignore-not-found", "-o", "name").strip():
+        chart.uninstall(place, NAMESPACE)
+        place.run("delete", "namespace", NAMESPACE, "--wait=true", limit_seconds=300)
+
+
+def _local_place(progress: Progress) -> Place:
+    cluster = Cluster(progress=progress)
+    cluster.up()
+    if not cluster.has_real_node:
+        raise DemoError(
+            "the control plane runs, but pods need a real node, and that needs: "
+            f"{'; '.join(cluster.lacks())}. Run it as root, or with CLUSTER=current REGISTRY=host/repo"
+        )
+    kubectl, helm = _programs(cluster)
+    return Place(context="tandem-local", kubeconfig=cluster.kubeconfig, kubectl=kubectl, helm=helm)
+
+
+def _current_place(progress: Progress, registry: str) -> Place:
+    if not registry:
+        raise DemoError(
+            "CLUSTER=current needs REGISTRY=host/repo, from which that cluster can pull what is pushed there"
+        )
+    cluster = Cluster(progress=progress)
+    cluster.build()
+    kubectl, helm = _programs(cluster)
+    return current_place(kubectl=kubectl, helm=helm)
+
+
+def _programs(cluster: Cluster) -> tuple[str, str]:
+    return cluster.binaries["kubectl"], cluster.binaries["helm4"]
+
+
+def _namespace() -> dict[str, object]:
+    enforced = {
+        "pod-security.kubernetes.io/enforce": "restricted",
+        "pod-security.kubernetes.io/enforce-version": "latest",
+    }
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": enforced}}
+
+
+def _crd_values(place: Place) -> dict[str, bool]:
+    """The demo takes the CRD away again, unless somebody else's release brought it."""
+    found = place.run("get", "crd", "llmdeployments.tandem.dev", "--ignore-not-found", "-o", "json")
+    annotations = json.loads(found)["metadata"].get("annotations", {}) if found.strip() else {}
+    is_ours = not found.strip() or annotations.get("meta.helm.sh/release-namespace") == NAMESPACE
+    return {"install": is_ours, "keep": False}
+
+
+def _provide_models(place: Place, pair: ModelPair, *, cluster: str, references: Mapping[str, str]) -> None:
+    if cluster == "local":
+        model_volume.provide_from_node(place, NAMESPACE, folder=pair.folder)
+    else:
+        model_volume.provide_by_copy(place, NAMESPACE, folder=pair.folder, image=references["operator"])
+
+
+def _wait_until_ready(place: Place, progress: Progress) -> None:
+    """Wait for the Ready condition and print its message each time that it says something new."""
+    deadline = time.monotonic() + READY_LIMIT_SECONDS
+    said = ""
+    while True:
+        resource = place.get("llm", NAME, "-n", NAMESPACE)
+        conditions = {c["type"]: c for c in resource.get("status", {}).get("conditions", [])}
+        verdicts = [conditions[kind] for kind in ("VerifierReady", "DraftReady") if kind in conditions]
+        message = "; ".join(verdict["message"] for verdict in verdicts)
+        if message != said:
+            progress.say(f"           {message}")
+            said = message
+        if conditions.get("Ready", {}).get("status") == "True":
+            return
+        if time.monotonic() > deadline:
+            raise DemoError(
+                f"not Ready after {READY_LIMIT_SECONDS} s: {said or 'the operator said nothing'}\n"
+                + place.run("get", "pods,events", "-n", NAMESPACE)
+            )
+        time.sleep(0.5)
+
+
+@contextmanager
+def address_of(place: Place, *, cluster: str) -> Iterator[str]:
+    """Where this machine reaches the Service: its ClusterIP on the local cluster, else a forwarded port."""
+    if cluster == "local":
+        address = place.get("service", NAME, "-n", NAMESPACE)["spec"]["clusterIP"]
+        yield f"http://{address}"
+        return
+    command = [
+        place.kubectl,
+        "--kubeconfig",
+        str(place.kubeconfig),
+        "-n",
+        NAMESPACE,
+        "port-forward",
+        f"service/{NAME}",
+        ":80",
+    ]
+    forward = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        line = forward.stdout.readline() if forward.stdout else ""
+        port = re.search(r":(\d+) ->", line)
+        if port is None:
+            raise PlaceError(f"kubectl port-forward said {line!r}")
+        yield f"http://127.0.0.1:{port[1]}"
+    finally:
+        forward.terminate()
+        forward.wait(timeout=10)
+
+
+def _show_answer(progress: Progress, address: str) -> None:
+    prompt = "def read_lines(path):"
+    accepted = "vllm:spec_decode_num_accepted_tokens_total"
+    proposed = "vllm:spec_decode_num_draft_tokens_total"
+    before = openai.counter(address, accepted), openai.counter(address, proposed)
+    answer = openai.chat(address, model=NAME, prompt=prompt, max_tokens=MAX_TOKENS)
+    after = openai.counter(address, accepted), openai.counter(address, proposed)
+    progress.say(f"\n$ POST {address}/v1/chat/completions  {json.dumps(prompt)}")
+    progress.say(answer["choices"][0]["message"]["content"])
+    progress.say(
+        f"\n{answer['usage']['completion_tokens']} tokens; the draft pod proposed {after[1] - before[1]:.0f}, "
+        f"the verifier accepted {after[0] - before[0]:.0f} of them\n"
+    )
+
+
+def _show_resource(progress: Progress, place: Place) -> None:
+    progress.say(f"$ kubectl get llm,pods -n {NAMESPACE}")
+    progress.say(place.run("get", "llm,pods", "-n", NAMESPACE).rstrip())
+
+
+def _next_steps(place: Place, cluster: str) -> str:
+    export = (
+        f"export KUBECONFIG={place.kubeconfig} PATH={Path(place.kubectl).parent}:$PATH\n  "
+        if cluster == "local"
+        else ""
+    )
+    down = "make demo-down" if cluster == "local" else "make demo-down CLUSTER=current"
+    return (
+        f"  {export}kubectl -n {NAMESPACE} port-forward service/{NAME} 8000:80   # then talk to localhost:8000/v1\n"
+        f"  kubectl -n {NAMESPACE} scale llm/{NAME} --replicas=2\n"
+        f"  kubectl -n {NAMESPACE} delete pod -l tandem.dev/role=draft   # the answers stay the same\n"
+        f"  kubectl explain llmdeployment.spec --recursive\n"
+        f"  .venv/bin/tandem plan -f deploy/samples/gpu-pair.yaml\n"
+        f"  {down}"
+    )

@@ -1,0 +1,120 @@
+"""A claim `models` with the fixture models on it, for the demo and the tests."""
+
+from __future__ import annotations
+
+import subprocess
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from deploy.place import Place, PlaceError
+
+CLAIM = "models"
+SIZE = "1Gi"
+COPY_LIMIT_SECONDS = 300
+
+
+def volume_of(namespace: str, folder: Path) -> dict[str, Any]:
+    """A PersistentVolume of the local node's `folder`, for this namespace's claim and no other."""
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": f"{CLAIM}-{namespace}"},
+        "spec": {
+            "capacity": {"storage": SIZE},
+            "accessModes": ["ReadOnlyMany"],
+            "persistentVolumeReclaimPolicy": "Retain",
+            "storageClassName": "",
+            "hostPath": {"path": str(folder), "type": "Directory"},
+            "claimRef": {"namespace": namespace, "name": CLAIM},
+        },
+    }
+
+
+def claim_of(namespace: str) -> dict[str, Any]:
+    """The claim that binds to `volume_of` by name."""
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": CLAIM, "namespace": namespace},
+        "spec": {
+            "accessModes": ["ReadOnlyMany"],
+            "storageClassName": "",
+            "volumeName": f"{CLAIM}-{namespace}",
+            "resources": {"requests": {"storage": SIZE}},
+        },
+    }
+
+
+def provide_from_node(place: Place, namespace: str, *, folder: Path) -> None:
+    """On the local cluster: the folder itself. Raises PlaceError."""
+    place.apply(volume_of(namespace, folder), claim_of(namespace))
+
+
+def provide_by_copy(place: Place, namespace: str, *, folder: Path, image: str) -> None:
+    """On any cluster with a default StorageClass: a claim, filled through a pod that lives as long as the copy.
+
+    Raises PlaceError.
+    """
+    claim = claim_of(namespace)
+    claim["spec"] = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": SIZE}}}
+    place.apply(claim, _copier(namespace, image))
+    try:
+        place.run(
+            "wait", "-n", namespace, "pod/model-copy", "--for=condition=Ready", "--timeout=300s", limit_seconds=320
+        )
+        _copy(place, namespace, folder)
+    finally:
+        place.run("delete", "-n", namespace, "pod/model-copy", "--ignore-not-found", "--grace-period=1")
+
+
+def _copy(place: Place, namespace: str, folder: Path) -> None:
+    unpack = (
+        "import sys, tarfile; tarfile.open(fileobj=sys.stdin.buffer, mode='r|').extractall('/models', filter='data')"
+    )
+    command = [place.kubectl, "--kubeconfig", str(place.kubeconfig), "-n", namespace, "exec", "-i", "model-copy", "--"]
+    with tempfile.TemporaryFile() as archive:
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            tar.add(folder, arcname=".")
+        archive.seek(0)
+        done = subprocess.run(
+            [*command, "python3", "-c", unpack],
+            stdin=archive,
+            capture_output=True,
+            timeout=COPY_LIMIT_SECONDS,
+            check=False,
+        )
+    if done.returncode != 0:
+        raise PlaceError(
+            f"copying the models into claim {CLAIM} failed: {done.stderr.decode(errors='replace').strip()}"
+        )
+
+
+def _copier(namespace: str, image: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "model-copy", "namespace": namespace},
+        "spec": {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": 10001,
+                "runAsGroup": 10001,
+                "fsGroup": 10001,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [
+                {
+                    "name": "copy",
+                    "image": image,
+                    "command": ["python3", "-c", "import time; time.sleep(3600)"],
+                    "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+                    "volumeMounts": [{"name": "models", "mountPath": "/models"}],
+                }
+            ],
+            "volumes": [{"name": "models", "persistentVolumeClaim": {"claimName": CLAIM}}],
+        },
+    }

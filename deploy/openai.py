@@ -1,0 +1,56 @@
+"""The few requests to a served model that the demo, the tests and the benchmarks make. Standard library only."""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.request
+from typing import Any
+
+LIMIT_SECONDS = 120.0
+
+
+def chat(address: str, *, model: str, prompt: str, max_tokens: int) -> dict[str, Any]:
+    """One greedy chat completion; `address` like `http://host:port`. Raises OSError."""
+    body = {
+        "model": model,
+        "messages": [{"role": "user", "content": prompt}],
+        "max_tokens": max_tokens,
+        "temperature": 0,
+    }
+    return _post(f"{address}/v1/chat/completions", body)
+
+
+def complete(address: str, *, model: str, prompt: str, max_tokens: int) -> str:
+    """Text of one greedy completion. Raises OSError."""
+    body = {"model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0}
+    text: str = _post(f"{address}/v1/completions", body)["choices"][0]["text"]
+    return text
+
+
+def counter(address: str, name: str) -> float:
+    """Sum of a counter over all its label values in `/metrics`; 0 when it is not there. Raises OSError."""
+    values = re.findall(rf"^{re.escape(name)}(?:\{{[^}}]*\}})? (\S+)$", _metrics(address), re.MULTILINE)
+    return sum(float(value) for value in values)
+
+
+def sample(address: str, name: str, **labels: str) -> float:
+    """One sample in `/metrics` by its labels. Raises OSError, and LookupError when it is not there."""
+    wanted = ",".join(f'{key}="{value}"' for key, value in sorted(labels.items()))
+    for line in _metrics(address).splitlines():
+        if line.startswith(f"{name}{{{wanted}}} "):
+            return float(line.rsplit(" ", 1)[1])
+    raise LookupError(f"{address}/metrics has no {name}{{{wanted}}}")
+
+
+def _metrics(address: str) -> str:
+    with urllib.request.urlopen(f"{address}/metrics", timeout=LIMIT_SECONDS) as answer:  # noqa: S310 -- our own
+        text: str = answer.read().decode()
+    return text
+
+
+def _post(url: str, body: dict[str, Any]) -> dict[str, Any]:
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})  # noqa: S310 -- our own
+    with urllib.request.urlopen(request, timeout=LIMIT_SECONDS) as answer:  # noqa: S310 -- our own
+        parsed: dict[str, Any] = json.loads(answer.read())
+    return parsed

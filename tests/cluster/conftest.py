@@ -1,0 +1,45 @@
+"""Fixtures: a cluster with fake GPU nodes and Tandem's CRDs, and a `world`: a namespace with the chart in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.local.cluster import Cluster
+from deploy.place import Place
+from tests.cluster.world import REPOSITORY, World, make_world
+
+NODES = {"nvidia-h100-80gb": 2, "nvidia-l40s-48gb": 1}
+
+
+@pytest.fixture(scope="session")
+def place(cluster: Cluster) -> Place:
+    """The local cluster with our CRDs and enough fake accelerators."""
+    found = Place("tandem-local", cluster.kubeconfig, cluster.binaries["kubectl"], cluster.binaries["helm4"])
+    nodes = [node["metadata"]["name"] for node in found.get("nodes")["items"]]
+    for name, count in NODES.items():
+        lacking = count - sum(node.startswith(name) for node in nodes)
+        if lacking > 0:
+            cluster.add_nodes(name, count=lacking)
+    found.run("apply", "--server-side", "--force-conflicts", "-f", str(REPOSITORY / "crds"))
+    found.run("wait", "--for=condition=Established", "crd/llmdeployments.tandem.dev", "--timeout=30s")
+    return found
+
+
+@pytest.fixture
+def world(cluster: Cluster, place: Place, namespace: str, tmp_path: Path) -> Iterator[World]:
+    """A namespace with the chart installed and no operator running yet."""
+    made = make_world(cluster, place, namespace=namespace, folder=tmp_path)
+    yield made
+    for operator in made.operators:
+        operator.end()
+    place.run("delete", "persistentvolume", f"models-{namespace}", "--wait=false")
+
+
+@pytest.fixture
+def tandem(world: World) -> World:
+    """The same with the operator running."""
+    world.operator().start()
+    return world

@@ -1,0 +1,93 @@
+"""A namespace of the real node with Tandem as a user installs it: chart, operator as a pod, models on a claim."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import yaml
+
+from deploy import chart, model_volume
+from deploy.fixtures.pair import ModelPair, model_pair
+from deploy.images import api as images
+from deploy.local.cluster import Cluster
+from deploy.local.processes import wait_until
+from deploy.place import Place
+from tests.clusters import make_namespace
+
+ACCOUNT = "tandem-operator"
+READY_LIMIT_SECONDS = 400
+
+
+@dataclass(frozen=True)
+class Site:
+    """One namespace with Tandem installed."""
+
+    cluster: Cluster
+    place: Place
+    namespace: str
+    references: dict[str, str]
+
+    def run(self, *arguments: str, stdin: str = "", limit_seconds: float = 60) -> str:
+        return self.place.run("--namespace", self.namespace, *arguments, stdin=stdin, limit_seconds=limit_seconds)
+
+    def get(self, *what: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.run("get", *what, "-o", "json"))
+        return found
+
+    def apply(self, manifest: dict[str, Any]) -> None:
+        self.run("apply", "-f", "-", stdin=yaml.safe_dump(manifest))
+
+    def wait_ready(self, name: str) -> None:
+        """`kubectl wait` as a user types it, for the generation that there is now."""
+        generation = self.get(f"llm/{name}")["metadata"]["generation"]
+        seen = "jsonpath={.status.observedGeneration}"
+        self.run("wait", f"--for={seen}={generation}", f"llm/{name}", "--timeout=30s")
+        limit = READY_LIMIT_SECONDS
+        self.run("wait", "--for=condition=Ready", f"llm/{name}", f"--timeout={limit}s", limit_seconds=limit + 10)
+
+    def address(self, service: str) -> str:
+        """Where this machine reaches a Service: its ClusterIP, by way of kube-proxy."""
+        return f"http://{self.get(f'service/{service}')['spec']['clusterIP']}"
+
+    def wait_until(self, condition: Any, what: str, *, limit_seconds: float = 60) -> None:
+        wait_until(condition, what, limit_seconds=limit_seconds, log=self.cluster.layout.log_of("kubelet"))
+
+    def writes(self) -> list[dict[str, Any]]:
+        """Audit events of the operator's writes, without its lease."""
+        user = f"system:serviceaccount:{self.namespace}:{ACCOUNT}"
+        lines = self.cluster.layout.audit_log.read_text().splitlines()
+        events = [json.loads(line) for line in lines if user in line]
+        return [
+            event
+            for event in events
+            if event["user"]["username"] == user
+            and event["verb"] in {"create", "update", "patch", "delete"}
+            and event["objectRef"]["resource"] != "leases"
+            and event["stage"] == "ResponseComplete"
+        ]
+
+
+@pytest.fixture(scope="session")
+def models() -> ModelPair:
+    """The trained pair and its prompts."""
+    return model_pair()
+
+
+@pytest.fixture(scope="module")
+def site(cluster: Cluster, models: ModelPair) -> Iterator[Site]:
+    """Tandem installed with Helm 4, its operator running under the chart's own ServiceAccount."""
+    references = images.provide(["operator", "engine-cpu"], cluster=cluster)
+    place = Place("tandem-local", cluster.kubeconfig, cluster.binaries["kubectl"], cluster.binaries["helm4"])
+    namespace = f"t-{secrets.token_hex(4)}"
+    make_namespace(cluster.kubectl, namespace)
+    model_volume.provide_from_node(place, namespace, folder=models.folder)
+    place.run("apply", "--server-side", "--force-conflicts", "-f", "crds")
+    chart.install(place, namespace, values={**chart.values_of(references), "crds": {"install": False}})
+    yield Site(cluster, place, namespace, references)
+    place.run("delete", "namespace", namespace, "--wait=true", limit_seconds=180)
+    place.run("delete", "persistentvolume", f"models-{namespace}")

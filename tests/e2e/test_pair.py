@@ -1,0 +1,142 @@
+"""A real pair on the real node: the text is that of plain decoding, and kubectl does what a user expects.
+
+The tests share one deployment, since an engine takes most of a minute to start; each leaves it Ready.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deploy import openai
+from deploy.fixtures.pair import ModelPair
+from tests.e2e.conftest import Site
+
+pytestmark = [pytest.mark.real_node, pytest.mark.timeout(900)]
+
+NAME = "pair"
+PROMPTS = 50
+MAX_TOKENS = 32
+ACCEPTED = "vllm:spec_decode_num_accepted_tokens_total"
+
+
+def _sample(method: str) -> dict[str, Any]:
+    body: dict[str, Any] = yaml.safe_load(Path("deploy/samples/cpu-pair.yaml").read_text(encoding="utf-8"))
+    body["spec"]["speculation"]["method"] = method
+    return body
+
+
+def _texts(site: Site, prompts: list[str]) -> list[str]:
+    address = site.address(NAME)
+
+    def ask(prompt: str) -> str:
+        return openai.complete(address, model=NAME, prompt=prompt, max_tokens=MAX_TOKENS)
+
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        return list(pool.map(ask, prompts))
+
+
+@pytest.fixture(scope="module")
+def plain_texts(site: Site, models: ModelPair) -> list[str]:
+    """What the verifier writes by itself, before it has ever seen a draft."""
+    site.apply(_sample("Off"))
+    site.wait_ready(NAME)
+    assert site.get("llm", NAME)["status"].get("draft") is None
+    return _texts(site, models.prompts()[:PROMPTS])
+
+
+@pytest.fixture(scope="module")
+def pair(site: Site, plain_texts: list[str]) -> Iterator[Site]:
+    """The same deployment with drafts, rolled out under the Service's address."""
+    site.apply(_sample("Remote"))
+    site.wait_ready(NAME)
+    yield site
+    site.run("delete", f"llm/{NAME}", "--timeout=60s", limit_seconds=70)
+
+
+def test_a_chat_completion_is_answered_through_the_service_and_drafts_are_accepted(pair: Site) -> None:
+    address = pair.address(NAME)
+    before = openai.counter(address, ACCEPTED)
+    answer = openai.chat(address, model=NAME, prompt="def read_lines(path):", max_tokens=MAX_TOKENS)
+    assert answer["choices"][0]["message"]["content"].strip()
+    assert openai.counter(address, ACCEPTED) > before
+
+
+def test_drafts_change_no_text_for_fifty_prompts(pair: Site, models: ModelPair, plain_texts: list[str]) -> None:
+    accepted = openai.counter(pair.address(NAME), ACCEPTED)
+    assert _texts(pair, models.prompts()[:PROMPTS]) == plain_texts
+    assert openai.counter(pair.address(NAME), ACCEPTED) > accepted + PROMPTS
+
+
+def test_killing_the_draft_pod_in_the_middle_changes_no_text(
+    pair: Site, models: ModelPair, plain_texts: list[str]
+) -> None:
+    prompts = models.prompts()[:PROMPTS]
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        first_half = pool.submit(_texts, pair, prompts)
+        address = pair.address(NAME)
+        begun = openai.counter(address, ACCEPTED)
+        pair.wait_until(lambda: openai.counter(address, ACCEPTED) > begun, "drafts are being accepted")
+        pair.run("delete", "pod", "-l", "tandem.dev/role=draft", "--grace-period=0", "--force", "--wait=false")
+        assert first_half.result() == plain_texts
+    conditions = {c["type"]: c["status"] for c in pair.get("llm", NAME)["status"]["conditions"]}
+    assert conditions["Available"] == "True"
+    pair.wait_ready(NAME)
+
+
+def test_kubectl_get_llm_shows_a_ready_pair(pair: Site) -> None:
+    header, line = pair.run("get", "llm").splitlines()
+    assert header.split() == ["NAME", "READY", "REASON", "VERIFIERS", "DRAFTS", "AGE"]
+    assert line.split()[:5] == [NAME, "True", "RolledOut", "1/1", "1/1"]
+
+
+def test_kubectl_explain_tells_every_field(pair: Site) -> None:
+    text = pair.run("explain", "llmdeployment.spec", "--recursive")
+    assert all(name in text for name in ("verifier", "draft", "speculation", "maxDepth", "persistentVolumeClaim"))
+
+
+def test_kubectl_scale_brings_a_second_verifier_and_takes_it_away(pair: Site) -> None:
+    pair.run("scale", f"llm/{NAME}", "--replicas=2")
+    pair.wait_ready(NAME)
+    assert pair.get("llm", NAME)["status"]["verifier"]["readyReplicas"] == 2
+    pair.run("scale", f"llm/{NAME}", "--replicas=1")
+    pair.wait_ready(NAME)
+    selector = pair.get("llm", NAME)["status"]["verifier"]["selector"]
+    pair.wait_until(lambda: len(pair.get("pods", "-l", selector)["items"]) == 1, "one verifier pod", limit_seconds=120)
+
+
+def test_an_operator_pod_that_is_replaced_writes_nothing_to_a_converged_deployment(pair: Site) -> None:
+    pods = {pod["metadata"]["uid"] for pod in pair.get("pods", "-l", "tandem.dev/deployment=pair")["items"]}
+    before = len(pair.writes())
+    pair.run("rollout", "restart", "deployment/tandem-operator")
+    pair.run("rollout", "status", "deployment/tandem-operator", "--timeout=60s", limit_seconds=70)
+    held = pair.get("lease", "tandem-operator")["spec"]["holderIdentity"]
+    pod = pair.get("pods", "-l", "app.kubernetes.io/component=operator")["items"]
+    pair.wait_until(
+        lambda: any(
+            pair.get("lease", "tandem-operator")["spec"]["holderIdentity"].startswith(p["metadata"]["name"])
+            for p in pair.get("pods", "-l", "app.kubernetes.io/component=operator")["items"]
+        ),
+        f"a new operator holds the lease that {held} had (pods {len(pod)})",
+    )
+    # The new operator has read everything once it answers a change; this one touches no pod.
+    pair.run("label", f"llm/{NAME}", "team.example/owner=chat", "--overwrite")
+    generation = pair.get("llm", NAME)["metadata"]["generation"]
+    assert pair.get("llm", NAME)["status"]["observedGeneration"] == generation
+    assert [(w["verb"], w["objectRef"]) for w in pair.writes()[before:]] == []
+    assert pods == {pod["metadata"]["uid"] for pod in pair.get("pods", "-l", "tandem.dev/deployment=pair")["items"]}
+
+
+def test_kubectl_delete_takes_everything_of_the_deployment(pair: Site) -> None:
+    pair.run("delete", f"llm/{NAME}", "--timeout=60s", limit_seconds=70)
+    kinds = "deployments,services,controllerrevisions,replicasets,pods"
+    pair.wait_until(
+        lambda: pair.get(kinds, "-l", "tandem.dev/deployment=pair")["items"] == [],
+        "nothing of the deployment is left",
+        limit_seconds=120,
+    )
