@@ -24,7 +24,7 @@ check: .venv/ready ## format, lint, types, layers, generated files, chart
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-timing > .venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
+	@$(BIN)/lint-imports > .venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
 	@$(BIN)/python -m deploy.crds --check
 	@$(BIN)/python -m deploy.locks --check
 	@$(BIN)/python -m deploy.local helm4 lint --strict charts/tandem

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
+from tandem_contracts.launch import Speculation
 from tandem_operator.config import AcceleratorOverride, OperatorConfig
 from tandem_operator.quantities import multiplied
 
 CPU = "cpu"
-_EVERY_METHOD = ("Remote", "NGram", "Off")
+_EVERY_METHOD = tuple(Speculation)
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class AcceleratorClass:
     tolerated_taints: tuple[str, ...] = ()
     engine_image: str = "gpu"
     environment: Mapping[str, str] = field(default_factory=dict)
-    methods: tuple[str, ...] = _EVERY_METHOD
+    methods: tuple[Speculation, ...] = _EVERY_METHOD
 
     @property
     def is_cpu(self) -> bool:
@@ -73,7 +74,7 @@ SHIPPED: tuple[AcceleratorClass, ...] = (
         resource="habana.ai/gaudi",
         tolerated_taints=("habana.ai/gaudi",),
         engine_image="gaudi",
-        methods=("NGram", "Off"),
+        methods=(Speculation.NGRAM, Speculation.OFF),
     ),
 )
 

@@ -82,6 +82,7 @@ class Cluster:
 
     def __init__(self, api: client.ApiClient, *, timeout_seconds: float) -> None:
         self._api = api
+        self._api.user_agent = names.MANAGED_BY
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
 
     @classmethod
@@ -181,7 +182,7 @@ class Cluster:
         accept: str = _JSON,
         content_type: str = _JSON,
     ) -> Manifest:
-        headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": names.MANAGED_BY}
+        headers = {"Accept": accept, "Content-Type": content_type}
         prepared = await self._api.param_serialize(
             method, path, query_params=query or [], header_params=headers, body=body, auth_settings=["BearerToken"]
         )

@@ -14,6 +14,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
+from tandem_contracts.launch import Speculation
+
 
 class AcceleratorOverride(BaseModel):
     """What an administrator changes in one line of the accelerator table, or a line of their own (all fields)."""
@@ -34,7 +36,7 @@ class AcceleratorOverride(BaseModel):
     """Key of `engineImages`."""
     environment: dict[str, str] | None = None
     """Environment variables of the engine on this hardware."""
-    methods: tuple[str, ...] | None = None
+    methods: tuple[Speculation, ...] | None = None
     """Speculation methods that a verifier on this hardware can run."""
 
 

@@ -12,7 +12,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from time import monotonic
 
 from tandem_operator import names
 from tandem_operator.cluster import Cluster, ClusterError, NotFoundError
@@ -62,7 +61,7 @@ class Lease:
         """Return once this process leads. Waits for as long as another one does."""
         waiting_for = ""
         while True:
-            begun = monotonic()
+            begun = _now()
             try:
                 holder = await self._try()
             except ClusterError as error:
@@ -85,14 +84,14 @@ class Lease:
         while True:
             renewed = self._renewed
             await asyncio.sleep(self._terms.retry)
-            begun = monotonic()
+            begun = _now()
             try:
-                async with asyncio.timeout(max(0.0, renewed + self._terms.deadline - monotonic())):
+                async with asyncio.timeout(max(0.0, renewed + self._terms.deadline - _now())):
                     holder = await self._try()
             except TimeoutError:
                 raise LeaseLostError(f"not renewed for {self._terms.deadline:.0f} s") from None
             except ClusterError as error:
-                if monotonic() >= renewed + self._terms.deadline:
+                if _now() >= renewed + self._terms.deadline:
                     raise LeaseLostError(f"not renewed for {self._terms.deadline:.0f} s: {error}") from error
                 continue
             if holder != self._identity:
@@ -138,9 +137,9 @@ class Lease:
         """Whether the lease has not changed for as long as its holder, or we ourselves, think that it lasts."""
         stamp = (spec.get("holderIdentity") or "", spec.get("renewTime") or "")
         if self._seen.stamp != stamp:
-            self._seen = _Seen(stamp, monotonic())
+            self._seen = _Seen(stamp, _now())
         duration = max(self._terms.duration, spec.get("leaseDurationSeconds") or 0)
-        return monotonic() >= self._seen.at + duration
+        return _now() >= self._seen.at + duration
 
     def _spec(self, transitions: int) -> Manifest:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -151,6 +150,11 @@ class Lease:
             "renewTime": now,
             "leaseTransitions": transitions,
         }
+
+
+def _now() -> float:
+    """Seconds of the loop's monotonic clock."""
+    return asyncio.get_running_loop().time()
 
 
 async def lead(lease: Lease, work: Callable[[], asyncio.Task[None]]) -> None:

@@ -231,7 +231,7 @@ class _Drafting:
             replicas = self._replicas(role, revision)
             self.applies.append(Apply(workload_of(self.owner, frozen, replicas=replicas)))
         for workload in self.facts.workloads_of(role):
-            if workload.revision not in revisions:
+            if workload.revision not in revisions and not workload.is_going:
                 self.details.append(f"{workload.ref.name} is deleted: nothing selects its pods any more")
                 self.deletions.append(Deletion(workload.ref, workload.uid, workload.resource_version))
 

@@ -33,7 +33,9 @@ _log = logging.getLogger(__name__)
 AGAIN_AFTER_REFUSAL_SECONDS = 15.0
 AGAIN_AFTER_WRITE_SECONDS = 0.1
 """A reply to our own write may hold what a watch event will bring and the pass has not planned from. A converged pass
-writes nothing, so this ends by itself."""
+writes nothing, so this ends by itself, unless an admission webhook or another controller changes our objects back."""
+AGAIN_AFTER_WRITE_LIMIT_SECONDS = 60.0
+NOT_CONVERGING_PASSES = 8
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class Reconciler:
     ) -> None:
         self._cluster, self._store, self._config = cluster, store, config
         self._table = table_of(config)
+        self._writing: dict[Key, int] = {}
         self._now = clock or (lambda: datetime.now(UTC))
 
     async def run(self, key: Key) -> Outcome:
@@ -95,8 +98,21 @@ class Reconciler:
         if carried.failed:
             raise carried.failed[0]
         if carried.wrote or is_news:
-            return Outcome(AGAIN_AFTER_WRITE_SECONDS)
+            return Outcome(self._after_a_write(key))
+        self._writing.pop(key, None)
         return Outcome(AGAIN_AFTER_REFUSAL_SECONDS if carried.refused or carried.conflict else 0.0)
+
+    def _after_a_write(self, key: Key) -> float:
+        """Seconds until a pass looks at what this one wrote; longer each time that it has to write again."""
+        passes = self._writing[key] = self._writing.get(key, 0) + 1
+        if passes == NOT_CONVERGING_PASSES:
+            _log.warning(
+                "%s/%s: %d passes in a row had to write: does somebody change our objects back?",
+                key.namespace,
+                key.name,
+                passes,
+            )
+        return float(min(AGAIN_AFTER_WRITE_SECONDS * 2 ** (passes - 1), AGAIN_AFTER_WRITE_LIMIT_SECONDS))
 
     async def resync(self, namespace: str) -> tuple[Key, ...]:
         """Compare the store with cheap listings, fetch what was missed, drop ghosts; the keys that are due."""
@@ -138,11 +154,17 @@ class Reconciler:
                 await self._apply(apply, owner, carried)
             except ClusterError as error:
                 carried.note(Ref.of(apply.manifest), error)
+                if not error.status:
+                    return carried  # no answer at all: each further request would only wait as long again
         for deletion in planned.delete:
             ref, seen = deletion.ref, {"uid": deletion.uid, "resource_version": deletion.resource_version}
+            there = self._store.child(ref, owner.namespace)
+            if there is None or "deletionTimestamp" in there["metadata"]:
+                continue  # it is going already
             try:
                 await self._cluster.delete(ref, owner.namespace, **seen)
                 carried.wrote = True
+                self._store.forget(there)
             except ClusterError as error:
                 carried.note(ref, error)
                 if isinstance(error, ConflictError):  # it changed since it was seen: decide again from what it is

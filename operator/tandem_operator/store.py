@@ -28,6 +28,7 @@ class Store:
         self._objects: dict[tuple[str, Ref], Manifest] = {}
         self._tombstones: dict[tuple[str, Ref], int] = {}
         self._children: dict[Key, set[tuple[str, Ref]]] = {}
+        self._listed: dict[tuple[str, str], int] = {}
 
     def observe(self, manifest: Manifest) -> bool:
         """Take in an object; False when something as new is known already."""
@@ -77,8 +78,10 @@ class Store:
             if at[0] == namespace and at[1].kind == kind and at not in seen and version_of(known) <= version:
                 self._unlink(at)
                 del self._objects[at]
+        # Not those that only this listing has seen: a reply that was under way all the time may still come.
+        before, self._listed[namespace, kind] = self._listed.get((namespace, kind), -1), version
         for at, gone in list(self._tombstones.items()):
-            if at[0] == namespace and at[1].kind == kind and gone <= version:
+            if at[0] == namespace and at[1].kind == kind and gone <= before:
                 del self._tombstones[at]
         return tuple(sorted(at[1] for at, newest in seen.items() if newest > self._version(at)))
 

@@ -186,7 +186,7 @@ class LLMDeployment(ApiModel):
             raise InvalidSpecError(f"metadata.name (is {name!r}): {NAME_RULE}")
         try:
             # As JSON, since pydantic's strict mode then takes what JSON has for what it is, and nothing else.
-            written = json.dumps(body.get("spec") or {})
+            written = json.dumps(body.get("spec") or {}, default=str)
             spec = LLMDeploymentSpec.model_validate_json(written, strict=True, by_alias=True, by_name=False)
         except ValidationError as error:
             raise InvalidSpecError(_sentences(error)) from error
@@ -214,7 +214,7 @@ def _sentences(error: ValidationError) -> str:
     for detail in error.errors(include_url=False, include_context=False):
         path = "spec" + "".join(f"[{at}]" if isinstance(at, int) else f".{at}" for at in detail["loc"])
         value = detail.get("input")
-        shown = f" (is {str(value)[:100]!r})" if isinstance(value, str | int | float | bool) else ""
+        shown = f" (is {repr(value)[:100]})" if isinstance(value, str | int | float | bool) else ""
         parts.append(f"{path}{shown}: {detail['msg'].removeprefix('Value error, ')}")
     return "; ".join(parts)
 

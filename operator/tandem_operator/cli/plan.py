@@ -62,6 +62,10 @@ def _planned(body: Manifest, *, filename: str, namespace: str, config: OperatorC
     if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
         raise PlanError(f"{filename}: metadata.name is required, and must be a text")
     name = metadata["name"]
+    if not isinstance(metadata.get("namespace", ""), str):
+        raise PlanError(
+            f"{filename}: {names.KIND} {name}: metadata.namespace (is {metadata['namespace']!r}): must be a text"
+        )
     unknown = list(_unknown_fields(body.get("spec"), crd_schema()["properties"]["spec"], "spec"))
     if unknown:
         raise PlanError(f"{filename}: {names.KIND} {name}: unknown field {', '.join(unknown)}")

@@ -1,0 +1,214 @@
+"""`tandem plan`: every object of a resource as YAML, and for a wrong input one line that says file, path and range."""
+
+from __future__ import annotations
+
+import io
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tandem_operator import names
+from tandem_operator.cli.main import main
+from tandem_operator.config import OperatorConfig
+from tests.builders import make_body, make_role, make_spec
+
+SAMPLES = sorted((Path(__file__).parents[3] / "deploy" / "samples").glob("*.yaml"))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "models.yaml"
+
+
+def write(path: Path, *bodies: Any) -> str:
+    path.write_text(yaml.safe_dump_all(bodies), encoding="utf-8")
+    return str(path)
+
+
+def body_of(spec: Any = None, **metadata: Any) -> dict[str, Any]:
+    body = make_body(spec)
+    body["metadata"] = {"name": "pair", **metadata}
+    return body
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.stem)
+def test_every_object_of_a_sample_is_printed_as_yaml(sample: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "-f", str(sample)]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    objects = list(yaml.safe_load_all(printed.out))
+    roles = 2 if "draft" in yaml.safe_load(sample.read_text(encoding="utf-8"))["spec"] else 1
+    expected = sorted(["ControllerRevision", "Deployment", "Service"] * roles)
+    assert sorted(manifest["kind"] for manifest in objects) == expected
+    for manifest in objects:
+        assert manifest["metadata"]["namespace"] == "default"
+        assert names.ANNOTATION_APPLIED in manifest["metadata"]["annotations"]
+    assert "&id" not in printed.out, "no anchors"
+    assert printed.out.startswith(f"# LLMDeployment default/{objects[0]['metadata']['labels'][names.LABEL_INSTANCE]}: ")
+
+
+def test_several_resources_of_one_file_are_planned_one_after_the_other(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "other"}}
+    ngram = body_of(make_spec(speculation={"method": "NGram"}), namespace="mine")
+    ngram["metadata"]["name"] = "second"
+    assert main(["plan", "-n", "chat", "-f", write(file, body_of(), service, None, ngram)]) == 0
+    text = capsys.readouterr().out
+    objects = list(yaml.safe_load_all(text))
+    assert [(m["metadata"]["labels"][names.LABEL_INSTANCE], m["metadata"]["namespace"]) for m in objects] == [
+        *[("pair", "chat")] * 6,
+        *[("second", "mine")] * 3,
+    ]
+    assert "# LLMDeployment chat/pair: 6 objects" in text
+    assert "# LLMDeployment mine/second: 3 objects" in text
+
+
+def test_a_dash_reads_standard_input(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(yaml.safe_dump(body_of())))
+    assert main(["plan", "-f", "-"]) == 0
+    assert len(list(yaml.safe_load_all(capsys.readouterr().out))) == 6
+
+
+def test_the_operators_configuration_decides_images_and_classes(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("engineImages: {cpu: 'mine:7'}\n", encoding="utf-8")
+    assert main(["plan", "--config", str(config), "-f", write(file, body_of())]) == 0
+    printed = capsys.readouterr().out
+    assert "image: mine:7" in printed
+    assert OperatorConfig().engine_images["cpu"] not in printed
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What is said on standard error; nothing is printed as a result."""
+    assert main(["plan", *arguments]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("tandem: ")
+    assert printed.err.count("\n") == 1 or "yaml" in printed.err.lower() or "line" in printed.err
+    return printed.err
+
+
+def test_a_file_that_is_not_there_is_named(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(capsys, "-f", str(file))
+    assert str(file) in said
+    assert "No such file" in said
+
+
+def test_a_folder_is_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert str(tmp_path) in refused(capsys, "-f", str(tmp_path))
+
+
+@pytest.mark.parametrize("content", [b"a: [", b"\xff\xfe\x00", b"a: b: c"], ids=["open", "not text", "nested"])
+def test_a_file_that_is_no_yaml_is_named(content: bytes, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_bytes(content)
+    assert str(file) in refused(capsys, "-f", str(file))
+
+
+@pytest.mark.parametrize("content", ["", "just text\n", "- a\n- b\n", "kind: Service\n"])
+def test_a_file_without_a_deployment_is_named(content: str, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text(content, encoding="utf-8")
+    assert f"{file}: holds no LLMDeployment of tandem.dev/v1alpha1" in refused(capsys, "-f", str(file))
+
+
+def test_another_api_version_is_refused_with_ours(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(capsys, "-f", write(file, {**body_of(), "apiVersion": "tandem.dev/v9"}))
+    assert f"{file}: apiVersion is tandem.dev/v9, must be tandem.dev/v1alpha1" in said
+
+
+NO_DRAFT = make_spec(draft=None)
+BAD_COUNT = make_spec(verifier=make_role(count=99))
+NO_SUCH_CLASS = make_spec(verifier=make_role(classes=("abacus",)))
+
+
+@pytest.mark.parametrize(
+    ("body", "parts"),
+    [
+        (
+            body_of(BAD_COUNT),
+            ["LLMDeployment pair", "spec.verifier.accelerator.count", "99", "less than or equal to 16"],
+        ),
+        (body_of(NO_DRAFT), ["LLMDeployment pair", "spec.draft is required"]),
+        (body_of(NO_SUCH_CLASS), ["LLMDeployment pair", "spec.verifier.accelerator.classes", "abacus", "cpu"]),
+        (body_of({}), ["LLMDeployment pair", "spec.verifier: Field required"]),
+        (body_of([]), ["LLMDeployment pair", "spec"]),
+        (body_of("text"), ["LLMDeployment pair", "spec"]),
+        ({k: v for k, v in body_of().items() if k != "spec"}, ["LLMDeployment pair", "spec.verifier: Field required"]),
+        ({**body_of(), "metadata": None}, ["metadata.name"]),
+        ({**body_of(), "metadata": {}}, ["metadata.name"]),
+        ({**body_of(), "metadata": []}, ["metadata.name"]),
+        ({**body_of(), "metadata": {"name": 5}}, ["metadata.name"]),
+        ({**body_of(), "metadata": {"name": "UPPER"}}, ["metadata.name", "UPPER", "DNS-1035"]),
+        ({**body_of(), "metadata": {"name": "n" * 41}}, ["metadata.name", "at most 40"]),
+        pytest.param(
+            {**body_of(), "metadata": {"name": "pair", "namespace": 5}},
+            ["metadata.namespace"],
+        ),
+        (body_of({**make_spec(), "replica": 3}), ["unknown field spec.replica"]),
+        (
+            body_of(make_spec(speculation={"max_depth": 3})),
+            ["unknown field spec.speculation.max_depth"],
+        ),
+    ],
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
+)
+def test_a_wrong_resource_is_refused_with_file_name_path_and_range(
+    body: Any, parts: list[str], file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refused(capsys, "-f", write(file, body))
+    for part in [str(file), *parts]:
+        assert part in said
+
+
+def test_what_yaml_takes_for_a_date_is_the_text_that_was_written(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", "-f", write(file, body_of({**make_spec(), "servedName": date(2024, 1, 1)}))]) == 0
+    assert "--served-name=2024-01-01" in capsys.readouterr().out
+
+
+def test_one_wrong_resource_refuses_the_whole_file(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = body_of(BAD_COUNT)
+    bad["metadata"]["name"] = "second"
+    assert "LLMDeployment second" in refused(capsys, "-f", write(file, body_of(), bad))
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        ("leaseSeconds: 1\n", "leaseSeconds"),
+        ("nonsense: 1\n", "nonsense"),
+        ("accelerators: {npu: {quantity: '1'}}\n", "accelerators.npu.resource"),
+        ("a: [\n", "line"),
+        (None, "No such file"),
+    ],
+)
+def test_a_wrong_configuration_is_refused_with_its_file(
+    content: str | None, part: str, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "config.yaml"
+    if content is not None:
+        config.write_text(content, encoding="utf-8")
+    assert main(["plan", "--config", str(config), "-f", write(file, body_of())]) == 1
+    said = capsys.readouterr().err
+    assert str(config) in said
+    assert part in said
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith("tandem 0.")
+
+
+def test_a_command_line_without_a_file_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["plan"])
+    assert ended.value.code == 2
+    assert "--filename" in capsys.readouterr().err
