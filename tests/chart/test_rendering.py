@@ -1,0 +1,293 @@
+"""The chart as both Helms render it: no cluster is needed, only their programs from the local cluster's cache."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deploy.local.binaries import Binaries, build
+from deploy.local.layout import layout_of
+from deploy.local.progress import Progress
+from tandem_operator import __main__, names
+from tandem_operator.config import OperatorConfig
+
+Manifest = dict[str, Any]
+CHART = Path(__file__).parents[2] / "charts" / "tandem"
+HELMS = ("helm3", "helm4")
+OLDEST_KUBERNETES = "1.30.0"
+DIGEST = f"sha256:{'a' * 64}"
+NAMESPACE = "chat"
+LIMIT_SECONDS = 60
+
+VALUES: dict[str, Manifest] = {
+    "defaults": {},
+    "stopped": {"replicas": 0},
+    "by digest": {"image": {"repository": "registry.example/tandem/operator", "tag": "1", "digest": DIGEST}},
+    "without crds": {"crds": {"install": False}},
+    "crds that go": {"crds": {"keep": False}},
+    "foreign account": {"serviceAccount": {"create": False, "name": "ours"}, "rbac": {"create": False}},
+    "placed": {
+        "nodeSelector": {"pool": "system"},
+        "tolerations": [{"key": "system", "operator": "Exists"}],
+        "affinity": {"nodeAffinity": {}},
+        "priorityClassName": "system-cluster-critical",
+        "imagePullSecrets": [{"name": "pull"}],
+    },
+    "named": {"fullnameOverride": "pairs", "commonLabels": {"team": "inference"}, "args": ["--log-level=DEBUG"]},
+    "configured": {
+        "config": {
+            "engineImages": {"cpu": "registry.example/engine@" + DIGEST},
+            "accelerators": {"mine": {"resource": "example.com/npu", "quantity": "1", "hostMemory": "17179869184"}},
+            "resyncSeconds": 1000000,
+        }
+    },
+    "as a dependency": {"global": {"anything": True}},
+}
+
+
+@pytest.fixture(scope="session")
+def binaries() -> Binaries:
+    """The local cluster's programs; built already, unless this is the first test that ever runs."""
+    return build(layout_of(), Progress())
+
+
+@pytest.fixture(params=HELMS)
+def helm(request: pytest.FixtureRequest, binaries: Binaries) -> str:
+    """Both Helms, one after the other."""
+    return binaries[request.param]
+
+
+def run(helm: str, values: Manifest, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Render the chart; the exit status is not checked."""
+    file = folder / "values.yaml"
+    file.write_text(yaml.safe_dump(values))
+    argv = [helm, "template", "release", str(CHART), "--namespace", NAMESPACE, "--values", str(file)]
+    argv += ["--kube-version", OLDEST_KUBERNETES]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False)
+
+
+def rendered(helm: str, values: Manifest, folder: Path) -> str:
+    """The chart's manifests as text."""
+    done = run(helm, values, folder)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def objects(helm: str, values: Manifest, folder: Path) -> list[Manifest]:
+    """The chart's objects."""
+    return [found for found in yaml.safe_load_all(rendered(helm, values, folder)) if found]
+
+
+def one(found: list[Manifest], kind: str) -> Manifest:
+    """The only object of a kind."""
+    (match,) = [o for o in found if o["kind"] == kind]
+    return match
+
+
+@pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
+def test_both_helms_render_the_same_objects_twice(values: Manifest, binaries: Binaries, tmp_path: Path) -> None:
+    texts = [rendered(binaries[name], values, tmp_path) for name in (*HELMS, *HELMS)]
+    assert texts[:2] == texts[2:]
+    as_sets = [{json.dumps(o, sort_keys=True) for o in yaml.safe_load_all(text) if o} for text in texts]
+    assert as_sets[0] == as_sets[1]
+
+
+@pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
+def test_every_object_is_named_placed_and_labelled(values: Manifest, helm: str, tmp_path: Path) -> None:
+    for found in objects(helm, values, tmp_path):
+        metadata = found["metadata"]
+        labels = metadata["labels"]
+        assert labels["app.kubernetes.io/part-of"] == "tandem"
+        assert labels["app.kubernetes.io/instance"] == "release"
+        assert labels["helm.sh/chart"].startswith("tandem-")
+        assert values.get("commonLabels", {}).items() <= labels.items()
+        if found["kind"] != "CustomResourceDefinition":
+            assert metadata["namespace"] == NAMESPACE
+            assert metadata["name"].startswith(values.get("fullnameOverride", "release-tandem"))
+
+
+@pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
+def test_the_pod_is_restricted_and_more(values: Manifest, helm: str, tmp_path: Path) -> None:
+    pod = one(objects(helm, values, tmp_path), "Deployment")["spec"]["template"]["spec"]
+    assert pod["securityContext"] == {
+        "runAsNonRoot": True,
+        "runAsUser": 10001,
+        "runAsGroup": 10001,
+        "fsGroup": 10001,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    (container,) = pod["containers"]
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert {"cpu", "memory"} <= container["resources"]["limits"].keys() & container["resources"]["requests"].keys()
+    assert pod["enableServiceLinks"] is False
+    assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & pod.keys()
+    assert {next(key for key in volume if key != "name") for volume in pod["volumes"]} == {
+        "projected",
+        "configMap",
+        "emptyDir",
+    }
+
+
+def test_the_only_token_is_the_one_that_the_pod_asks_for(helm: str, tmp_path: Path) -> None:
+    found = objects(helm, {}, tmp_path)
+    pod = one(found, "Deployment")["spec"]["template"]["spec"]
+    assert one(found, "ServiceAccount")["automountServiceAccountToken"] is False
+    assert pod["automountServiceAccountToken"] is False
+    (token,) = [source for v in pod["volumes"] for source in v.get("projected", {}).get("sources", [])][:1]
+    assert token == {"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}}
+
+
+def test_rights_end_at_the_namespace_and_before_secrets(helm: str, tmp_path: Path) -> None:
+    found = objects(helm, {}, tmp_path)
+    assert not [o for o in found if o["kind"].startswith("ClusterRole")]
+    role = one(found, "Role")
+    assert role["rules"]
+    for rule in role["rules"]:
+        assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
+        assert "secrets" not in rule["resources"]
+        assert not {"escalate", "bind", "impersonate", "deletecollection"} & set(rule["verbs"])
+    binding = one(found, "RoleBinding")
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    assert [(s["kind"], s["name"], s["namespace"]) for s in binding["subjects"]] == [
+        ("ServiceAccount", one(found, "Deployment")["spec"]["template"]["spec"]["serviceAccountName"], NAMESPACE)
+    ]
+
+
+def test_the_lease_that_may_be_changed_is_the_operators(helm: str, tmp_path: Path) -> None:
+    rules = [r for r in one(objects(helm, {}, tmp_path), "Role")["rules"] if r["resources"] == ["leases"]]
+    assert [rule for rule in rules if "resourceNames" not in rule] == [
+        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"]}
+    ]
+    assert [rule["resourceNames"] for rule in rules if "resourceNames" in rule] == [[names.LEASE]]
+
+
+def test_selectors_match_the_pods_and_no_label_of_the_user_is_in_them(helm: str, tmp_path: Path) -> None:
+    spec = one(objects(helm, {"commonLabels": {"team": "inference"}}, tmp_path), "Deployment")["spec"]
+    selector, labels = spec["selector"]["matchLabels"], spec["template"]["metadata"]["labels"]
+    assert selector.items() <= labels.items()
+    assert labels["team"] == "inference"
+    assert "team" not in selector
+    assert "helm.sh/chart" not in labels
+
+
+def test_a_label_of_the_user_replaces_none_of_ours(helm: str, tmp_path: Path) -> None:
+    values = {"commonLabels": {"app.kubernetes.io/name": "other"}}
+    spec = one(objects(helm, values, tmp_path), "Deployment")["spec"]
+    assert spec["template"]["metadata"]["labels"]["app.kubernetes.io/name"] == "tandem"
+
+
+def test_no_replica_stops_the_operator(helm: str, tmp_path: Path) -> None:
+    assert one(objects(helm, {"replicas": 0}, tmp_path), "Deployment")["spec"]["replicas"] == 0
+
+
+def test_a_digest_wins_over_the_tag(helm: str, tmp_path: Path) -> None:
+    found = one(objects(helm, VALUES["by digest"], tmp_path), "Deployment")
+    (container,) = found["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == f"registry.example/tandem/operator@{DIGEST}"
+
+
+def test_ports_and_files_are_those_of_the_operator(helm: str, tmp_path: Path) -> None:
+    found = objects(helm, {}, tmp_path)
+    (container,) = one(found, "Deployment")["spec"]["template"]["spec"]["containers"]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert ports == {"health": __main__.HEALTH_PORT, "metrics": __main__.METRICS_PORT}
+    environment = {e["name"]: e.get("value") for e in container["env"]}
+    assert environment.keys() == {"TANDEM_CONFIG", "TANDEM_NAMESPACE", "POD_NAME"}
+    folder, _, file = str(environment["TANDEM_CONFIG"]).rpartition("/")
+    assert folder in [mount["mountPath"] for mount in container["volumeMounts"]]
+    assert file in one(found, "ConfigMap")["data"]
+
+
+def test_the_defaults_are_those_of_the_operator(helm: str, tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(one(objects(helm, {}, tmp_path), "ConfigMap")["data"]["config.yaml"])
+    assert OperatorConfig.load(file) == OperatorConfig()
+
+
+def test_the_chart_knows_every_key_of_the_operators_configuration() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())["properties"]["config"]["properties"]
+    assert schema.keys() == {field.alias for field in OperatorConfig.model_fields.values()}
+    assert schema.keys() == yaml.safe_load((CHART / "values.yaml").read_text())["config"].keys()
+
+
+def test_the_configuration_reaches_the_operator_unchanged(helm: str, tmp_path: Path) -> None:
+    values = VALUES["configured"]
+    file = tmp_path / "config.yaml"
+    file.write_text(one(objects(helm, values, tmp_path), "ConfigMap")["data"]["config.yaml"])
+    config = OperatorConfig.load(file)
+    assert config.engine_images["cpu"] == values["config"]["engineImages"]["cpu"]
+    assert config.engine_images["gpu"] == OperatorConfig().engine_images["gpu"]
+    assert config.accelerators["mine"].host_memory == "17179869184"
+    assert config.resync_seconds == 1_000_000
+
+
+def test_a_changed_configuration_restarts_the_operator_and_nothing_else_does(helm: str, tmp_path: Path) -> None:
+    def template(values: Manifest) -> Manifest:
+        found: Manifest = one(objects(helm, values, tmp_path), "Deployment")["spec"]["template"]
+        return found
+
+    assert template({}) != template({"config": {"resyncSeconds": 30}})
+    assert template({}) == template({"crds": {"keep": False}, "rbac": {"create": False}})
+
+
+def test_crds_are_kept_unless_asked_otherwise(helm: str, tmp_path: Path) -> None:
+    def crds(values: Manifest) -> list[Manifest]:
+        return [o for o in objects(helm, values, tmp_path) if o["kind"] == "CustomResourceDefinition"]
+
+    def policies(values: Manifest) -> set[str | None]:
+        return {o["metadata"].get("annotations", {}).get("helm.sh/resource-policy") for o in crds(values)}
+
+    assert policies({}) == {"keep"}
+    assert policies({"crds": {"keep": False}}) == {None}
+    assert crds({"crds": {"install": False}}) == []
+
+
+def test_crds_are_rendered_as_they_are_checked_in(helm: str, tmp_path: Path) -> None:
+    found = {o["metadata"]["name"]: o for o in objects(helm, {}, tmp_path) if o["kind"] == "CustomResourceDefinition"}
+    checked_in = [yaml.safe_load(file.read_text()) for file in sorted((CHART / "files" / "crds").glob("*.yaml"))]
+    assert found.keys() == {crd["metadata"]["name"] for crd in checked_in}
+    for crd in checked_in:
+        assert found[crd["metadata"]["name"]]["spec"] == crd["spec"]
+
+
+REFUSED: dict[str, Manifest] = {
+    "unknown key": {"replica": 1},
+    "unknown key below": {"image": {"name": "x"}},
+    "unknown configuration": {"config": {"prometheus": "x"}},
+    "negative replicas": {"replicas": -1},
+    "replicas as text": {"replicas": "1"},
+    "short digest": {"image": {"digest": "sha256:abc"}},
+    "tag that became a number": {"image": {"tag": 123456789012}},
+    "policy": {"image": {"pullPolicy": "Sometimes"}},
+    "accelerator that is no object": {"config": {"accelerators": {"mine": 1}}},
+    "no limits": {"resources": {"limits": None}},
+}
+
+
+@pytest.mark.parametrize("values", REFUSED.values(), ids=REFUSED)
+def test_the_schema_refuses(values: Manifest, helm: str, tmp_path: Path) -> None:
+    done = run(helm, values, tmp_path)
+    assert done.returncode != 0
+    assert "values don't meet the specifications of the schema" in done.stderr
+
+
+def test_lint_finds_nothing(helm: str) -> None:
+    argv = [helm, "lint", "--strict", str(CHART), "--kube-version", OLDEST_KUBERNETES]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "[WARNING]" not in done.stdout + done.stderr
+
+
+def test_the_readme_names_every_value() -> None:
+    text = (CHART / "README.md").read_text()
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    assert [key for key in values if f"`{key}" not in text] == []
