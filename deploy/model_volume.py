@@ -48,8 +48,13 @@ def claim_of(namespace: str) -> dict[str, Any]:
 
 
 def provide_from_node(place: Place, namespace: str, *, folder: Path) -> None:
-    """On the local cluster: the folder itself. Raises PlaceError."""
-    place.apply(volume_of(namespace, folder), claim_of(namespace))
+    """On the local cluster: the folder itself. Raises PlaceError, also when the claim has other models already."""
+    volume = volume_of(namespace, folder)
+    name, path = volume["metadata"]["name"], "jsonpath={.spec.hostPath.path}"
+    there = place.run("get", "persistentvolume", name, "--ignore-not-found", "-o", path).strip()
+    if there not in {"", str(folder)}:
+        raise PlaceError(f"PersistentVolume {name} has the models of {there}, not of {folder}: take the cluster down first")
+    place.apply(volume, claim_of(namespace))
 
 
 def provide_by_copy(place: Place, namespace: str, *, folder: Path, image: str) -> None:

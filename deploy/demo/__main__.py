@@ -7,11 +7,10 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from deploy.images.errors import ImageError
-
 from deploy.demo.steps import DemoError, take_down, tell
 from deploy.fixtures.environment import EnvironmentFailedError
 from deploy.fixtures.pair import TrainingFailedError
+from deploy.images.errors import ImageError
 from deploy.local.errors import ClusterError
 from deploy.place import PlaceError
 

@@ -1,0 +1,46 @@
+"""Runs inside the engine environment: asks the vLLM adapter what it does with what an engine hands it.
+
+Prints JSON for `test_adapter`. The engine around the adapter is left out here; `test_pair` has it.
+"""
+
+import json
+import sys
+from types import SimpleNamespace
+
+from tandem_runtime.drafting.vllm_adapter import DraftingWorker, RemoteProposer
+
+
+def placeholders() -> dict[str, list[int]]:
+    """What is left of scheduled drafts, placeholders among them, when vLLM's own worker gets them."""
+    seen: list[dict[str, list[int]]] = []
+    base = DraftingWorker.__mro__[1]
+    base.execute_model = lambda _worker, output: seen.append(dict(output.scheduled_spec_decode_tokens))
+    scheduled = {"padded": [-1, -1], "mixed": [5, -1], "drafted": [7, 8], "empty": []}
+    output = SimpleNamespace(scheduled_spec_decode_tokens=scheduled)
+    DraftingWorker.execute_model(object.__new__(DraftingWorker), output)
+    return seen[0]
+
+
+def proposer(**attributes: object) -> RemoteProposer:
+    """A proposer as another constructor would have made it."""
+    made = object.__new__(RemoteProposer)
+    vars(made).update(attributes)
+    return made
+
+
+class Raises:
+    """Stands for any part that fails."""
+
+    def __getattr__(self, name: str) -> object:
+        raise RuntimeError(name)
+
+
+counted: list[object] = []
+counters = SimpleNamespace(add=counted.append)
+answers = {
+    "placeholders": placeholders(),
+    "another_rank": proposer(_drafts=None, _runner=Raises()).propose([[1], [2]], None, None),
+    "failing": proposer(_drafts=Raises(), _runner=Raises(), _counters=counters).propose([[1], []], None, None),
+    "errors_counted": len(counted),
+}
+sys.stdout.write(json.dumps(answers) + "\n")

@@ -1,0 +1,210 @@
+"""What the launcher makes of its options, of a model folder, and of an engine's log."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tandem_contracts.launch import LaunchOptions, Role, Speculation
+from tandem_contracts.termination import ExitCode, Phase, Reason, TerminationMessage
+from tandem_runtime.drafting.settings import DraftSettings
+from tandem_runtime.launch.__main__ import main
+from tandem_runtime.launch.engine import PROPOSER, WORKER, Platform, engine_command, engine_environment
+from tandem_runtime.launch.model_folder import (
+    ModelFolder,
+    ModelInvalidError,
+    ModelNotFoundError,
+    read_model_folder,
+)
+from tandem_runtime.launch.phases import StartPhases
+from tandem_runtime.launch.root_cause import root_cause
+
+MODEL = ModelFolder(path=Path("/models/m"), dtype="float32")
+COUNTERS = Path("/tmp/counters")
+
+
+def make_options(**changes: object) -> LaunchOptions:
+    return LaunchOptions(**{"role": Role.VERIFIER, "model": "/models/m", "served_name": "m", **changes})  # type: ignore[arg-type]
+
+
+REMOTE = make_options(speculation=Speculation.REMOTE, max_depth=4, draft_address="d:8000")
+
+
+def flags_of(options: LaunchOptions, platform: Platform = Platform.CPU) -> dict[str, str]:
+    command = engine_command(options, MODEL, platform=platform, counters=COUNTERS)
+    return {
+        flag: value if not value.startswith("--") else ""
+        for flag, value in zip(command, [*command[1:], "--"], strict=True)
+        if flag.startswith("--")
+    }
+
+
+def test_the_engine_is_told_the_dtype_that_the_weights_have() -> None:
+    assert flags_of(make_options())["--dtype"] == "float32"
+
+
+def test_without_speculation_the_engine_is_a_plain_one() -> None:
+    assert not {"--speculative-config", "--worker-cls", "--additional-config"} & flags_of(make_options()).keys()
+
+
+def test_remote_drafts_come_from_our_proposer_in_our_worker() -> None:
+    flags = flags_of(REMOTE)
+    assert json.loads(flags["--speculative-config"]) == {
+        "method": "custom_class",
+        "model": PROPOSER,
+        "num_speculative_tokens": 4,
+    }
+    assert flags["--worker-cls"] == WORKER
+    settings = DraftSettings.from_engine(json.loads(flags["--additional-config"]))
+    assert settings == DraftSettings(address="d:8000", deadline_seconds=0.1, counters=str(COUNTERS))
+
+
+def test_ngram_drafts_need_nothing_of_ours() -> None:
+    flags = flags_of(make_options(speculation=Speculation.NGRAM, max_depth=3))
+    assert json.loads(flags["--speculative-config"])["method"] == "ngram"
+    assert "--worker-cls" not in flags
+
+
+def test_only_a_cpu_engine_is_kept_from_compiling() -> None:
+    assert "--enforce-eager" in flags_of(REMOTE, Platform.CPU)
+    assert "--enforce-eager" not in flags_of(REMOTE, Platform.GPU)
+
+
+def test_the_engine_fetches_and_reports_nothing_and_writes_to_scratch_only() -> None:
+    environment = engine_environment({"HOME": "/home/x", "HF_HUB_OFFLINE": "0"}, platform=Platform.GPU)
+    assert environment["HF_HUB_OFFLINE"] == "1"
+    assert environment["VLLM_NO_USAGE_STATS"] == "1"
+    assert environment["HOME"] != "/home/x"
+    assert "VLLM_CPU_KVCACHE_SPACE" not in environment
+
+
+def test_what_the_operator_sets_for_an_accelerator_stays() -> None:
+    environment = engine_environment({"VLLM_CPU_KVCACHE_SPACE": "7"}, platform=Platform.CPU)
+    assert environment["VLLM_CPU_KVCACHE_SPACE"] == "7"
+
+
+def make_model_folder(folder: Path, configuration: object) -> Path:
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(configuration))
+    (folder / "model.safetensors").touch()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("configuration", "dtype"),
+    [
+        ({"model_type": "llama", "dtype": "bfloat16"}, "bfloat16"),
+        ({"model_type": "llama", "torch_dtype": "float16"}, "float16"),
+        ({"model_type": "llama"}, "auto"),
+    ],
+)
+def test_a_model_folder_tells_its_dtype(tmp_path: Path, configuration: object, dtype: str) -> None:
+    folder = make_model_folder(tmp_path / "m", configuration)
+    assert read_model_folder(folder) == ModelFolder(path=folder, dtype=dtype)
+
+
+@pytest.mark.parametrize("configuration", [[], {}, {"model_type": 3}, None])
+def test_a_folder_whose_configuration_is_no_models_is_refused(tmp_path: Path, configuration: object) -> None:
+    folder = make_model_folder(tmp_path / "m", configuration)
+    with pytest.raises(ModelInvalidError, match=f"{folder}: config.json has no model_type"):
+        read_model_folder(folder)
+
+
+def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
+    folder = make_model_folder(tmp_path / "m", {"model_type": "llama"})
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelInvalidError, match="has no weights"):
+        read_model_folder(folder)
+
+
+def test_a_file_and_a_missing_path_are_no_model_folders(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFoundError, match="does not exist"):
+        read_model_folder(tmp_path / "missing")
+    (tmp_path / "file").touch()
+    with pytest.raises(ModelNotFoundError, match="is not a folder"):
+        read_model_folder(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "reason", "message"),
+    [
+        (["--model={folder}/missing"], ExitCode.MODEL_NOT_FOUND, Reason.MODEL_NOT_FOUND, "{folder}/missing"),
+        (["--model={folder}"], ExitCode.MODEL_INVALID, Reason.MODEL_INVALID, "{folder} has no config.json"),
+        (["--model={folder}", "--max-depth=2"], ExitCode.INVALID_OPTIONS, Reason.INVALID_OPTIONS, "--max-depth"),
+    ],
+)
+def test_what_can_be_known_beforehand_ends_the_launcher_with_its_own_code(
+    tmp_path: Path, changes: list[str], code: ExitCode, reason: Reason, message: str
+) -> None:
+    model, log = tmp_path / "model", tmp_path / "log"
+    model.mkdir()
+    given = [change.format(folder=model) for change in changes]
+    arguments = ["--role=verifier", "--served-name=m", f"--termination-log={log}", *given]
+    assert main(arguments) == code
+    if code is not ExitCode.INVALID_OPTIONS:
+        written = TerminationMessage.decode(log.read_text())
+        assert (written.code, written.phase, written.reason) == (code, Phase.CHECK, reason)
+        assert message.format(folder=model) in written.message
+
+
+def test_the_phases_of_a_start_are_read_from_the_log() -> None:
+    phases = StartPhases(100.0)
+    seen = [phases.current]
+    for line, now in (
+        ("(APIServer pid=1) INFO 01-01 00:00:00 [api_utils.py:1] version 0.32.0", 103.0),
+        ("(Worker pid=3) INFO 01-01 00:00:00 [cpu_model_runner.py:68] Starting to load model /m...", 110.0),
+        ("(Worker pid=3) INFO 01-01 00:00:00 [default_loader.py:501] Loading weights took 2.0 seconds", 112.5),
+    ):
+        phases.see_line(line, now)
+        seen.append(phases.current)
+    phases.see_answer(120.0)
+    assert [*seen, phases.current] == [Phase.PROCESS, Phase.PROCESS, Phase.WEIGHTS, Phase.WARM_UP, Phase.SERVE]
+    assert phases.durations_seconds() == {"process": 10.0, "weights": 2.5, "warm_up": 7.5, "total": 20.0}
+
+
+def test_a_log_that_tells_nothing_still_gives_the_total() -> None:
+    phases = StartPhases(100.0)
+    phases.see_line("something else", 101.0)
+    phases.see_answer(120.0)
+    assert phases.durations_seconds() == {"total": 20.0}
+
+
+WORKER_FAILS = """\
+(APIServer pid=1) INFO 01-01 00:00:00 [api_utils.py:1] version 0.32.0
+(Worker pid=3) ERROR 01-01 00:00:00 [multiproc_executor.py:900] WorkerProc failed to start.
+(Worker pid=3) ERROR 01-01 00:00:00 [multiproc_executor.py:900] Traceback (most recent call last):
+(Worker pid=3) ERROR 01-01 00:00:00 [multiproc_executor.py:900]   File "x.py", line 3, in load
+(Worker pid=3) ERROR 01-01 00:00:00 [multiproc_executor.py:900] safetensors_rust.SafetensorError: header too small
+(EngineCore pid=2) ERROR 01-01 00:00:00 [core.py:1] Exception: WorkerProc initialization failed due to an exception
+(APIServer pid=1) RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}
+"""
+CONFIGURATION_FAILS = """\
+(APIServer pid=1)   File "x.py", line 3, in check
+(APIServer pid=1) pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig
+(APIServer pid=1)   Value error, unknown architecture [type=value_error]
+(APIServer pid=1)     For further information visit a page
+"""
+
+
+@pytest.mark.parametrize(
+    ("log", "status", "cause"),
+    [
+        (WORKER_FAILS, 1, "safetensors_rust.SafetensorError: header too small"),
+        (
+            CONFIGURATION_FAILS,
+            1,
+            "pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig\n"
+            "Value error, unknown architecture [type=value_error]",
+        ),
+        ("api_server.py: error: argument --dtype: invalid choice: 'x'\n", 2, "argument --dtype: invalid choice: 'x'"),
+        (
+            "(EngineCore pid=2) vllm.v1.engine.exceptions.EngineDeadError: EngineCore died\n",
+            1,
+            "vllm.v1.engine.exceptions.EngineDeadError: EngineCore died",
+        ),
+        ("loading\n\n", -9, "the engine was ended by SIGKILL (out of memory?); its last line: loading"),
+        ("", 3, "the engine exited with 3; its last line: it logged nothing"),
+    ],
+)
+def test_the_root_cause_is_the_first_exception_and_not_its_consequences(log: str, status: int, cause: str) -> None:
+    assert root_cause(log.splitlines(), status) == cause
