@@ -53,7 +53,9 @@ def provide_from_node(place: Place, namespace: str, *, folder: Path) -> None:
     name, path = volume["metadata"]["name"], "jsonpath={.spec.hostPath.path}"
     there = place.run("get", "persistentvolume", name, "--ignore-not-found", "-o", path).strip()
     if there not in {"", str(folder)}:
-        raise PlaceError(f"PersistentVolume {name} has the models of {there}, not of {folder}: take the cluster down first")
+        raise PlaceError(
+            f"PersistentVolume {name} has the models of {there}, not of {folder}: take the cluster down first"
+        )
     place.apply(volume, claim_of(namespace))
 
 

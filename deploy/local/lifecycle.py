@@ -8,7 +8,7 @@ import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
-from deploy.local import cgroups, controlplane, debian, images, isolation, kwok, node
+from deploy.local import cgroups, controlplane, debian, image_store, images, isolation, kwok, node
 from deploy.local.binaries import Binaries, binaries_of
 from deploy.local.errors import ClusterError
 from deploy.local.kubectl import Kubectl
@@ -75,7 +75,8 @@ def outdated_programs(layout: Layout) -> list[str]:
 
 
 def remove_state(layout: Layout) -> None:
-    """The record goes last: a removal that is cut off can be repeated."""
+    """The record goes last: a removal that is cut off can be repeated. Unpacked images are left to the next cluster."""
+    image_store.keep(layout, version=_containerd_version(binaries_of(layout)))
     for entry in layout.state.iterdir():
         if entry == layout.record:
             continue
@@ -111,6 +112,8 @@ def _start_with_node(
     layout: Layout, record: Record, *, binaries: Binaries, kubectl: Kubectl, progress: Progress
 ) -> None:
     pause = images.pause_archive(layout, progress=progress)
+    layout.node.mkdir(parents=True, exist_ok=True)
+    image_store.take(layout, version=_containerd_version(binaries))
     node.write_files(layout, record, pause=pause.reference)
     with progress.step("the node's namespaces are ready"):
         anchor = isolation.start_anchor(layout, record.network, environment=environment_of(layout))
@@ -134,6 +137,11 @@ def _start_control_plane(
     with progress.step("the cluster's own objects are there"):
         kubectl.apply(*cluster_objects(record))
     kwok.start_kwok(launcher, binaries, record)
+
+
+def _containerd_version(binaries: Binaries) -> str:
+    """The content hash of the build, which names its folder."""
+    return Path(binaries["containerd"]).parent.name
 
 
 def _strays(layout: Layout) -> list[Process]:

@@ -1,0 +1,6 @@
+"""The ports of an engine pod."""
+
+HTTP_PORT = 8000
+HTTP_PORT_NAME = "http"
+METRICS_PORT = 8001
+METRICS_PORT_NAME = "metrics"

@@ -1,0 +1,82 @@
+"""How an engine container says why it ended: its exit code and the text of its termination message.
+
+Must not write or read files: the launcher writes the text, the operator reads it from the pod's status.
+"""
+
+import dataclasses
+import json
+from enum import IntEnum, StrEnum
+
+MESSAGE_LIMIT_BYTES = 4096
+
+
+class ExitCode(IntEnum):
+    """Exit codes of the launcher. 10 to 29 belong to artifact Jobs, 128 and above to signals."""
+
+    OK = 0
+    INVALID_OPTIONS = 40
+    MODEL_NOT_FOUND = 41
+    MODEL_INVALID = 42
+    ENGINE_START_FAILED = 43
+    ENGINE_FAILED = 44
+    ENGINE_STOP_TIMED_OUT = 45
+
+
+class Phase(StrEnum):
+    """What an engine was doing; the first three after CHECK are timed, see `metrics.START_PHASE_SECONDS`."""
+
+    CHECK = "check"
+    PROCESS = "process"
+    WEIGHTS = "weights"
+    WARM_UP = "warm_up"
+    SERVE = "serve"
+    STOP = "stop"
+
+
+class Reason(StrEnum):
+    """Why an engine ended, in the form of a condition's reason."""
+
+    INVALID_OPTIONS = "InvalidOptions"
+    MODEL_NOT_FOUND = "ModelNotFound"
+    MODEL_INVALID = "ModelInvalid"
+    ENGINE_START_FAILED = "EngineStartFailed"
+    ENGINE_FAILED = "EngineFailed"
+    ENGINE_STOP_TIMED_OUT = "EngineStopTimedOut"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TerminationMessage:
+    """The last word of an engine container; `message` is the root cause, for a person."""
+
+    code: ExitCode
+    phase: Phase
+    reason: Reason
+    message: str
+
+    def encode(self) -> str:
+        """JSON of at most MESSAGE_LIMIT_BYTES, the message shortened at its end where it must be."""
+        kept = self.message
+        while len((text := self._json(kept)).encode()) > MESSAGE_LIMIT_BYTES:
+            excess = len(text.encode()) - MESSAGE_LIMIT_BYTES
+            # An escaped character takes up to 12 bytes of JSON, so this never cuts below what is needed.
+            kept = kept.removesuffix("…")[: -max(1, excess // 12)] + "…"
+        return text
+
+    def _json(self, message: str) -> str:
+        return json.dumps(
+            {"code": int(self.code), "phase": str(self.phase), "reason": str(self.reason), "message": message}
+        )
+
+    @classmethod
+    def decode(cls, text: str) -> "TerminationMessage":
+        """The message in `text`. Raises ValueError when it is not one of ours."""
+        try:
+            fields = json.loads(text)
+            return cls(
+                code=ExitCode(fields["code"]),
+                phase=Phase(fields["phase"]),
+                reason=Reason(fields["reason"]),
+                message=str(fields["message"]),
+            )
+        except (ValueError, TypeError, KeyError) as cause:
+            raise ValueError(f"not a termination message of ours: {text[:200]!r}") from cause

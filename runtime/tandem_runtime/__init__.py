@@ -1,0 +1,1 @@
+"""The data plane: what runs inside engine pods. Never imports the operator."""

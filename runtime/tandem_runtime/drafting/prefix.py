@@ -1,0 +1,42 @@
+"""What of a draft is still of use, and what of it may be shown to the engine. Pure functions over token ids."""
+
+from collections.abc import Sequence
+
+
+def still_valid(tokens: Sequence[int], base_length: int, context: Sequence[int]) -> list[int]:
+    """The part of a draft that continues `context`, which has grown since the draft was asked for.
+
+    `tokens` continue the first `base_length` tokens of the same request. When the tokens committed since then
+    are how the draft begins, the rest of it is a draft for now; otherwise the draft is worthless: []. This one
+    rule makes late, repeated and out-of-order answers safe to use.
+    """
+    committed = len(context) - base_length
+    if committed < 0 or committed >= len(tokens):
+        return []
+    if list(tokens[:committed]) != list(context[base_length:]):
+        return []
+    return list(tokens[committed:])
+
+
+def accepted_by_engine(tokens: object, vocabulary: int, depth: int) -> list[int]:
+    """The longest beginning of an untrusted `tokens` that the engine can take: valid ids, at most `depth`.
+
+    An id outside 0 to `vocabulary` - 1 is read out of bounds by the engine's kernels, and a draft longer than its
+    configured depth ends its scheduler. Anything that is not a list of integers gives [].
+    """
+    if not isinstance(tokens, list):
+        return []
+    valid: list[int] = []
+    for token in tokens[:depth]:
+        if type(token) is not int or not 0 <= token < vocabulary:
+            break
+        valid.append(token)
+    return valid
+
+
+def without_placeholders(tokens: Sequence[int]) -> list[int]:
+    """`tokens` with each negative placeholder replaced by 0, a token that verification rejects or proves right.
+
+    vLLM pads the drafts of some requests with -1, which its CPU sampler uses as an index.
+    """
+    return [max(token, 0) for token in tokens]

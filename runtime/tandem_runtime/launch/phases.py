@@ -1,0 +1,56 @@
+"""Finds the phases of an engine's start in the lines that it logs. Pure: times are given by the caller.
+
+vLLM reports no phases by itself. A line that it no longer logs costs the figures of that phase, nothing else.
+"""
+
+from tandem_contracts.termination import Phase
+
+TOTAL = "total"
+_WEIGHTS_BEGIN = "Starting to load model"
+_WEIGHTS_END = ("Loading weights took", "Model loading took")
+
+
+class StartPhases:
+    """The start of one engine, from its process to its first answer."""
+
+    def __init__(self, started: float) -> None:
+        """`started`: when the process was started, in seconds of any clock that all calls share."""
+        self._started = started
+        self._weights_began: float | None = None
+        self._weights_ended: float | None = None
+        self._ready: float | None = None
+
+    @property
+    def current(self) -> Phase:
+        """The phase that the engine is in, as far as its log tells."""
+        if self._ready is not None:
+            return Phase.SERVE
+        if self._weights_began is None:
+            return Phase.PROCESS
+        return Phase.WEIGHTS if self._weights_ended is None else Phase.WARM_UP
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the engine has answered."""
+        return self._ready is not None
+
+    def see_line(self, line: str, now: float) -> None:
+        """Takes note of a line of the engine's log."""
+        if self._weights_began is None and _WEIGHTS_BEGIN in line:
+            self._weights_began = now
+        elif self._ready is None and any(text in line for text in _WEIGHTS_END):
+            self._weights_ended = now
+
+    def see_answer(self, now: float) -> None:
+        """Takes note of the engine's first answer to a health check."""
+        self._ready = now
+
+    def durations_seconds(self) -> dict[str, float]:
+        """The duration of every phase that is over and was seen, and of the whole start as `total`."""
+        marks = [
+            (Phase.PROCESS, self._started, self._weights_began),
+            (Phase.WEIGHTS, self._weights_began, self._weights_ended),
+            (Phase.WARM_UP, self._weights_ended, self._ready),
+            (TOTAL, self._started, self._ready),
+        ]
+        return {str(name): end - begin for name, begin, end in marks if begin is not None and end is not None}
