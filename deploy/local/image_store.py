@@ -9,6 +9,8 @@ from pathlib import Path
 
 from deploy.local.layout import Layout
 
+CONTENT = "io.containerd.content.v1.content/blobs"
+
 
 def take(layout: Layout, *, version: str) -> None:
     """Before containerd's first start: the store of an earlier cluster, if nobody else has it."""
@@ -22,17 +24,22 @@ def take(layout: Layout, *, version: str) -> None:
 
 
 def keep(layout: Layout, *, version: str) -> None:
-    """After everything has ended: leave the store to the next cluster, unless one is kept already."""
+    """After everything has ended: leave the store to the next cluster, unless one that holds more is kept already."""
     store, kept = _store(layout), _kept(layout, version)
-    if not store.exists() or kept.exists():
+    if not store.exists() or _content_bytes(store) <= _content_bytes(kept):
         return
     kept.parent.mkdir(parents=True, exist_ok=True)
-    for outdated in kept.parent.iterdir():
-        shutil.rmtree(outdated, ignore_errors=True)
+    for other in kept.parent.iterdir():
+        shutil.rmtree(other, ignore_errors=True)
     try:
         store.rename(kept)
     except OSError:  # the cache is on another file system: the store goes with the state folder
         return
+
+
+def _content_bytes(store: Path) -> int:
+    """Size of the images in a store; 0 when there is none."""
+    return sum(blob.stat().st_size for blob in (store / CONTENT).glob("*/*"))
 
 
 def _store(layout: Layout) -> Path:

@@ -56,7 +56,7 @@ def pair(site: Site, plain_texts: list[str]) -> Iterator[Site]:
     site.apply(_sample("Remote"))
     site.wait_ready(NAME)
     yield site
-    site.run("delete", f"llm/{NAME}", "--timeout=60s", limit_seconds=70)
+    site.run("delete", f"llm/{NAME}", "--ignore-not-found", "--timeout=60s", limit_seconds=70)
 
 
 def test_a_chat_completion_is_answered_through_the_service_and_drafts_are_accepted(pair: Site) -> None:
