@@ -18,6 +18,8 @@ demo-down: .venv/ready ## take away what `make demo` made (CLUSTER=current: from
 
 test: .venv/ready ## every test
 	@$(BIN)/python -m deploy.local build
+	@$(BIN)/python -m deploy.fixtures
+	@[ "$$(id -u)" -ne 0 ] || $(BIN)/python -m deploy.images build
 	@$(BIN)/python -m pytest
 
 check: .venv/ready ## format, lint, types, layers, generated files, chart
