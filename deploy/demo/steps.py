@@ -14,12 +14,15 @@ from pathlib import Path
 from deploy import chart, model_volume, openai
 from deploy.fixtures.pair import ModelPair, model_pair
 from deploy.images import api as images
+from deploy.local.binaries import build, module_of
 from deploy.local.cluster import Cluster
 from deploy.local.progress import Progress
 from deploy.place import Place, PlaceError, current_place
 
 NAMESPACE = "tandem-demo"
 NAME = "pair"
+MADE_BY = "tandem.dev/demo"
+CRD = "llmdeployments.tandem.dev"
 SAMPLE = Path(__file__).parents[1] / "samples/cpu-pair.yaml"
 IMAGES = ("operator", "engine-cpu")
 READY_LIMIT_SECONDS = 600
@@ -35,11 +38,11 @@ def tell(*, cluster: str, registry: str) -> None:
     progress = Progress(stream=sys.stdout)
     started = time.monotonic()
     place = _local_place(progress) if cluster == "local" else _current_place(progress, registry)
-    progress.say(f"cluster: context {place.context}")
     with progress.step("models: a verifier of 27 M parameters and a draft of 1 M"):
         pair = model_pair()
     with progress.step("images: operator and engine"):
         references = images.provide(IMAGES, cluster=Cluster() if cluster == "local" else None, registry=registry)
+    _refuse_foreign_namespace(place)
     place.apply(_namespace())
     with progress.step("models are on the claim `models`"):
         _provide_models(place, pair, cluster=cluster, references=references)
@@ -62,12 +65,19 @@ def take_down(*, cluster: str) -> None:
     if cluster == "local":
         Cluster().down()
         return
-    kubectl, helm = _programs(Cluster())
-    place = current_place(kubectl=kubectl, helm=helm)
-    sys.stdout.write(f"cluster: context {place.context}\n")
-    if place.run("get", "namespace", NAMESPACE, "--ignore-not-found", "-o", "name").strip():
-        chart.uninstall(place, NAMESPACE)
-        place.run("delete", "namespace", NAMESPACE, "--wait=true", limit_seconds=300)
+    place = _frozen_current_place(Progress(stream=sys.stdout))
+    if not _refuse_foreign_namespace(place):
+        sys.stdout.write(f"there is no namespace {NAMESPACE}\n")
+        return
+    has_crd = place.run("get", "crd", CRD, "--ignore-not-found", "-o", "name").strip()
+    served = place.get(CRD, "--all-namespaces")["items"] if has_crd else []
+    others = sorted({item["metadata"]["namespace"] for item in served} - {NAMESPACE})
+    if others:  # the demo's release owns the CRD, and with the CRD every resource of its kind would go
+        raise DemoError(
+            f"LLMDeployments in {', '.join(others)} would go with the demo's CRD: delete or move them first"
+        )
+    chart.uninstall(place, NAMESPACE)
+    place.run("delete", "namespace", NAMESPACE, "--wait=true", limit_seconds=300)
 
 
 def _local_place(progress: Progress) -> Place:
@@ -78,6 +88,7 @@ def _local_place(progress: Progress) -> Place:
             "the control plane runs, but pods need a real node, and that needs: "
             f"{'; '.join(cluster.lacks())}. Run it as root, or with CLUSTER=current REGISTRY=host/repo"
         )
+    progress.say("cluster: context tandem-local, on this machine")
     kubectl, helm = _programs(cluster)
     return Place(context="tandem-local", kubeconfig=cluster.kubeconfig, kubectl=kubectl, helm=helm)
 
@@ -87,18 +98,36 @@ def _current_place(progress: Progress, registry: str) -> Place:
         raise DemoError(
             "CLUSTER=current needs REGISTRY=host/repo, from which that cluster can pull what is pushed there"
         )
+    return _frozen_current_place(progress)
+
+
+def _frozen_current_place(progress: Progress) -> Place:
+    """The user's current context, named before anything is done there."""
     cluster = Cluster(progress=progress)
-    cluster.build()
+    build(cluster.layout, progress, modules=[module_of("kubectl"), module_of("helm4")])
     kubectl, helm = _programs(cluster)
-    return current_place(kubectl=kubectl, helm=helm)
+    place = current_place(kubectl=kubectl, helm=helm)
+    progress.say(f"cluster: context {place.context}")
+    return place
 
 
 def _programs(cluster: Cluster) -> tuple[str, str]:
     return cluster.binaries["kubectl"], cluster.binaries["helm4"]
 
 
+def _refuse_foreign_namespace(place: Place) -> bool:
+    """Whether the demo's namespace is there. Raises DemoError when somebody else made it."""
+    found = place.run("get", "namespace", NAMESPACE, "--ignore-not-found", "-o", "json").strip()
+    if found and json.loads(found)["metadata"].get("labels", {}).get(MADE_BY) != "true":
+        raise DemoError(
+            f"namespace {NAMESPACE} exists in context {place.context} and is not the demo's: it is left alone"
+        )
+    return bool(found)
+
+
 def _namespace() -> dict[str, object]:
     enforced = {
+        MADE_BY: "true",
         "pod-security.kubernetes.io/enforce": "restricted",
         "pod-security.kubernetes.io/enforce-version": "latest",
     }
@@ -107,7 +136,7 @@ def _namespace() -> dict[str, object]:
 
 def _crd_values(place: Place) -> dict[str, bool]:
     """The demo takes the CRD away again, unless somebody else's release brought it."""
-    found = place.run("get", "crd", "llmdeployments.tandem.dev", "--ignore-not-found", "-o", "json")
+    found = place.run("get", "crd", CRD, "--ignore-not-found", "-o", "json")
     annotations = json.loads(found)["metadata"].get("annotations", {}) if found.strip() else {}
     is_ours = not found.strip() or annotations.get("meta.helm.sh/release-namespace") == NAMESPACE
     return {"install": is_ours, "keep": False}

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from deploy.images import build as building
 from deploy.images.catalogue import images_of
-from deploy.images.load import containerd_client, load, push
+from deploy.images.load import load, push
 from deploy.images.storage import opened
 from deploy.local.cluster import Cluster
 from deploy.local.layout import cache_of
@@ -38,7 +38,7 @@ def _provide(
 ) -> dict[str, str]:
     images = images_of(names)
     # First, because it is better to learn now than after ten minutes that there is no node.
-    client = containerd_client(cluster) if cluster is not None else []
+    client = cluster.containerd_client() if cluster is not None else []
     with opened(cache_of(os.environ) / "images", progress or Progress()) as storage:
         references = building.build(images, storage)
         if client:

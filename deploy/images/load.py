@@ -10,23 +10,11 @@ from deploy.images.archive import missing_layers, write_archive
 from deploy.images.errors import ImageError
 from deploy.images.programs import output_of
 from deploy.images.storage import Storage
-from deploy.local import isolation
-from deploy.local.cluster import Cluster
-from deploy.local.errors import ClusterError
 from deploy.local.processes import tail_of
 
 IMPORT_LIMIT_SECONDS = 900
 PUSH_LIMIT_SECONDS = 3600
 SHORT_LIMIT_SECONDS = 60
-
-
-def containerd_client(cluster: Cluster) -> list[str]:
-    """The command of containerd's client in the cluster's node. Raises ClusterError where no real node runs."""
-    anchor = cluster.processes().get("anchor")
-    if anchor is None:
-        reasons = "; ".join(cluster.lacks()) or "bring it up first"
-        raise ClusterError(f"no real node runs in {cluster.layout.state}: {reasons}")
-    return [*isolation.entry(anchor.pid), cluster.binaries["ctr"], "--namespace=k8s.io"]
 
 
 def load(references: Iterable[str], storage: Storage, *, client: Sequence[str]) -> None:
