@@ -124,11 +124,13 @@ def test_an_operator_pod_that_is_replaced_writes_nothing_to_a_converged_deployme
         ),
         f"a new operator holds the lease that {held} had (pods {len(pod)})",
     )
-    # The new operator has read everything once it answers a change; this one touches no pod.
-    pair.run("label", f"llm/{NAME}", "team.example/owner=chat", "--overwrite")
-    generation = pair.get("llm", NAME)["metadata"]["generation"]
-    assert pair.get("llm", NAME)["status"]["observedGeneration"] == generation
-    assert [(w["verb"], w["objectRef"]) for w in pair.writes()[before:]] == []
+    # Proof that the new operator has looked at everything: it repairs what somebody changes, and that is all it writes.
+    part_of = "app.kubernetes.io/part-of"
+    pair.run("label", f"service/{NAME}", f"{part_of}=somebody", "--overwrite")
+    pair.wait_until(
+        lambda: pair.get("service", NAME)["metadata"]["labels"][part_of] == "tandem", "the Service's label is restored"
+    )
+    assert [(w["verb"], w["objectRef"]["resource"]) for w in pair.writes()[before:]] == [("patch", "services")]
     assert pods == {pod["metadata"]["uid"] for pod in pair.get("pods", "-l", "tandem.dev/deployment=pair")["items"]}
 
 
