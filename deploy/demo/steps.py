@@ -47,7 +47,7 @@ def tell(*, cluster: str, registry: str) -> None:
     with progress.step("models are on the claim `models`"):
         _provide_models(place, pair, cluster=cluster, references=references)
     with progress.step(f"helm install {chart.RELEASE}"):
-        chart.install(place, NAMESPACE, values=chart.values_of(references))
+        chart.install(place, NAMESPACE, values={**chart.values_of(references), "crds": _crd_values(place)})
     progress.say(
         f"\n$ kubectl apply -f {SAMPLE.relative_to(Path.cwd()) if SAMPLE.is_relative_to(Path.cwd()) else SAMPLE}"
     )
@@ -70,7 +70,8 @@ def take_down(*, cluster: str) -> None:
         sys.stdout.write(f"there is no namespace {NAMESPACE}\n")
         return
     has_crd = place.run("get", "crd", CRD, "--ignore-not-found", "-o", "name").strip()
-    served = place.get(CRD, "--all-namespaces")["items"] if has_crd else []
+    goes_along = has_crd and _crd_values(place)["install"]
+    served = place.get(CRD, "--all-namespaces")["items"] if goes_along else []
     others = sorted({item["metadata"]["namespace"] for item in served} - {NAMESPACE})
     if others:  # the demo's release owns the CRD, and with the CRD every resource of its kind would go
         raise DemoError(
