@@ -76,6 +76,7 @@ def test_a_child_that_is_deleted_comes_back_once(tandem: World, kind: str) -> No
     tandem.wait_for("llama-70b", "Ready")
     before = tandem.names(kind, OURS)
     uids = {name: tandem.get(f"{kind}/{name}")["metadata"]["uid"] for name in before}
+    written = len(tandem.writes())
     tandem.run("delete", kind, *before, "--wait=false")
 
     def is_back() -> bool:
@@ -85,6 +86,12 @@ def test_a_child_that_is_deleted_comes_back_once(tandem: World, kind: str) -> No
 
     tandem.wait_until(is_back, f"{kind} {before} made again")
     tandem.wait_for("llama-70b", "Ready")
+    made = Counter(
+        write["objectRef"]["name"]
+        for write in tandem.writes()[written:]
+        if write["objectRef"]["resource"] == kind and write["responseStatus"]["code"] == 201
+    )
+    assert made == Counter(before)
 
 
 def test_a_child_that_is_deleted_while_the_operator_is_down_comes_back(tandem: World) -> None:

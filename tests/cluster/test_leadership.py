@@ -12,9 +12,15 @@ def _leads(world: World, name: str) -> bool:
     return "this operator leads" in operator.says()
 
 
+def _waits(world: World, name: str) -> bool:
+    operator = next(o for o in world.operators if o.log.stem == name)
+    return "waiting for" in operator.says()
+
+
 def test_a_second_operator_waits_and_takes_over_at_once_when_the_first_ends(tandem: World) -> None:
     tandem.wait_until(lambda: _leads(tandem, "operator"), "the first operator leads")
     tandem.operator("second").start()
+    tandem.wait_until(lambda: _waits(tandem, "second"), "the second operator waits for the first")
     tandem.apply(sample("gpu-pair"))
     tandem.wait_for("llama-70b", "Ready")
     assert not _leads(tandem, "second")
@@ -27,6 +33,8 @@ def test_a_killed_operator_is_replaced_when_its_lease_runs_out(tandem: World) ->
     tandem.operator("first", leaseSeconds=5, requestTimeoutSeconds=2).start()
     tandem.wait_until(lambda: _leads(tandem, "first"), "the first operator leads")
     tandem.operator("second", leaseSeconds=5, requestTimeoutSeconds=2).start()
+    tandem.wait_until(lambda: _waits(tandem, "second"), "the second operator waits for the first")
+    assert not _leads(tandem, "second")
     tandem.operators[1].end(signal.SIGKILL)
     tandem.apply(sample("gpu-pair"))
     tandem.wait_for("llama-70b", "Ready")
@@ -40,6 +48,10 @@ def test_an_operator_that_was_suspended_past_its_lease_ends_instead_of_writing(t
     first.send(signal.SIGSTOP)
     tandem.operator("second", leaseSeconds=5, requestTimeoutSeconds=2).start()
     tandem.wait_until(lambda: _leads(tandem, "second"), "the second operator leads")
+    tandem.apply(sample("gpu-pair"))
+    tandem.wait_for("llama-70b", "Ready")
+    written = len(tandem.writes())
     first.send(signal.SIGCONT)
     assert first.wait(limit_seconds=20) == 1
     assert "the lease is lost" in first.says()
+    assert len(tandem.writes()) == written
