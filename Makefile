@@ -41,8 +41,8 @@ crds: .venv/ready ## generate the CRDs from the models
 lock: .venv/ready ## resolve the dependencies anew into requirements/*.txt
 	@$(BIN)/python -m deploy.locks
 
-cluster: .venv/ready ## start the local Kubernetes
-	@$(BIN)/python -m deploy.local up
+cluster: .venv/ready ## start the local Kubernetes, with two fake GPU nodes beside the real one
+	@$(BIN)/python -m deploy.local up --nodes 2
 
 cluster-down: .venv/ready ## stop it and leave nothing behind
 	@$(BIN)/python -m deploy.local down

@@ -5,6 +5,7 @@ The kubeconfig is always named, so neither `KUBECONFIG` nor a context that is sw
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import subprocess
@@ -82,4 +83,6 @@ def current_place(*, kubectl: str, helm: str) -> Place:
     frozen = json.loads(done.stdout)
     with tempfile.NamedTemporaryFile("w", prefix="tandem-kubeconfig-", delete=False) as file:  # readable by us alone
         json.dump(frozen, file)
-    return Place(context=frozen["current-context"], kubeconfig=Path(file.name), kubectl=kubectl, helm=helm)
+    path = Path(file.name)
+    atexit.register(path.unlink, missing_ok=True)  # it holds the user's credentials
+    return Place(context=frozen["current-context"], kubeconfig=path, kubectl=kubectl, helm=helm)

@@ -27,6 +27,7 @@ SAMPLE = Path(__file__).parents[1] / "samples/cpu-pair.yaml"
 IMAGES = ("operator", "engine-cpu")
 READY_LIMIT_SECONDS = 600
 MAX_TOKENS = 48
+FAKE_NODES = 2
 
 
 class DemoError(Exception):
@@ -85,9 +86,11 @@ def _local_place(progress: Progress) -> Place:
     cluster = Cluster(progress=progress)
     cluster.up()
     if not cluster.has_real_node:
+        if not cluster.count_fake_nodes():
+            cluster.add_nodes("nvidia-h100-80gb", count=FAKE_NODES)
         raise DemoError(
-            "the control plane runs, but pods need a real node, and that needs: "
-            f"{'; '.join(cluster.lacks())}. Run it as root, or with CLUSTER=current REGISTRY=host/repo"
+            f"the control plane runs with {cluster.count_fake_nodes()} fake GPU nodes, but pods need a real node, "
+            f"and that needs: {'; '.join(cluster.lacks())}. Run it as root, or with CLUSTER=current REGISTRY=host/repo"
         )
     progress.say("cluster: context tandem-local, on this machine")
     kubectl, helm = _programs(cluster)
@@ -159,10 +162,13 @@ def _wait_until_ready(place: Place, progress: Progress) -> None:
         conditions = {c["type"]: c for c in resource.get("status", {}).get("conditions", [])}
         verdicts = [conditions[kind] for kind in ("VerifierReady", "DraftReady") if kind in conditions]
         message = "; ".join(verdict["message"] for verdict in verdicts)
+        if "Stalled" in conditions:
+            raise DemoError(f"{conditions['Stalled']['reason']}: {conditions['Stalled']['message']}")
         if message != said:
             progress.say(f"           {message}")
             said = message
-        if conditions.get("Ready", {}).get("status") == "True":
+        ready = conditions.get("Ready", {})
+        if (ready.get("status"), ready.get("observedGeneration")) == ("True", resource["metadata"]["generation"]):
             return
         if time.monotonic() > deadline:
             raise DemoError(

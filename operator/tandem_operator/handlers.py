@@ -30,6 +30,7 @@ _log = logging.getLogger(__name__)
 
 WATCHER_MISSING_LIMIT_SECONDS = 30.0
 RESYNC_AGE_LIMIT_SECONDS = 300.0
+"""Or three resyncs, where the configuration makes them rarer."""
 RETRY_LIMIT_SECONDS = 15.0
 
 LEADER = Gauge("tandem_operator_leader", "1 while this process is the active operator.")
@@ -140,7 +141,7 @@ class Shell:
         elif monotonic() - self._watchers_seen > WATCHER_MISSING_LIMIT_SECONDS:
             raise kopf.PermanentError(f"no watcher for {', '.join(missing)}")
         age = monotonic() - self._resynced if self._resynced else 0.0
-        if age > RESYNC_AGE_LIMIT_SECONDS:
+        if age > max(RESYNC_AGE_LIMIT_SECONDS, 3 * self.config.resync_seconds):
             raise kopf.PermanentError(f"no resync for {age:.0f} s")
         return {"watched": sorted(_WATCHED), "resyncAgeSeconds": round(age)}
 

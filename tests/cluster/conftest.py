@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from deploy.local.cluster import Cluster
+from deploy.local.processes import wait_until
 from deploy.place import Place
 from tests.cluster.world import REPOSITORY, World, make_world
 
@@ -25,6 +26,12 @@ def place(cluster: Cluster) -> Place:
             cluster.add_nodes(name, count=lacking)
     found.run("apply", "--server-side", "--force-conflicts", "-f", str(REPOSITORY / "crds"))
     found.run("wait", "--for=condition=Established", "crd/llmdeployments.tandem.dev", "--timeout=30s")
+    wait_until(  # an established kind is served a moment before it is described
+        lambda: cluster.kubectl.attempt("explain", "llmdeployment").returncode == 0,
+        "the API server's description of LLMDeployment",
+        limit_seconds=30,
+        log=cluster.layout.log_of("apiserver"),
+    )
     return found
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import yaml
 
 from deploy.place import Place, PlaceError
+from tandem_operator.api.crd import crd_schema
 from tandem_operator.api.deployment import InvalidSpecError, LLMDeployment
 from tests.cluster.world import World, sample
 
@@ -36,9 +38,17 @@ def test_kubectl_get_llm_shows_what_one_asks_first(tandem: World) -> None:
 
 def test_kubectl_explain_describes_every_field(place: Place) -> None:
     text = place.run("explain", "llmdeployment.spec", "--recursive")
-    for field in ("servedName", "verifier", "draft", "speculation", "maxDepth", "classes", "claimName", "replicas"):
+    fields = set(_fields(crd_schema()["properties"]["spec"]))
+    assert len(fields) >= 15
+    for field in fields:
         assert f"{field}\t" in text
     assert "Remote: draft pods propose" in place.run("explain", "llmdeployment.spec.speculation.method")
+
+
+def _fields(schema: dict[str, Any]) -> Iterator[str]:
+    for name, child in schema.get("properties", {}).items():
+        yield name
+        yield from _fields(child)
 
 
 def test_kubectl_scale_reaches_the_verifier_pods_and_the_scale_subresource(tandem: World) -> None:

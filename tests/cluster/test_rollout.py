@@ -30,7 +30,7 @@ def test_the_service_moves_only_to_a_ready_revision_and_the_old_one_goes(tandem:
         selected = _selected(tandem)
         for item in tandem.get(f"deployment -l {VERIFIERS}")["items"]:
             is_selected = item["metadata"]["name"] == f"llama-70b-verifier-{selected}"
-            if is_selected and item["status"].get("readyReplicas", 0) < 1:
+            if is_selected and item["status"].get("readyReplicas", 0) < item["spec"]["replicas"]:
                 moved_while_unready.append(selected)
         return selected != old and tandem.names("deployments", VERIFIERS) == [f"llama-70b-verifier-{selected}"]
 

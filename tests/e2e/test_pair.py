@@ -41,6 +41,10 @@ def _texts(site: Site, prompts: list[str]) -> list[str]:
         return list(pool.map(ask, prompts))
 
 
+def _draft_pods(site: Site) -> set[str]:
+    return {pod["metadata"]["uid"] for pod in site.get("pods", "-l", "tandem.dev/role=draft")["items"]}
+
+
 @pytest.fixture(scope="module")
 def plain_texts(site: Site, models: ModelPair) -> list[str]:
     """What the verifier writes by itself, before it has ever seen a draft."""
@@ -78,14 +82,17 @@ def test_killing_the_draft_pod_in_the_middle_changes_no_text(
 ) -> None:
     prompts = models.prompts()[:PROMPTS]
     with ThreadPoolExecutor(max_workers=1) as pool:
-        first_half = pool.submit(_texts, pair, prompts)
+        answers = pool.submit(_texts, pair, prompts)
         address = pair.address(NAME)
         begun = openai.counter(address, ACCEPTED)
         pair.wait_until(lambda: openai.counter(address, ACCEPTED) > begun, "drafts are being accepted")
+        killed = _draft_pods(pair)
         pair.run("delete", "pod", "-l", "tandem.dev/role=draft", "--grace-period=0", "--force", "--wait=false")
-        assert first_half.result() == plain_texts
+        assert not answers.done()
+        assert answers.result() == plain_texts
     conditions = {c["type"]: c["status"] for c in pair.get("llm", NAME)["status"]["conditions"]}
     assert conditions["Available"] == "True"
+    pair.wait_until(lambda: bool(_draft_pods(pair) - killed), "another draft pod in the place of the killed one")
     pair.wait_ready(NAME)
 
 
