@@ -1,0 +1,63 @@
+"""The CRDs as the chart brings them, with both Helms, on a cluster of its own that no other test shares."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from deploy import chart
+from deploy.local.cluster import Cluster
+from deploy.local.layout import Layout, layout_of
+from deploy.place import Place
+from tests.cluster.world import REPOSITORY
+
+IMAGES = {"operator": "tandem.local/operator:none", "engine-cpu": "tandem.local/engine-cpu:none"}
+NAMESPACE = "chat"
+CRD = "llmdeployments.tandem.dev"
+
+
+@pytest.fixture(scope="module")
+def own_cluster() -> Iterator[Cluster]:
+    """Short of pods, which none of this needs; in a folder of its own, since CRDs belong to the whole cluster."""
+    folder = Path(tempfile.mkdtemp(prefix="tandem-crds-"))
+    cluster = Cluster(layout=Layout(folder / "cluster", layout_of().cache))
+    cluster.up()
+    yield cluster
+    cluster.down()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(params=["helm3", "helm4"])
+def place(own_cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Place]:
+    found = Place(
+        "tandem-local", own_cluster.kubeconfig, own_cluster.binaries["kubectl"], own_cluster.binaries[request.param]
+    )
+    found.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+    yield found
+    found.run("delete", "crd", CRD, "--ignore-not-found")
+    found.run("delete", "namespace", NAMESPACE, "--wait=true")
+
+
+def _install(place: Place, *, keep: bool) -> None:
+    crds = {"install": True, "keep": keep}
+    chart.install(place, NAMESPACE, values={**chart.values_of(IMAGES, replicas=0), "crds": crds})
+    place.run("wait", "--for=condition=Established", f"crd/{CRD}", "--timeout=30s")
+    place.apply(yaml.safe_load((REPOSITORY / "deploy/samples/ngram.yaml").read_text()), namespace=NAMESPACE)
+
+
+def test_an_uninstall_leaves_crd_and_resources_and_a_second_install_takes_them_up(place: Place) -> None:
+    _install(place, keep=True)
+    chart.uninstall(place, NAMESPACE)
+    assert [item["metadata"]["name"] for item in place.get(CRD, "-n", NAMESPACE)["items"]] == ["ngram"]
+    _install(place, keep=True)
+
+
+def test_a_crd_that_is_not_to_be_kept_goes_with_the_release(place: Place) -> None:
+    _install(place, keep=False)
+    chart.uninstall(place, NAMESPACE)
+    place.run("wait", "--for=delete", f"crd/{CRD}", "--timeout=30s")
