@@ -77,13 +77,12 @@ def provide_by_copy(place: Place, namespace: str, *, folder: Path, image: str) -
 
 
 def _copy(place: Place, namespace: str, folder: Path) -> None:
-    unpack = (
-        "import sys, tarfile; tarfile.open(fileobj=sys.stdin.buffer, mode='r|').extractall('/models', filter='data')"
-    )
+    unpack = "import sys, tarfile; tarfile.open(fileobj=sys.stdin.buffer, mode='r|').extractall('/models')"
     command = [place.kubectl, "--kubeconfig", str(place.kubeconfig), "-n", namespace, "exec", "-i", "model-copy", "--"]
     with tempfile.TemporaryFile() as archive:
         with tarfile.open(fileobj=archive, mode="w") as tar:
-            tar.add(folder, arcname=".")
+            for entry in sorted(folder.iterdir()):
+                tar.add(entry, arcname=entry.name)
         archive.seek(0)
         done = subprocess.run(
             [*command, "python3", "-c", unpack],
