@@ -36,6 +36,8 @@ class DemoError(Exception):
 
 def tell(*, cluster: str, registry: str) -> None:
     """Run the demo. Raises DemoError, or what the step that failed raised."""
+    if registry and cluster == "local":
+        raise DemoError("REGISTRY is for CLUSTER=current: the local cluster takes its images from the build itself")
     progress = Progress(stream=sys.stdout)
     started = time.monotonic()
     place = _local_place(progress) if cluster == "local" else _current_place(progress, registry)
