@@ -80,9 +80,14 @@ class Plan:
     roles: Mapping[Role, RolePlan] = field(default_factory=dict)
 
 
-def plan(owner: Owner, facts: Facts, wants: Mapping[Role, Want]) -> Plan:
-    """The plan for one deployment. The same facts in any order give the same plan; a converged one repeats itself."""
-    draft = _Drafting(owner, facts, wants)
+def plan(
+    owner: Owner, facts: Facts, wants: Mapping[Role, Want], *, asked_replicas: Mapping[Role, int] | None = None
+) -> Plan:
+    """The plan for one deployment. The same facts in any order give the same plan; a converged one repeats itself.
+
+    `asked_replicas` counts for a role without a want: a spec that is refused for something else still scales.
+    """
+    draft = _Drafting(owner, facts, wants, asked_replicas=asked_replicas or {})
     draft.plan_verifiers()
     draft.plan_drafts()
     draft.prune_revisions()
@@ -92,8 +97,11 @@ def plan(owner: Owner, facts: Facts, wants: Mapping[Role, Want]) -> Plan:
 class _Drafting:
     """A plan while it is being written down. Lives for one call of `plan`."""
 
-    def __init__(self, owner: Owner, facts: Facts, wants: Mapping[Role, Want]) -> None:
+    def __init__(
+        self, owner: Owner, facts: Facts, wants: Mapping[Role, Want], *, asked_replicas: Mapping[Role, int]
+    ) -> None:
         self.owner, self.facts, self.wants = owner, facts, wants
+        self.asked_replicas = asked_replicas
         self.applies: list[Apply] = []
         self.deletions: list[Deletion] = []
         self.waits: list[Wait] = []
@@ -246,7 +254,7 @@ class _Drafting:
         want = self.wants.get(role)
         workload: WorkloadFacts | None = self.facts.workload(role, revision)
         if want is None:
-            return workload.wanted if workload else 1
+            return self.asked_replicas.get(role, workload.wanted if workload else 1)
         if revision != want.target.revision and workload:
             return min(workload.wanted, want.replicas)
         return want.replicas

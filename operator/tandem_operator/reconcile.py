@@ -80,8 +80,8 @@ class Reconciler:
             return Outcome()  # the children carry an ownerReference; the garbage collector takes them
         owner = Owner.of(body)
         facts = facts_of(self._store.children(key), owner_uid=owner.uid)
-        wants, problem = self._wants(body, facts)
-        planned = plan(owner, facts, wants)
+        wants, asked_replicas, problem = self._wants(body, facts)
+        planned = plan(owner, facts, wants, asked_replicas=asked_replicas)
         for detail in planned.details:
             _log.info("%s/%s: %s", key.namespace, key.name, detail)
         carried = await self._carry_out(planned, owner)
@@ -137,23 +137,33 @@ class Reconciler:
                 self._store.observe(item)
         return self._store.keys()
 
-    def _wants(self, body: Manifest, facts: Facts) -> tuple[dict[Role, Want], Problem | None]:
+    def _wants(self, body: Manifest, facts: Facts) -> tuple[dict[Role, Want], dict[Role, int], Problem | None]:
         try:
             deployment = LLMDeployment.parse(body)
-            return wants_of(deployment, facts, config=self._config, table=self._table), None
         except InvalidSpecError as error:
-            return {}, Problem(Reason.INVALID_SPEC, str(error))
+            return {}, {}, Problem(Reason.INVALID_SPEC, str(error))
+        specs = {role: deployment.role(role) for role in Role}
+        asked_replicas = {role: spec.replicas for role, spec in specs.items() if spec}
+        try:
+            wants = wants_of(deployment, facts, config=self._config, table=self._table)
         except RejectedSpecError as error:
-            return {}, Problem(error.reason, str(error))
+            return {}, asked_replicas, Problem(error.reason, str(error))
+        return wants, asked_replicas, None
 
     async def _carry_out(self, planned: Plan, owner: Owner) -> _Carried:
         """Apply and delete all that can be: one object that the API server will not have keeps no other one back."""
         carried = _Carried()
+        unfrozen: set[str] = set()
         for apply in planned.apply:
+            ref = Ref.of(apply.manifest)
+            if ref.kind == "Deployment" and ref.name in unfrozen:
+                continue  # its pods would run from a template that no later pass could find again
             try:
                 await self._apply(apply, owner, carried)
             except ClusterError as error:
-                carried.note(Ref.of(apply.manifest), error)
+                carried.note(ref, error)
+                if ref.kind == "ControllerRevision":
+                    unfrozen.add(ref.name)
                 if not error.status:
                     return carried  # no answer at all: each further request would only wait as long again
         for deletion in planned.delete:

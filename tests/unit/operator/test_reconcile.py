@@ -158,6 +158,50 @@ def test_a_spec_that_changed_under_the_write_of_a_status_is_not_slept_through() 
     play(script)
 
 
+UNKNOWN_CLASS = make_role(classes=("no-such-class",), replicas=2)
+
+
+def test_a_lost_deployment_comes_back_with_the_replicas_of_a_spec_that_is_refused_for_something_else() -> None:
+    async def script(world: World) -> None:
+        world.user_writes({**ALONE, "verifier": make_role(replicas=2)})
+        await world.converge()
+        (path,) = world.paths("Deployment")
+        world.user_writes({**ALONE, "verifier": UNKNOWN_CLASS}, generation=2)
+        await world.converge()
+        del world.server.objects[path]
+        await world.converge()
+        assert world.server.objects[path]["spec"]["replicas"] == 2
+
+    play(script)
+
+
+def test_a_refused_class_of_the_draft_does_not_keep_the_verifiers_from_being_scaled() -> None:
+    async def script(world: World) -> None:
+        world.user_writes(make_spec())
+        await world.converge()
+        draft = make_role("draft", ("no-such-class",))
+        world.user_writes(make_spec(draft=draft, verifier=make_role(replicas=3)), generation=2)
+        await world.converge()
+        replicas = {path: world.server.objects[path]["spec"]["replicas"] for path in world.paths("Deployment")}
+        assert sorted(replicas.values()) == [1, 3]
+
+    play(script)
+
+
+def test_pods_do_not_start_from_a_template_that_could_not_be_frozen() -> None:
+    async def script(world: World) -> None:
+        world.user_writes(ALONE)
+        await world.reconciler.fill(NAMESPACE)
+        world.server.answer_next("PATCH", Answer(403, '{"message": "exceeded quota"}'))
+        await world.run()
+        assert "/controllerrevisions/" in world.writes()[0]
+        assert world.paths("Deployment") == []
+        await world.run()
+        assert len(world.paths("ControllerRevision")) == len(world.paths("Deployment")) == 1
+
+    play(script)
+
+
 def test_a_deployment_that_is_gone_or_going_is_left_to_the_garbage_collector() -> None:
     async def script(world: World) -> None:
         assert await world.run() == Outcome()
