@@ -164,7 +164,8 @@ def _wait_until_ready(place: Place, progress: Progress) -> None:
         conditions = {c["type"]: c for c in resource.get("status", {}).get("conditions", [])}
         verdicts = [conditions[kind] for kind in ("VerifierReady", "DraftReady") if kind in conditions]
         message = "; ".join(verdict["message"] for verdict in verdicts)
-        if "Stalled" in conditions:
+        stalled = conditions.get("Stalled", {})
+        if stalled.get("observedGeneration") == resource["metadata"]["generation"]:
             raise DemoError(f"{conditions['Stalled']['reason']}: {conditions['Stalled']['message']}")
         if message != said:
             progress.say(f"           {message}")

@@ -53,14 +53,6 @@ class Cluster:
         record = read_record(self.layout)
         return record is not None and record.has_real_node
 
-    @property
-    def node_address(self) -> str:
-        """The address at which the API server answers this machine and the pods.
-
-        Raises ClusterError when there is no cluster.
-        """
-        return self._record().server_address
-
     def processes(self) -> dict[str, Process | None]:
         """Each program that should run, with its process when it does."""
         names = [*(NODE_PROGRAMS if self.has_real_node else ()), *PROGRAMS]

@@ -71,7 +71,7 @@ def _options() -> argparse.Namespace:
 
 
 def _identity() -> str:
-    """Who holds the lease: the pod, and the process in it, since a container may be restarted."""
+    """Who holds the lease: the pod, or outside of one the host, and the process."""
     return f"{os.environ.get('POD_NAME') or os.environ.get('HOSTNAME') or 'local'}-{os.getpid()}"
 
 

@@ -1,6 +1,6 @@
 """How an engine container says why it ended: its exit code and the text of its termination message.
 
-Must not write or read files: the launcher writes the text, the operator reads it from the pod's status.
+Must not write or read files: the launcher writes the text, and it is read from the pod's status.
 """
 
 import dataclasses
