@@ -10,7 +10,7 @@ from deploy.local import controlplane, kwok, node
 from deploy.local.addresses import PORT_NAMES
 from deploy.local.binaries import MODULE_LIST, binaries_of
 from deploy.local.errors import ClusterError
-from deploy.local.layout import STAGES, Layout, layout_of
+from deploy.local.layout import MODULES, STAGES, Layout, layout_of
 from deploy.local.record import Record
 
 LAYOUT = Layout(Path("/s"), Path("/c"))
@@ -76,6 +76,19 @@ def test_every_module_pins_a_version_and_names_its_programs() -> None:
     names = [name for module in MODULE_LIST for name in module.programs]
     assert len(names) == len(set(names)) == 14
     assert all(re.fullmatch(r"v\d+\.\d+\.\d+", module.version) for module in MODULE_LIST)
+
+
+def test_modules_that_share_a_library_share_its_version_so_that_it_is_compiled_once() -> None:
+    versions: dict[str, set[str]] = {}
+    libraries = r"^\s+(k8s\.io/\S+|golang\.org/x/(?:net|sys|text)|google\.golang\.org/protobuf) (v\S+)"
+    for module in MODULE_LIST:
+        if module.folder != "etcd":  # shares next to nothing, and its server wants the versions that it was tested with
+            text = (MODULES / module.folder / "go.mod").read_text()
+            for library, version in re.findall(libraries, text, re.MULTILINE):
+                versions.setdefault(library, set()).add(version)
+    differing = {library: found for library, found in versions.items() if len(found - {"v0.0.0"}) > 1}
+    assert differing == {}
+    assert len(versions) > 20
 
 
 def test_kubernetes_knows_its_own_version() -> None:
