@@ -74,10 +74,15 @@ def test_a_draft_only_change_restarts_no_verifier(tandem: World) -> None:
 
 def test_switching_to_ngram_takes_the_draft_pods_away_after_the_switch(tandem: World) -> None:
     _started(tandem)
+    drafts = tandem.names("deployments,services", DRAFTS)
+    before = len(tandem.writes())
     tandem.patch("llm/llama-70b", {"spec": {"speculation": {"method": "NGram"}}})
     tandem.wait_for("llama-70b", "DraftReady", reason="NotUsed")
     tandem.wait_for("llama-70b", "Ready")
     tandem.wait_until(lambda: tandem.names("deployments,services", DRAFTS) == [], "the draft objects gone")
+    written = [(w["verb"], w["objectRef"]["name"]) for w in tandem.writes()[before:] if "name" in w["objectRef"]]
+    switched = written.index(("patch", "llama-70b"))
+    assert {written.index(("delete", name)) > switched for name in drafts} == {True}
 
 
 def test_a_bad_spec_never_stops_a_good_service(tandem: World) -> None:

@@ -16,10 +16,10 @@ from deploy.fixtures.pair import ModelPair, model_pair
 from deploy.images import api as images
 from deploy.local.cluster import Cluster
 from deploy.local.processes import wait_until
-from deploy.place import Place
+from deploy.place import Place, local_place
+from tests import audit
 from tests.clusters import make_namespace
 
-ACCOUNT = "tandem-operator"
 READY_LIMIT_SECONDS = 400
 
 
@@ -59,17 +59,7 @@ class Site:
 
     def writes(self) -> list[dict[str, Any]]:
         """Audit events of the operator's writes, without its lease."""
-        user = f"system:serviceaccount:{self.namespace}:{ACCOUNT}"
-        lines = self.cluster.layout.audit_log.read_text().splitlines()
-        events = [json.loads(line) for line in lines if user in line]
-        return [
-            event
-            for event in events
-            if event["user"]["username"] == user
-            and event["verb"] in {"create", "update", "patch", "delete"}
-            and event["objectRef"]["resource"] != "leases"
-            and event["stage"] == "ResponseComplete"
-        ]
+        return audit.writes_of(self.cluster, self.namespace)
 
 
 @pytest.fixture(scope="session")
@@ -82,7 +72,7 @@ def models() -> ModelPair:
 def site(cluster: Cluster, models: ModelPair) -> Iterator[Site]:
     """Tandem installed with Helm 4, its operator running under the chart's own ServiceAccount."""
     references = images.provide(["operator", "engine-cpu"], cluster=cluster)
-    place = Place("tandem-local", cluster.kubeconfig, cluster.binaries["kubectl"], cluster.binaries["helm4"])
+    place = local_place(cluster)
     namespace = f"t-{secrets.token_hex(4)}"
     make_namespace(cluster.kubectl, namespace)
     model_volume.provide_from_node(place, namespace, folder=models.folder)

@@ -7,14 +7,14 @@ import pytest
 from deploy import chart
 from deploy.images import api as images
 from deploy.local.cluster import Cluster
-from deploy.place import Place
+from deploy.place import local_place
 
 pytestmark = [pytest.mark.real_node, pytest.mark.timeout(400)]
 
 
 @pytest.mark.parametrize("helm", ["helm3", "helm4"])
 def test_the_chart_installs_upgrades_and_uninstalls(cluster: Cluster, namespace: str, *, helm: str) -> None:
-    place = Place("tandem-local", cluster.kubeconfig, cluster.binaries["kubectl"], cluster.binaries[helm])
+    place = local_place(cluster, helm)
     references = images.provide(["operator"], cluster=cluster)
     values = {**chart.values_of({**references, "engine-cpu": "tandem.local/engine-cpu:none"})}
     place.run("apply", "--server-side", "--force-conflicts", "-f", "crds")

@@ -12,7 +12,7 @@ from deploy import model_volume
 from deploy.fixtures.pair import ModelPair
 from deploy.images import api as images
 from deploy.local.cluster import Cluster
-from deploy.place import Place
+from deploy.place import local_place
 
 pytestmark = [pytest.mark.real_node, pytest.mark.timeout(300)]
 
@@ -27,7 +27,7 @@ def _provisioned(namespace: str, folder: Path) -> dict[str, Any]:
 def test_models_are_copied_into_a_claim_whole(
     cluster: Cluster, models: ModelPair, namespace: str, tmp_path: Path
 ) -> None:
-    place = Place("tandem-local", cluster.kubeconfig, cluster.binaries["kubectl"], cluster.binaries["helm4"])
+    place = local_place(cluster)
     image = images.provide(["operator"], cluster=cluster)["operator"]
     folder = tmp_path / "volume"
     folder.mkdir()

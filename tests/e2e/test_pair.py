@@ -5,16 +5,17 @@ The tests share one deployment, since an engine takes most of a minute to start;
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from deploy import openai
+from deploy.demo.steps import CRD
 from deploy.fixtures.pair import ModelPair
+from tests.cluster.world import sample
 from tests.e2e.conftest import Site
 
 pytestmark = [pytest.mark.real_node, pytest.mark.timeout(900)]
@@ -26,7 +27,7 @@ ACCEPTED = "vllm:spec_decode_num_accepted_tokens_total"
 
 
 def _sample(method: str) -> dict[str, Any]:
-    body: dict[str, Any] = yaml.safe_load(Path("deploy/samples/cpu-pair.yaml").read_text(encoding="utf-8"))
+    body = sample("cpu-pair")
     body["spec"]["speculation"]["method"] = method
     return body
 
@@ -39,6 +40,13 @@ def _texts(site: Site, prompts: list[str]) -> list[str]:
 
     with ThreadPoolExecutor(max_workers=4) as pool:
         return list(pool.map(ask, prompts))
+
+
+def _fields(schema: dict[str, Any]) -> set[str]:
+    """Names of all properties, at any depth."""
+    properties = schema.get("properties", {})
+    below = [_fields(part) for part in (*properties.values(), schema.get("items", {})) if part]
+    return set(properties).union(*below)
 
 
 def _draft_pods(site: Site) -> set[str]:
@@ -104,7 +112,10 @@ def test_kubectl_get_llm_shows_a_ready_pair(pair: Site) -> None:
 
 def test_kubectl_explain_tells_every_field(pair: Site) -> None:
     text = pair.run("explain", "llmdeployment.spec", "--recursive")
-    assert all(name in text for name in ("verifier", "draft", "speculation", "maxDepth", "persistentVolumeClaim"))
+    crd = pair.get(f"crd/{CRD}")
+    fields = _fields(crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"])
+    assert len(fields) > 15
+    assert [name for name in fields if not re.search(rf"^\s+{name}\t<", text, re.MULTILINE)] == []
 
 
 def test_kubectl_scale_brings_a_second_verifier_and_takes_it_away(pair: Site) -> None:

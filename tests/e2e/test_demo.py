@@ -1,0 +1,47 @@
+"""`make demo` from the images on: an answer with accepted drafts, and nothing left behind afterwards."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deploy.demo.steps import CRD, NAMESPACE
+from deploy.local.cluster import Cluster
+from deploy.place import local_place
+
+REPOSITORY = Path(__file__).parents[2]
+LIMIT_SECONDS = 400
+
+pytestmark = [pytest.mark.real_node, pytest.mark.timeout(2 * LIMIT_SECONDS)]
+
+
+def _demo(cluster: Cluster, *arguments: str) -> str:
+    environment = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig)}
+    command = [sys.executable, "-m", "deploy.demo", *arguments]
+    done = subprocess.run(
+        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.usefixtures("models")
+def test_the_demo_ends_with_an_answer_and_takes_away_all_that_it_made(cluster: Cluster) -> None:
+    place = local_place(cluster)
+    place.run("delete", "crd", CRD, "--ignore-not-found")  # another test's: the demo shall bring its own
+    told = _demo(cluster, "up")
+    drafts = re.search(r"(\d+) tokens; the draft pod proposed (\d+), the verifier accepted (\d+) of them", told)
+    assert drafts is not None, told
+    tokens, proposed, accepted = (int(number) for number in drafts.groups())
+    assert 0 < accepted <= proposed
+    assert accepted < tokens
+    assert re.search(r"^llmdeployment\S*/pair\s+True\s+RolledOut\s+1/1\s+1/1", told, re.MULTILINE), told
+    # Taken down as on somebody else's cluster: piece by piece, while the cluster stays.
+    _demo(cluster, "down", "--cluster", "current")
+    assert place.run("get", f"namespace/{NAMESPACE}", f"crd/{CRD}", "--ignore-not-found") == ""
+    assert cluster.is_running()
