@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import shutil
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -15,6 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from deploy.local.cluster import Cluster
+from deploy.local.kubeconfig import CONTEXT
+from deploy.local.processes import write_whole
 
 LIMIT_SECONDS = 60.0
 
@@ -46,14 +51,22 @@ class Place:
         where = ("--namespace", namespace) if namespace else ()
         return self.run("apply", "--server-side", "-f", "-", *where, stdin=yaml.safe_dump_all(objects, sort_keys=False))
 
+    def command(self, *arguments: str) -> list[str]:
+        """kubectl with arguments, for whoever has to keep the process in hand."""
+        return [self.kubectl, "--kubeconfig", str(self.kubeconfig), *arguments]
+
     def run_helm(self, *arguments: str, stdin: str = "", limit_seconds: float = 300.0) -> str:
         """What helm prints. Raises PlaceError."""
         return self._command(self.helm, *arguments, stdin=stdin, limit_seconds=limit_seconds)
 
     def _command(self, program: str, *arguments: str, stdin: str, limit_seconds: float) -> str:
         shown = " ".join([Path(program).name, *arguments])
-        # Helm and kubectl cache under HOME; the only kubeconfig that they see is ours.
-        environment = {**os.environ, "KUBECONFIG": str(self.kubeconfig)}
+        # What the tools cache lies beside the only kubeconfig that they see, and goes with it.
+        beside = {
+            name: str(self.kubeconfig.parent / folder)
+            for name, folder in (("KUBECACHEDIR", "kubectl"), ("HELM_CACHE_HOME", "helm"))
+        }
+        environment = {**os.environ, **beside, "KUBECONFIG": str(self.kubeconfig)}
         try:
             done = subprocess.run(
                 [program, *arguments],
@@ -71,6 +84,11 @@ class Place:
         return done.stdout
 
 
+def local_place(cluster: Cluster, helm: str = "helm4") -> Place:
+    """The cluster of this machine, with one of its two Helms."""
+    return Place(CONTEXT, cluster.kubeconfig, cluster.binaries["kubectl"], cluster.binaries[helm])
+
+
 def current_place(*, kubectl: str, helm: str) -> Place:
     """The cluster of the user's current context, frozen into a kubeconfig of its own.
 
@@ -81,8 +99,8 @@ def current_place(*, kubectl: str, helm: str) -> Place:
     if done.returncode != 0:
         raise PlaceError(f"there is no current context: {done.stderr.strip()}")
     frozen = json.loads(done.stdout)
-    with tempfile.NamedTemporaryFile("w", prefix="tandem-kubeconfig-", delete=False) as file:  # readable by us alone
-        json.dump(frozen, file)
-    path = Path(file.name)
-    atexit.register(path.unlink, missing_ok=True)  # it holds the user's credentials
-    return Place(context=frozen["current-context"], kubeconfig=path, kubectl=kubectl, helm=helm)
+    folder = Path(tempfile.mkdtemp(prefix="tandem-kubeconfig-"))  # readable by us alone: it holds credentials
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    kubeconfig = folder / "kubeconfig"
+    write_whole(kubeconfig, json.dumps(frozen))
+    return Place(context=frozen["current-context"], kubeconfig=kubeconfig, kubectl=kubectl, helm=helm)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -16,14 +17,15 @@ from deploy.fixtures.pair import ModelPair, model_pair
 from deploy.images import api as images
 from deploy.local.binaries import build, module_of
 from deploy.local.cluster import Cluster
+from deploy.local.layout import REPOSITORY
 from deploy.local.progress import Progress
-from deploy.place import Place, PlaceError, current_place
+from deploy.place import Place, PlaceError, current_place, local_place
 
 NAMESPACE = "tandem-demo"
 NAME = "pair"
 MADE_BY = "tandem.dev/demo"
 CRD = "llmdeployments.tandem.dev"
-SAMPLE = Path(__file__).parents[1] / "samples/cpu-pair.yaml"
+SAMPLE = REPOSITORY / "deploy/samples/cpu-pair.yaml"
 IMAGES = ("operator", "engine-cpu")
 READY_LIMIT_SECONDS = 600
 MAX_TOKENS = 48
@@ -51,9 +53,7 @@ def tell(*, cluster: str, registry: str) -> None:
         _provide_models(place, pair, cluster=cluster, references=references)
     with progress.step(f"helm install {chart.RELEASE}"):
         chart.install(place, NAMESPACE, values={**chart.values_of(references), "crds": _crd_values(place)})
-    progress.say(
-        f"\n$ kubectl apply -f {SAMPLE.relative_to(Path.cwd()) if SAMPLE.is_relative_to(Path.cwd()) else SAMPLE}"
-    )
+    progress.say(f"\n$ kubectl apply -f {SAMPLE.relative_to(REPOSITORY)}")
     progress.say(place.run("apply", "-n", NAMESPACE, "-f", str(SAMPLE)).rstrip())
     with progress.step("both roles are Ready"):
         _wait_until_ready(place, progress)
@@ -92,11 +92,10 @@ def _local_place(progress: Progress) -> Place:
             cluster.add_nodes("nvidia-h100-80gb", count=FAKE_NODES)
         raise DemoError(
             f"the control plane runs with {cluster.count_fake_nodes()} fake GPU nodes, but pods need a real node, "
-            f"and that needs: {'; '.join(cluster.lacks())}. Run it as root, or with CLUSTER=current REGISTRY=host/repo"
+            f"and that needs: {'; '.join(cluster.lacks())}. Run it as root"
         )
     progress.say("cluster: context tandem-local, on this machine")
-    kubectl, helm = _programs(cluster)
-    return Place(context="tandem-local", kubeconfig=cluster.kubeconfig, kubectl=kubectl, helm=helm)
+    return local_place(cluster)
 
 
 def _current_place(progress: Progress, registry: str) -> Place:
@@ -104,21 +103,18 @@ def _current_place(progress: Progress, registry: str) -> Place:
         raise DemoError(
             "CLUSTER=current needs REGISTRY=host/repo, from which that cluster can pull what is pushed there"
         )
+    if os.geteuid() != 0:
+        raise DemoError("not root: building the images that CLUSTER=current pushes needs chroot and overlay mounts")
     return _frozen_current_place(progress)
 
 
 def _frozen_current_place(progress: Progress) -> Place:
     """The user's current context, named before anything is done there."""
     cluster = Cluster(progress=progress)
-    build(cluster.layout, progress, modules=[module_of("kubectl"), module_of("helm4")])
-    kubectl, helm = _programs(cluster)
-    place = current_place(kubectl=kubectl, helm=helm)
+    programs = build(cluster.layout, progress, modules=[module_of("kubectl"), module_of("helm4")])
+    place = current_place(kubectl=programs["kubectl"], helm=programs["helm4"])
     progress.say(f"cluster: context {place.context}")
     return place
-
-
-def _programs(cluster: Cluster) -> tuple[str, str]:
-    return cluster.binaries["kubectl"], cluster.binaries["helm4"]
 
 
 def _refuse_foreign_namespace(place: Place) -> bool:
@@ -188,16 +184,7 @@ def address_of(place: Place, *, cluster: str) -> Iterator[str]:
         address = place.get("service", NAME, "-n", NAMESPACE)["spec"]["clusterIP"]
         yield f"http://{address}"
         return
-    command = [
-        place.kubectl,
-        "--kubeconfig",
-        str(place.kubeconfig),
-        "-n",
-        NAMESPACE,
-        "port-forward",
-        f"service/{NAME}",
-        ":80",
-    ]
+    command = place.command("-n", NAMESPACE, "port-forward", f"service/{NAME}", ":80")
     forward = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         line = forward.stdout.readline() if forward.stdout else ""

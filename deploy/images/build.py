@@ -60,7 +60,7 @@ def _build(staged: Image, storage: Storage, *, secrets: Path) -> None:
     options = [
         "--isolation=chroot",
         "--layers",
-        "--pull=false",
+        *(["--pull=false"] if staged.is_on_our_base else []),  # our base is in no registry
         f"--file={staged.repository / staged.containerfile}",
         f"--tag={staged.reference}",
         # The builder's own cache would be a second copy of gigabytes that uv has here already. Another path than that
