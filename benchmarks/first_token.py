@@ -11,6 +11,7 @@ import json
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -20,10 +21,10 @@ from deploy import chart, model_volume, openai
 from deploy.fixtures.pair import model_pair
 from deploy.images import api as images
 from deploy.local.cluster import Cluster
-from deploy.place import Place
+from deploy.place import Place, local_place
 from tandem_contracts.metrics import START_PHASE_SECONDS
 from tandem_contracts.ports import HTTP_PORT, METRICS_PORT
-from tandem_operator.cli.plan import plan_of
+from tandem_operator.cli.plan import UNKNOWN_UID, plan_of
 from tandem_operator.config import OperatorConfig
 
 NAMESPACE = "tandem-first-token"
@@ -37,7 +38,7 @@ def main() -> int:
     options = options_of("first_token", __doc__)
     cluster = Cluster()
     cluster.up()
-    place = Place("tandem-local", cluster.kubeconfig, cluster.binaries["kubectl"], cluster.binaries["helm4"])
+    place = local_place(cluster)
     references = images.provide(["operator", "engine-cpu"], cluster=cluster)
     values = chart.values_of(references)
     place.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
@@ -58,9 +59,8 @@ def main() -> int:
 
 
 def _body() -> dict[str, Any]:
-    with open("deploy/samples/cpu-pair.yaml", encoding="utf-8") as file:  # noqa: PTH123
-        body: dict[str, Any] = yaml.safe_load(file)
-    body["metadata"].update(namespace=NAMESPACE, uid="00000000-0000-0000-0000-000000000000")
+    body: dict[str, Any] = yaml.safe_load(Path("deploy/samples/cpu-pair.yaml").read_text(encoding="utf-8"))
+    body["metadata"].update(namespace=NAMESPACE, uid=UNKNOWN_UID)
     return body
 
 
@@ -112,8 +112,8 @@ def _sleeping(template: dict[str, Any], role: str) -> tuple[dict[str, Any], list
 
 
 def _exec(place: Place, role: str, command: list[str]) -> subprocess.Popen[bytes]:
-    kubectl = [place.kubectl, "--kubeconfig", str(place.kubeconfig), "-n", NAMESPACE, "exec", f"by-hand-{role}", "--"]
-    return subprocess.Popen([*kubectl, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    argv = place.command("-n", NAMESPACE, "exec", f"by-hand-{role}", "--", *command)
+    return subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 # -- through the operator ------------------------------------------------------------------------------------------

@@ -78,14 +78,14 @@ def provide_by_copy(place: Place, namespace: str, *, folder: Path, image: str) -
 
 def _copy(place: Place, namespace: str, folder: Path) -> None:
     unpack = "import sys, tarfile; tarfile.open(fileobj=sys.stdin.buffer, mode='r|').extractall('/models')"
-    command = [place.kubectl, "--kubeconfig", str(place.kubeconfig), "-n", namespace, "exec", "-i", "model-copy", "--"]
+    command = place.command("-n", namespace, "exec", "-i", "model-copy", "--", "python3", "-c", unpack)
     with tempfile.TemporaryFile() as archive:
         with tarfile.open(fileobj=archive, mode="w") as tar:
             for entry in sorted(folder.iterdir()):
                 tar.add(entry, arcname=entry.name)
         archive.seek(0)
         done = subprocess.run(
-            [*command, "python3", "-c", unpack],
+            command,
             stdin=archive,
             capture_output=True,
             timeout=COPY_LIMIT_SECONDS,

@@ -27,24 +27,6 @@ def load(references: Iterable[str], storage: Storage, *, client: Sequence[str]) 
         _forget_outdated(reference, client=client)
 
 
-def _forget_outdated(reference: str, *, client: Sequence[str]) -> None:
-    """Remove other versions of the image that no container uses: an engine takes 13 GB in the node."""
-    repository = reference.rpartition(":")[0]
-    used = set(_answer([*client, "containers", "list"]))
-    known = [
-        line.split() for line in output_of([*client, "images", "list"], "containerd", limit_seconds=60).splitlines()
-    ]
-    targets = {fields[0]: fields[2] for fields in known[1:] if len(fields) > 2}
-    outdated = {
-        target
-        for name, target in targets.items()
-        if name.startswith(f"{repository}:") and name != reference and name not in used
-    }
-    names = [name for name, target in targets.items() if target in outdated - {targets.get(reference)}]
-    if names:
-        _answer([*client, "images", "remove", "--sync", *names])
-
-
 def push(reference: str, storage: Storage, *, registry: str) -> str:
     """Push a built image to `registry` (HOST/PATH); returns its reference there. Raises ImageError."""
     target = f"{registry}/{reference.rpartition('/')[2]}"
@@ -58,6 +40,23 @@ def push(reference: str, storage: Storage, *, registry: str) -> str:
             log=storage.log_of("push"),
         )
     return target
+
+
+def _forget_outdated(reference: str, *, client: Sequence[str]) -> None:
+    """Remove other versions of the image that no container uses: an engine takes 13 GB in the node."""
+    repository = reference.rpartition(":")[0]
+    used = set(_answer([*client, "containers", "list"]))
+    listing = output_of([*client, "images", "list"], "containerd", limit_seconds=SHORT_LIMIT_SECONDS)
+    known = [line.split() for line in listing.splitlines()]
+    targets = {fields[0]: fields[2] for fields in known[1:] if len(fields) > 2}
+    outdated = {
+        target
+        for name, target in targets.items()
+        if name.startswith(f"{repository}:") and name != reference and name not in used
+    }
+    names = [name for name, target in targets.items() if target in outdated - {targets.get(reference)}]
+    if names:
+        _answer([*client, "images", "remove", "--sync", *names])
 
 
 def _import(reference: str, storage: Storage, *, client: Sequence[str]) -> None:

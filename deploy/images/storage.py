@@ -124,7 +124,7 @@ def opened(folder: Path, progress: Progress) -> Iterator[Storage]:
     """
     if os.geteuid() != 0:
         raise ImageError("building images needs root: chroot and overlay mounts")
-    if packages := missing_packages():
+    if packages := debian.missing_packages(PACKAGES):
         debian.install(packages, progress)
     folder.mkdir(parents=True, exist_ok=True)
     with (
@@ -133,11 +133,6 @@ def opened(folder: Path, progress: Progress) -> Iterator[Storage]:
     ):
         _remove_remains(folder, Path(run_folder))
         yield Storage(folder, Path(run_folder), progress)
-
-
-def missing_packages() -> list[str]:
-    """The Debian packages that building needs and that are not there."""
-    return [package for package, sign in PACKAGES.items() if not Path(sign).exists()]
 
 
 def _remove_remains(folder: Path, run_folder: Path) -> None:

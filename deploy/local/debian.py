@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from deploy.local.errors import ClusterError
@@ -21,9 +22,9 @@ SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LIMIT_SECONDS = 600
 
 
-def missing_packages() -> list[str]:
-    """The packages of which nothing is there."""
-    return [package for package, sign in PACKAGES.items() if not _is_there(sign)]
+def missing_packages(packages: Mapping[str, str] = PACKAGES) -> list[str]:
+    """Those of `packages` (by name, with a program or file of each) of which nothing is there."""
+    return [package for package, sign in packages.items() if not _is_there(sign)]
 
 
 def install(packages: list[str], progress: Progress) -> None:

@@ -3,7 +3,7 @@
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,8 +11,10 @@ from deploy.local.errors import ClusterError
 
 
 @contextmanager
-def locked(path: Path, what: str, *, limit_seconds: float) -> Iterator[None]:
-    """Hold `path` as a lock while the body runs, and remove it afterwards.
+def locked(
+    path: Path, what: str, *, limit_seconds: float, say: Callable[[str], object] | None = None
+) -> Iterator[None]:
+    """Hold `path` as a lock while the body runs, and remove it afterwards. `say` is told once when that means waiting.
 
     Raises ClusterError when another process holds it for longer than `limit_seconds`.
     """
@@ -27,6 +29,9 @@ def locked(path: Path, what: str, *, limit_seconds: float) -> Iterator[None]:
             raise ClusterError(
                 f"another process holds {path} ({what}) for more than {limit_seconds:.0f} s; wait for it or end it"
             )
+        if say is not None:
+            say(f"waiting for another process that holds {path} ({what}), at most {limit_seconds:.0f} s")
+            say = None
         time.sleep(0.2)
     try:
         yield

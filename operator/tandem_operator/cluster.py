@@ -41,6 +41,8 @@ KINDS: Mapping[str, Kind] = {
     "Event": Kind("events.k8s.io/v1", "events"),
 }
 CHILD_KINDS = ("Deployment", "ControllerRevision", "Service")
+WATCHED: Mapping[str, str] = {names.KIND: "", **dict.fromkeys(CHILD_KINDS, names.MANAGED_SELECTOR)}
+"""Every kind that is watched and listed, with the label selector for it."""
 PAGE_SIZE = 500
 _JSON = "application/json"
 _METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"

@@ -18,7 +18,7 @@ import kopf
 from prometheus_client import Gauge
 
 from tandem_operator import names
-from tandem_operator.cluster import CHILD_KINDS, KINDS, Cluster, ClusterError
+from tandem_operator.cluster import KINDS, WATCHED, Cluster, ClusterError
 from tandem_operator.config import OperatorConfig
 from tandem_operator.facts import Manifest
 from tandem_operator.lease import Lease, LeaseLostError, Terms, lead
@@ -134,7 +134,7 @@ class Shell:
         """For the liveness probe. Raises kopf.PermanentError, which kopf answers with HTTP 500."""
         running = {task.get_name() for task in asyncio.all_tasks()}
         missing = [
-            kind for kind in _WATCHED if not any(name.startswith(f"watcher for {_WATCHED[kind]}") for name in running)
+            kind for kind, prefix in _WATCHER_NAMES.items() if not any(name.startswith(prefix) for name in running)
         ]
         if not missing:
             self._watchers_seen = monotonic()
@@ -143,10 +143,10 @@ class Shell:
         age = monotonic() - self._resynced if self._resynced else 0.0
         if age > max(RESYNC_AGE_LIMIT_SECONDS, 3 * self.config.resync_seconds):
             raise kopf.PermanentError(f"no resync for {age:.0f} s")
-        return {"watched": sorted(_WATCHED), "resyncAgeSeconds": round(age)}
+        return {"watched": sorted(WATCHED), "resyncAgeSeconds": round(age)}
 
 
-_WATCHED = {kind: f"{KINDS[kind].plural}." for kind in (names.KIND, *CHILD_KINDS)}
+_WATCHER_NAMES = {kind: f"watcher for {KINDS[kind].plural}." for kind in WATCHED}
 
 
 def _is_news(before: Manifest, after: Manifest) -> bool:
@@ -179,7 +179,7 @@ def registry_of(shell: Shell) -> kopf.OperatorRegistry:
     async def probe(**_: Any) -> dict[str, Any]:  # async: a sync probe has no loop to look at
         return shell.check()
 
-    for kind in (names.KIND, *CHILD_KINDS):
+    for kind in WATCHED:
         _watch(registry, shell, kind)
     return registry
 
@@ -200,6 +200,7 @@ def settings_of() -> kopf.OperatorSettings:
     settings.watching.client_timeout = 330
     settings.scanning.disabled = True
     settings.posting.enabled = False
-    for kind in CHILD_KINDS:
-        settings.watching.label_selectors[KINDS[kind].plural] = names.MANAGED_SELECTOR
+    for kind, selector in WATCHED.items():
+        if selector:
+            settings.watching.label_selectors[KINDS[kind].plural] = selector
     return settings

@@ -87,14 +87,14 @@ def plan(
 
     `asked_replicas` counts for a role without a want: a spec that is refused for something else still scales.
     """
-    draft = _Drafting(owner, facts, wants, asked_replicas=asked_replicas or {})
-    draft.plan_verifiers()
-    draft.plan_drafts()
-    draft.prune_revisions()
-    return draft.result()
+    planner = _Planner(owner, facts, wants, asked_replicas=asked_replicas or {})
+    planner.plan_verifiers()
+    planner.plan_drafts()
+    planner.prune_revisions()
+    return planner.result()
 
 
-class _Drafting:
+class _Planner:
     """A plan while it is being written down. Lives for one call of `plan`."""
 
     def __init__(

@@ -16,7 +16,7 @@ from tandem_contracts.launch import Role
 from tandem_operator import names
 from tandem_operator.accelerators import table_of
 from tandem_operator.api.deployment import InvalidSpecError, LLMDeployment, Owner
-from tandem_operator.cluster import CHILD_KINDS, Cluster, ClusterError, ConflictError, NotFoundError, RefusedError
+from tandem_operator.cluster import WATCHED, Cluster, ClusterError, ConflictError, NotFoundError, RefusedError
 from tandem_operator.config import OperatorConfig
 from tandem_operator.drift import needs_apply
 from tandem_operator.facts import Facts, Manifest, Ref, controller_uid, facts_of
@@ -116,8 +116,7 @@ class Reconciler:
 
     async def resync(self, namespace: str) -> tuple[Key, ...]:
         """Compare the store with cheap listings, fetch what was missed, drop ghosts; the keys that are due."""
-        for kind in (names.KIND, *CHILD_KINDS):
-            selector = "" if kind == names.KIND else names.MANAGED_SELECTOR
+        for kind, selector in WATCHED.items():
             listing = await self._cluster.list_metadata(kind, namespace, selector=selector)
             missed = self._store.settle(kind, namespace, listed=listing.items, version=listing.version)
             for ref in missed:
@@ -129,8 +128,7 @@ class Reconciler:
 
     async def fill(self, namespace: str) -> tuple[Key, ...]:
         """Read everything once, before the first pass: a store that is half full must not be planned from."""
-        for kind in (names.KIND, *CHILD_KINDS):
-            selector = "" if kind == names.KIND else names.MANAGED_SELECTOR
+        for kind, selector in WATCHED.items():
             listing = await self._cluster.list_objects(kind, namespace, selector=selector)
             self._store.settle(kind, namespace, listed=listing.items, version=listing.version)
             for item in listing.items:

@@ -13,7 +13,7 @@ import yaml
 from deploy import chart
 from deploy.local.cluster import Cluster
 from deploy.local.layout import Layout, layout_of
-from deploy.place import Place
+from deploy.place import Place, local_place
 from tests.cluster.world import REPOSITORY
 
 IMAGES = {"operator": "tandem.local/operator:none", "engine-cpu": "tandem.local/engine-cpu:none"}
@@ -34,9 +34,7 @@ def own_cluster() -> Iterator[Cluster]:
 
 @pytest.fixture(params=["helm3", "helm4"])
 def place(own_cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Place]:
-    found = Place(
-        "tandem-local", own_cluster.kubeconfig, own_cluster.binaries["kubectl"], own_cluster.binaries[request.param]
-    )
+    found = local_place(own_cluster, request.param)
     found.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
     yield found
     found.run("delete", "crd", CRD, "--ignore-not-found")

@@ -9,7 +9,7 @@ import pytest
 
 from deploy.local.cluster import Cluster
 from deploy.local.processes import wait_until
-from deploy.place import Place
+from deploy.place import Place, local_place
 from tests.cluster.world import REPOSITORY, World, make_world
 
 NODES = {"nvidia-h100-80gb": 2, "nvidia-l40s-48gb": 1}
@@ -18,7 +18,7 @@ NODES = {"nvidia-h100-80gb": 2, "nvidia-l40s-48gb": 1}
 @pytest.fixture(scope="session")
 def place(cluster: Cluster) -> Place:
     """The local cluster with our CRDs and enough fake accelerators."""
-    found = Place("tandem-local", cluster.kubeconfig, cluster.binaries["kubectl"], cluster.binaries["helm4"])
+    found = local_place(cluster)
     nodes = [node["metadata"]["name"] for node in found.get("nodes")["items"]]
     for name, count in NODES.items():
         lacking = count - sum(node.startswith(name) for node in nodes)

@@ -22,10 +22,11 @@ from deploy import chart, model_volume
 from deploy.local.cluster import Cluster
 from deploy.local.processes import wait_until
 from deploy.place import Place
+from tests import audit
+from tests.audit import ACCOUNT
 
 Manifest = dict[str, Any]
 LIMIT_SECONDS = 40
-ACCOUNT = "tandem-operator"
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -157,17 +158,11 @@ class World:
 
     def writes(self) -> list[Manifest]:
         """Every write of this namespace's operator so far, without its lease, as audit events in order."""
-        verbs = {"create", "update", "patch", "delete"}
-        return [
-            event for event in self.audited() if event["verb"] in verbs and event["objectRef"]["resource"] != "leases"
-        ]
+        return audit.writes_of(self.cluster, self.namespace)
 
     def audited(self) -> list[Manifest]:
         """Audit events of this namespace's operator."""
-        user = f"system:serviceaccount:{self.namespace}:{ACCOUNT}"
-        lines = self.cluster.layout.audit_log.read_text().splitlines()
-        events = [json.loads(line) for line in lines if user in line]
-        return [event for event in events if event["user"]["username"] == user and event["stage"] == "ResponseComplete"]
+        return audit.events_of(self.cluster, self.namespace)
 
 
 def make_world(cluster: Cluster, place: Place, *, namespace: str, folder: Path) -> World:
