@@ -15,12 +15,17 @@ SIZE = "1Gi"
 COPY_LIMIT_SECONDS = 300
 
 
+def volume_name(namespace: str) -> str:
+    """Name of the volume that `provide_from_node` makes for a namespace; a volume has none itself."""
+    return f"{CLAIM}-{namespace}"
+
+
 def volume_of(namespace: str, folder: Path) -> dict[str, Any]:
     """A PersistentVolume of the local node's `folder`, for this namespace's claim and no other."""
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolume",
-        "metadata": {"name": f"{CLAIM}-{namespace}"},
+        "metadata": {"name": volume_name(namespace)},
         "spec": {
             "capacity": {"storage": SIZE},
             "accessModes": ["ReadOnlyMany"],
@@ -41,7 +46,7 @@ def claim_of(namespace: str) -> dict[str, Any]:
         "spec": {
             "accessModes": ["ReadOnlyMany"],
             "storageClassName": "",
-            "volumeName": f"{CLAIM}-{namespace}",
+            "volumeName": volume_name(namespace),
             "resources": {"requests": {"storage": SIZE}},
         },
     }
@@ -56,6 +61,8 @@ def provide_from_node(place: Place, namespace: str, *, folder: Path) -> None:
         raise PlaceError(
             f"PersistentVolume {name} has the models of {there}, not of {folder}: take the cluster down first"
         )
+    if place.run("get", "persistentvolume", name, "--ignore-not-found", "-o", "jsonpath={.status.phase}") == "Released":
+        place.run("delete", "persistentvolume", name)  # its claim is gone, and it would bind to no other one
     place.apply(volume, claim_of(namespace))
 
 
@@ -66,7 +73,7 @@ def provide_by_copy(place: Place, namespace: str, *, folder: Path, image: str) -
     """
     claim = claim_of(namespace)
     claim["spec"] = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": SIZE}}}
-    place.apply(claim, _copier(namespace, image))
+    place.apply(claim, copier_of(namespace, image))
     try:
         place.run(
             "wait", "-n", namespace, "pod/model-copy", "--for=condition=Ready", "--timeout=300s", limit_seconds=320
@@ -97,7 +104,8 @@ def _copy(place: Place, namespace: str, folder: Path) -> None:
         )
 
 
-def _copier(namespace: str, image: str) -> dict[str, Any]:
+def copier_of(namespace: str, image: str) -> dict[str, Any]:
+    """The pod that a copy goes through; it has the claim at /models."""
     return {
         "apiVersion": "v1",
         "kind": "Pod",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import subprocess
 import sys
 import time
@@ -28,6 +29,7 @@ CRD = "llmdeployments.tandem.dev"
 SAMPLE = REPOSITORY / "deploy/samples/cpu-pair.yaml"
 IMAGES = ("operator", "engine-cpu")
 READY_LIMIT_SECONDS = 600
+FORWARD_LIMIT_SECONDS = 30
 MAX_TOKENS = 48
 FAKE_NODES = 2
 
@@ -43,7 +45,7 @@ def tell(*, cluster: str, registry: str) -> None:
     progress = Progress(stream=sys.stdout)
     started = time.monotonic()
     place = _local_place(progress) if cluster == "local" else _current_place(progress, registry)
-    with progress.step("models: a verifier of 27 M parameters and a draft of 1 M"):
+    with progress.step("models: a verifier of 26 M parameters and a draft of 1 M"):
         pair = model_pair()
     with progress.step("images: operator and engine"):
         references = images.provide(IMAGES, cluster=Cluster() if cluster == "local" else None, registry=registry)
@@ -80,8 +82,14 @@ def take_down(*, cluster: str) -> None:
         raise DemoError(
             f"LLMDeployments in {', '.join(others)} would go with the demo's CRD: delete or move them first"
         )
+    if has_crd:
+        # Before the namespace: it would wait for as long as pods may take to end, not for as long as they do.
+        place.run("delete", CRD, "--all", "-n", NAMESPACE, "--wait=true", limit_seconds=60)
+        pods = ("pods", "-l", "tandem.dev/deployment", "-n", NAMESPACE)
+        place.run("wait", "--for=delete", *pods, "--timeout=300s", limit_seconds=310)
     chart.uninstall(place, NAMESPACE)
     place.run("delete", "namespace", NAMESPACE, "--wait=true", limit_seconds=300)
+    place.run("delete", "persistentvolume", model_volume.volume_name(NAMESPACE), "--ignore-not-found")
 
 
 def _local_place(progress: Progress) -> Place:
@@ -187,14 +195,21 @@ def address_of(place: Place, *, cluster: str) -> Iterator[str]:
     command = place.command("-n", NAMESPACE, "port-forward", f"service/{NAME}", ":80")
     forward = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
-        line = forward.stdout.readline() if forward.stdout else ""
+        line = _first_line(forward, limit_seconds=FORWARD_LIMIT_SECONDS)
         port = re.search(r":(\d+) ->", line)
         if port is None:
-            raise PlaceError(f"kubectl port-forward said {line!r}")
+            raise PlaceError(f"kubectl port-forward said {line!r} within {FORWARD_LIMIT_SECONDS} s")
         yield f"http://127.0.0.1:{port[1]}"
     finally:
         forward.terminate()
         forward.wait(timeout=10)
+
+
+def _first_line(process: subprocess.Popen[str], *, limit_seconds: float) -> str:
+    """The first line that a process writes; empty when there is none in time."""
+    assert process.stdout is not None  # noqa: S101 -- narrows the type
+    readable, _, _ = select.select([process.stdout], [], [], limit_seconds)
+    return process.stdout.readline() if readable else ""
 
 
 def _show_answer(progress: Progress, address: str) -> None:

@@ -129,7 +129,11 @@ def is_free(port: int) -> bool:
 
 
 def _ip(*arguments: str) -> list[dict[str, Any]]:
-    done = subprocess.run(["ip", "-json", "-4", *arguments], capture_output=True, text=True, timeout=20, check=False)
+    command = ["ip", "-json", "-4", *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except FileNotFoundError:
+        raise ClusterError("there is no `ip`: install the package iproute2, or run as root, which does") from None
     if done.returncode != 0:
         raise ClusterError(f"`ip {' '.join(arguments)}` failed: {done.stderr.strip()}")
     found: list[dict[str, Any]] = json.loads(done.stdout or "[]")

@@ -57,7 +57,7 @@ class Module:
     def content(self) -> str:
         """12 hex digits of everything that decides what is built."""
         folder = MODULES / self.folder
-        flags = json.dumps([sorted(self.programs.items()), self.linker_flags])
+        flags = json.dumps([sorted(self.programs.items()), self.linker_flags, NO_DEBUGGER])
         parts = [(folder / "go.mod").read_bytes(), (folder / "go.sum").read_bytes(), flags.encode()]
         return hashlib.sha256(b"\0".join(parts)).hexdigest()[:12]
 

@@ -12,7 +12,8 @@ import pytest
 
 from deploy.demo.steps import CRD, NAMESPACE
 from deploy.local.cluster import Cluster
-from deploy.place import local_place
+from deploy.model_volume import volume_name
+from deploy.place import Place, local_place
 
 REPOSITORY = Path(__file__).parents[2]
 LIMIT_SECONDS = 400
@@ -30,9 +31,20 @@ def _demo(cluster: Cluster, *arguments: str) -> str:
     return done.stdout
 
 
+def _used_by_somebody(place: Place) -> str:
+    """Namespaces with deployments that no test has made, and the demo's own."""
+    names = place.run("get", "namespaces", "-o", "name").split()
+    known = place.run("get", "crd", CRD, "--ignore-not-found", "-o", "name").strip()
+    served = place.get(CRD, "--all-namespaces")["items"] if known else []
+    used = {item["metadata"]["namespace"] for item in served if not item["metadata"]["namespace"].startswith("t-")}
+    return ", ".join(sorted(used | ({NAMESPACE} if f"namespace/{NAMESPACE}" in names else set())))
+
+
 @pytest.mark.usefixtures("models")
 def test_the_demo_ends_with_an_answer_and_takes_away_all_that_it_made(cluster: Cluster) -> None:
     place = local_place(cluster)
+    if used := _used_by_somebody(place):
+        pytest.skip(f"somebody uses this cluster, and the test would take it away from them: {used}; `make demo-down`")
     place.run("delete", "crd", CRD, "--ignore-not-found")  # another test's: the demo shall bring its own
     told = _demo(cluster, "up")
     drafts = re.search(r"(\d+) tokens; the draft pod proposed (\d+), the verifier accepted (\d+) of them", told)
@@ -43,5 +55,6 @@ def test_the_demo_ends_with_an_answer_and_takes_away_all_that_it_made(cluster: C
     assert re.search(r"^llmdeployment\S*/pair\s+True\s+RolledOut\s+1/1\s+1/1", told, re.MULTILINE), told
     # Taken down as on somebody else's cluster: piece by piece, while the cluster stays.
     _demo(cluster, "down", "--cluster", "current")
-    assert place.run("get", f"namespace/{NAMESPACE}", f"crd/{CRD}", "--ignore-not-found") == ""
+    gone = (f"namespace/{NAMESPACE}", f"crd/{CRD}", f"persistentvolume/{volume_name(NAMESPACE)}")
+    assert place.run("get", *gone, "--ignore-not-found") == ""
     assert cluster.is_running()

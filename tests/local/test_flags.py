@@ -1,6 +1,8 @@
 """What the programs are told: the flags whose absence was costly, and files that hold no surprise."""
 
 import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -96,9 +98,26 @@ def test_kubernetes_knows_its_own_version() -> None:
     assert f"-X k8s.io/component-base/version.gitVersion={kubernetes.version}" in kubernetes.linker_flags
 
 
-def test_other_content_means_another_folder() -> None:
+def test_each_module_has_a_folder_of_its_own() -> None:
     folders = {binaries_of(LAYOUT).paths[name].parent for name in ("etcd", "kwok", "kubectl", "helm3", "helm4")}
     assert len(folders) == 5
+
+
+def test_other_content_means_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (module,) = [module for module in MODULE_LIST if module.folder == "kwok"]
+    contents = [module.content]
+    shutil.copytree(MODULES / "kwok", tmp_path / "kwok")
+    monkeypatch.setattr("deploy.local.binaries.MODULES", tmp_path)
+    assert module.content == contents[0], "the place of the files is no content"
+    for name in ("go.mod", "go.sum"):
+        with (tmp_path / "kwok" / name).open("a") as file:
+            file.write("// another\n")
+        contents.append(module.content)
+    contents.append(replace(module, programs={"kwok": "another/package"}).content)
+    contents.append(replace(module, version_variables=()).content)
+    monkeypatch.setattr("deploy.local.binaries.NO_DEBUGGER", "-another")
+    contents.append(module.content)
+    assert len(set(contents)) == len(contents)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +139,7 @@ def test_a_device_name_is_not_too_long_for_linux() -> None:
 def test_the_stages_are_valid_and_each_has_a_name_of_its_own() -> None:
     stages = [document for path in STAGES.glob("*.yaml") for document in yaml.safe_load_all(path.read_text())]
     names = [stage["metadata"]["name"] for stage in stages]
-    assert len(set(names)) == len(names) == 6
+    assert len(set(names)) == len(names) == 7
     assert {stage["kind"] for stage in stages} == {"Stage"}
 
 

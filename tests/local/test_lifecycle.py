@@ -16,6 +16,7 @@ from deploy.local.kubectl import Kubectl
 from deploy.local.layout import Layout, layout_of
 from deploy.local.oci_archive import Image, write_archive
 from deploy.local.processes import wait_until
+from deploy.local.record import read_record
 from tests.clusters import make_namespace, wait_for
 from tests.local.machine import read_machine
 
@@ -122,9 +123,16 @@ def test_a_cluster_serves_survives_a_crash_and_leaves_nothing_behind(tmp_path: P
 
 
 @pytest.mark.real_node
-def test_the_machine_shows_of_a_running_node_one_device_and_one_route(cluster: Cluster, tmp_path: Path) -> None:
-    running = read_machine(cluster.layout)
-    assert cluster.layout.device in running.devices
+def test_the_machine_shows_of_a_running_node_one_device_and_one_route(cluster: Cluster) -> None:
+    running, record, device = read_machine(cluster.layout), read_record(cluster.layout), cluster.layout.device
+    assert record is not None
+    assert device in running.devices
+    routes = [route.split() for route in running.routes]
+    inside = record.network.whole.removesuffix("0.0/16")
+    there = [route for route in routes if device in route or any(word.startswith(inside) for word in route)]
+    assert {route[route.index("dev") + 1] for route in there} == {device}
+    made = [route[0] for route in there if "kernel" not in route]  # it adds some for the address of any device
+    assert made == [record.network.whole]
     assert "kube-proxy" not in running.packet_rules
     assert [mount for mount in running.mounts if str(cluster.layout.state) in mount or "kubelet" in mount] == []
 
