@@ -5,7 +5,7 @@ No real pod lands on them unless it tolerates their taint, and no GPU pod can la
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -22,22 +22,29 @@ FAKE = "kwok.x-k8s.io/node"
 ZONES = ("tandem-a", "tandem-b", "tandem-c")
 
 
+def _taint(key: str, value: str) -> Mapping[str, str]:
+    return {"key": key, "value": value, "effect": "NoSchedule"}
+
+
 @dataclass(frozen=True)
 class NodeClass:
-    """A kind of machine: its labels as GPU feature discovery writes them, what it offers, and the taint that keeps
-    others off.
+    """A kind of machine: its labels as the vendor's discovery and the provider write them, what it offers, and the
+    taints that keep others off.
     """
 
     labels: Mapping[str, str]
     resources: Mapping[str, str]
-    taint: Mapping[str, str] = field(
-        default_factory=lambda: {"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}
-    )
+    taints: Sequence[Mapping[str, str]]
 
 
-def _nvidia(product: str, memory_mib: int, *, gpus: int, family: str, compute: str) -> NodeClass:
+HOST = {"cpu": "96", "memory": "1Ti"}
+NVIDIA_TAINT = _taint("nvidia.com/gpu", "present")
+GKE_SPOT = ("cloud.google.com/gke-spot", "true")
+
+
+def _nvidia_labels(product: str, memory_mib: int, *, gpus: int, family: str, compute: str) -> dict[str, str]:
     major, minor = compute.split(".")
-    labels = {
+    return {
         "nvidia.com/gpu.present": "true",
         "nvidia.com/gpu.product": product,
         "nvidia.com/gpu.count": str(gpus),
@@ -48,14 +55,52 @@ def _nvidia(product: str, memory_mib: int, *, gpus: int, family: str, compute: s
         "nvidia.com/gpu.compute.minor": minor,
         "nvidia.com/mig.capable": "true" if family in {"hopper", "ampere"} and memory_mib > 40000 else "false",
     }
-    return NodeClass(labels, {"cpu": "96", "memory": "1Ti", "nvidia.com/gpu": str(gpus)})
 
 
+def _nvidia(product: str, memory_mib: int, *, gpus: int, family: str, compute: str) -> NodeClass:
+    labels = _nvidia_labels(product, memory_mib, gpus=gpus, family=family, compute=compute)
+    return NodeClass(labels, {**HOST, "nvidia.com/gpu": str(gpus)}, (NVIDIA_TAINT,))
+
+
+def _mig(product: str, memory_mib: int, *, family: str, compute: str, slices: Mapping[str, int]) -> NodeClass:
+    """A machine whose GPUs are all cut into slices, under the device plugin's strategy `mixed`."""
+    labels = _nvidia_labels(product, memory_mib, gpus=8, family=family, compute=compute)
+    labels["nvidia.com/mig.strategy"] = "mixed"
+    labels |= {f"nvidia.com/mig-{profile}.count": str(count) for profile, count in slices.items()}
+    offered = {f"nvidia.com/mig-{profile}": str(count) for profile, count in slices.items()}
+    return NodeClass(labels, {**HOST, "nvidia.com/gpu": "0", **offered}, (NVIDIA_TAINT,))
+
+
+def _spot(node_class: NodeClass, *mark: str) -> NodeClass:
+    """The same machine rented as spot capacity of GKE, which labels and taints it."""
+    key, value = mark
+    labels, taints = {**node_class.labels, key: value}, (*node_class.taints, _taint(key, value))
+    return NodeClass(labels, node_class.resources, taints)
+
+
+def _amd(product: str, device_id: str, vram: str) -> NodeClass:
+    labels = {
+        "amd.com/gpu.device-id": device_id,
+        "amd.com/gpu.product-name": product,
+        "amd.com/gpu.vram": vram,
+    }
+    return NodeClass(labels, {**HOST, "amd.com/gpu": "8"}, (_taint("amd.com/gpu", "present"),))
+
+
+# Names begin differently, since the beginning of one is enough to name it.
 NODE_CLASSES: Mapping[str, NodeClass] = {
     "nvidia-h100-80gb": _nvidia("NVIDIA-H100-80GB-HBM3", 81559, gpus=8, family="hopper", compute="9.0"),
     "nvidia-a100-80gb": _nvidia("NVIDIA-A100-SXM4-80GB", 81920, gpus=8, family="ampere", compute="8.0"),
     "nvidia-l40s-48gb": _nvidia("NVIDIA-L40S", 46068, gpus=8, family="ada-lovelace", compute="8.9"),
-    "cpu": NodeClass({}, {"cpu": "96", "memory": "1Ti"}, {"key": FAKE, "value": "fake", "effect": "NoSchedule"}),
+    "mig-h100-80gb": _mig(
+        "NVIDIA-H100-80GB-HBM3", 81559, family="hopper", compute="9.0", slices={"3g.40gb": 8, "1g.10gb": 8}
+    ),
+    "spot-a10g-24gb": _spot(_nvidia("NVIDIA-A10G", 23028, gpus=4, family="ampere", compute="8.6"), *GKE_SPOT),
+    "amd-mi300x-192gb": _amd("AMD_Instinct_MI300X_OAM", "74a1", "192G"),
+    "amd-mi325x-256gb": _amd("AMD_Instinct_MI325X", "74a5", "256G"),
+    # Its GPUs are those of a ResourceSlice that somebody makes: a DRA driver writes no label and offers no resource.
+    "dra": NodeClass({}, HOST, (NVIDIA_TAINT,)),
+    "cpu": NodeClass({}, HOST, (_taint(FAKE, "fake"),)),
 }
 
 
@@ -92,7 +137,7 @@ def fake_node(class_name: str, number: int, *, address: str) -> dict[str, Any]:
                 **node_class.labels,
             },
         },
-        "spec": {"taints": [dict(node_class.taint)]},
+        "spec": {"taints": [dict(taint) for taint in node_class.taints]},
         "status": {
             "capacity": resources,
             "allocatable": resources,

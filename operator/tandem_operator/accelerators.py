@@ -1,107 +1,95 @@
-"""The accelerator table: what one unit of each class is, where it lives, and which image drives it. Pure.
+"""The accelerator table: what one unit of each class is, where it lives, how it is asked for, what it costs. Pure.
 
-Figures that only sizing and cost need (bandwidth, compute, price) come with the code that reads them.
-Label names: NVIDIA GPU feature discovery, AMD node labeller, Intel device plugin.
+A line is data: the administrator's configuration changes it key by key, or adds lines. Who reads which figure:
+sizing (memory), the predicted speed (bandwidth, compute), the plan (price), placement (labels, taints, capacity).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import fields, replace
 
-from tandem_contracts.launch import Speculation
-from tandem_operator.config import AcceleratorOverride, OperatorConfig
+from tandem_operator.accelerator_class import CPU, EVERY_METHOD, AcceleratorClass
+from tandem_operator.config import AcceleratorOverride, Capacity, OperatorConfig
 from tandem_operator.quantities import multiplied
+from tandem_operator.shipped_accelerators import SHIPPED
 
-CPU = "cpu"
-_EVERY_METHOD = tuple(Speculation)
+__all__ = [
+    "CPU",
+    "EVERY_METHOD",
+    "SHIPPED",
+    "SPOT_SUFFIX",
+    "AcceleratorClass",
+    "InvalidAcceleratorError",
+    "table_of",
+    "uses_claims",
+]
 
-
-@dataclass(frozen=True)
-class AcceleratorClass:
-    """One line of the table."""
-
-    name: str
-    resource: str
-    quantity: str = "1"
-    host_memory: str = "16Gi"
-    node_labels: Mapping[str, str] = field(default_factory=dict)
-    tolerated_taints: tuple[str, ...] = ()
-    engine_image: str = "gpu"
-    environment: Mapping[str, str] = field(default_factory=dict)
-    methods: tuple[Speculation, ...] = _EVERY_METHOD
-
-    @property
-    def is_cpu(self) -> bool:
-        return self.resource == CPU
-
-
-def _nvidia(name: str, product: str) -> AcceleratorClass:
-    return AcceleratorClass(
-        name=name,
-        resource="nvidia.com/gpu",
-        node_labels={"nvidia.com/gpu.product": product},
-        tolerated_taints=("nvidia.com/gpu",),
-    )
-
-
-def _amd(name: str, product: str) -> AcceleratorClass:
-    return AcceleratorClass(
-        name=name,
-        resource="amd.com/gpu",
-        node_labels={"amd.com/gpu.product-name": product},
-        tolerated_taints=("amd.com/gpu",),
-        engine_image="rocm",
-    )
-
-
-SHIPPED: tuple[AcceleratorClass, ...] = (
-    AcceleratorClass(
-        name=CPU,
-        resource=CPU,
-        host_memory="4Gi",
-        engine_image="cpu",
-        environment={"VLLM_CPU_KVCACHE_SPACE": "1"},
-    ),
-    _nvidia("nvidia-h200-141gb", "NVIDIA-H200"),
-    _nvidia("nvidia-h100-80gb", "NVIDIA-H100-80GB-HBM3"),
-    _nvidia("nvidia-a100-80gb", "NVIDIA-A100-SXM4-80GB"),
-    _nvidia("nvidia-l40s-48gb", "NVIDIA-L40S"),
-    _nvidia("nvidia-l4-24gb", "NVIDIA-L4"),
-    _amd("amd-mi300x-192gb", "AMD_Instinct_MI300X_OAM"),
-    AcceleratorClass(
-        name="intel-gaudi3-128gb",
-        resource="habana.ai/gaudi",
-        tolerated_taints=("habana.ai/gaudi",),
-        engine_image="gaudi",
-        methods=(Speculation.NGRAM, Speculation.OFF),
-    ),
-)
+SPOT_SUFFIX = "-spot"
 
 
 class InvalidAcceleratorError(ValueError):
-    """A class added by the administrator lacks what every class needs."""
+    """A line of the administrator's table cannot work; the message names key, value and what is allowed."""
 
 
 def table_of(config: OperatorConfig) -> dict[str, AcceleratorClass]:
     """The shipped table with the administrator's overrides and additions, by class name.
 
-    Raises InvalidAcceleratorError for a new class without a resource, and for a quantity that cannot be multiplied.
+    Each class with capacity OnDemand has a twin NAME-spot, made from the line as it is overridden; none where the
+    configuration knows no label of spot nodes.
+    Raises InvalidAcceleratorError.
     """
     table = {accelerator.name: accelerator for accelerator in SHIPPED}
-    for name, override in config.accelerators.items():
-        table[name] = _overridden(table.get(name), name, override=override)
-        for key, quantity in (("quantity", table[name].quantity), ("hostMemory", table[name].host_memory)):
-            try:
-                multiplied(quantity, 1)
-            except ValueError as error:
-                raise InvalidAcceleratorError(f"accelerators.{name}.{key}: {error}") from error
-    return table
+    twins = {name: line for name, line in config.accelerators.items() if name.removesuffix(SPOT_SUFFIX) != name}
+    for name in config.accelerators.keys() - twins.keys():
+        table[name] = _overridden(table.get(name), name, override=config.accelerators[name])
+    for accelerator in list(table.values()) if config.spot_node_labels else ():
+        if accelerator.capacity is Capacity.ON_DEMAND:
+            twin = replace(accelerator, name=accelerator.name + SPOT_SUFFIX, capacity=Capacity.SPOT, price_per_hour="")
+            table[twin.name] = twin
+    for name, line in twins.items():
+        table[name] = _overridden(table.get(name), name, override=line)
+    marked = {name: replace(line, spot_labels=dict(config.spot_node_labels)) for name, line in table.items()}
+    for accelerator in marked.values():
+        _check(accelerator)
+    return marked
 
 
-def _overridden(shipped: AcceleratorClass | None, name: str, *, override: AcceleratorOverride) -> AcceleratorClass:
+def uses_claims(table: Mapping[str, AcceleratorClass]) -> bool:
+    """Whether any class is asked for by a ResourceClaim: only then does the operator touch resource.k8s.io."""
+    return any(accelerator.is_claimed for accelerator in table.values())
+
+
+def _overridden(known: AcceleratorClass | None, name: str, *, override: AcceleratorOverride) -> AcceleratorClass:
     given = {key: value for key, value in override if value is not None}
-    if shipped is None and "resource" not in given:
-        raise InvalidAcceleratorError(f"accelerators.{name}.resource: required for a class that Tandem does not ship")
-    known = {} if shipped is None else {f.name: getattr(shipped, f.name) for f in fields(shipped)}
-    return AcceleratorClass(**{**known, **given, "name": name})
+    if known is None and "resource" not in given:
+        raise InvalidAcceleratorError(
+            f"accelerators.{name}.resource (is omitted): required for a class that Tandem does not ship: cpu, or an "
+            "extended resource such as example.com/npu"
+        )
+    kept = {} if known is None else {f.name: getattr(known, f.name) for f in fields(known)}
+    return AcceleratorClass(**{**kept, **given, "name": name})
+
+
+def _check(accelerator: AcceleratorClass) -> None:
+    """Raise InvalidAcceleratorError for keys that do not fit together."""
+    path = f"accelerators.{accelerator.name}"
+    for key, quantity in (("quantity", accelerator.quantity), ("hostMemory", accelerator.host_memory)):
+        try:
+            multiplied(quantity, 1)
+        except ValueError as error:
+            raise InvalidAcceleratorError(f"{path}.{key}: {error}") from error
+    if not accelerator.is_cpu and not accelerator.quantity.isdecimal():
+        raise InvalidAcceleratorError(
+            f"{path}.quantity (is {accelerator.quantity}): must be a whole number, as everything but cpu is"
+        )
+    if accelerator.is_claimed and not accelerator.device_class:
+        raise InvalidAcceleratorError(
+            f"{path}.deviceClass (is omitted): required with allocation ResourceClaim: the name of a DeviceClass"
+        )
+    if accelerator.is_claimed and accelerator.is_cpu:
+        raise InvalidAcceleratorError(f"{path}.allocation (is ResourceClaim): must be DevicePlugin for cpu")
+    if accelerator.capacity is Capacity.SPOT and not accelerator.spot_labels:
+        raise InvalidAcceleratorError(
+            f"{path}.capacity (is Spot): must be OnDemand or Any while spotNodeLabels names no label of spot nodes"
+        )

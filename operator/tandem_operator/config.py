@@ -6,15 +6,50 @@ One source, one file: the chart renders it as YAML. There are no environment var
 from __future__ import annotations
 
 import re
+from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
 from tandem_contracts.launch import Speculation
+from tandem_operator.api.fields import DnsLabel, DnsSubdomain
+
+
+class Capacity(StrEnum):
+    """How nodes of a class are rented."""
+
+    ON_DEMAND = "OnDemand"
+    """On nodes that are not spot."""
+    SPOT = "Spot"
+    """On spot nodes only, which their provider may take away."""
+    ANY = "Any"
+
+
+class Allocation(StrEnum):
+    """How a pod gets its accelerators."""
+
+    DEVICE_PLUGIN = "DevicePlugin"
+    """By an extended resource."""
+    RESOURCE_CLAIM = "ResourceClaim"
+    """By dynamic resource allocation: a ResourceClaim for devices of a DeviceClass."""
+
+
+def _as_list(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+_PART = "[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?"
+_DOMAIN = "[a-z0-9]([-a-z0-9.]*[a-z0-9])?"
+ClassName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
+LabelKey = Annotated[str, Field(pattern=rf"^({_DOMAIN}/)?{_PART}$", max_length=317)]
+LabelValue = Annotated[str, Field(pattern=rf"^({_PART})?$", max_length=63)]
+ResourceName = Annotated[str, Field(pattern=rf"^(cpu|{_DOMAIN}/{_PART})$", max_length=317)]
+Figure = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+OneOrMore = Annotated[tuple[LabelValue, ...], BeforeValidator(_as_list), Field(min_length=1)]
 
 
 class AcceleratorOverride(BaseModel):
@@ -22,22 +57,46 @@ class AcceleratorOverride(BaseModel):
 
     model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True, extra="forbid")
 
-    resource: str | None = None
+    vendor: str | None = None
+    """Who makes it; only shown."""
+    resource: ResourceName | None = None
     """Extended resource that a pod asks for, `nvidia.com/gpu`, or `cpu`."""
     quantity: str | None = None
     """How much of the resource one `count` asks for; a whole number except for cpu."""
+    max_count: Annotated[int, Field(ge=1, le=16)] | None = None
+    """Most of them that one replica can use together."""
     host_memory: str | None = None
     """Memory request of one `count`."""
-    node_labels: dict[str, str] | None = None
-    """Node selector."""
-    tolerated_taints: tuple[str, ...] | None = None
+    memory_gib: Figure | None = None
+    """Memory of one accelerator in GiB; 0: not known."""
+    bandwidth_gb_per_second: Annotated[Figure | None, Field(alias="bandwidthGBPerSecond")] = None
+    """Bandwidth of that memory."""
+    teraflops: Figure | None = None
+    """Dense bf16 compute."""
+    price_per_hour: Annotated[str, Field(pattern=r"^([0-9]{1,6}([.][0-9]{1,6})?)?$")] | None = None
+    """US dollars, as a text; empty: not known."""
+    node_labels: dict[LabelKey, OneOrMore] | None = None
+    """Labels of the nodes that have it: a value, or a list of which any will do."""
+    tolerated_taints: tuple[LabelKey, ...] | None = None
     """Keys of the taints that such nodes carry."""
+    capacity: Capacity | None = None
+    """OnDemand, Spot or Any. OnDemand adds a class NAME-spot."""
+    allocation: Allocation | None = None
+    """DevicePlugin or ResourceClaim."""
+    device_class: Annotated[str, Field(pattern=rf"^({_DOMAIN})?$", max_length=253)] | None = None
+    """DeviceClass; for allocation ResourceClaim."""
+    device_selectors: (
+        Annotated[tuple[Annotated[str, Field(min_length=1, max_length=10240)], ...], Field(max_length=32)] | None
+    ) = None
+    """CEL expressions over attributes and capacity of a device, all of which must hold; for ResourceClaim."""
     engine_image: str | None = None
     """Key of `engineImages`."""
     environment: dict[str, str] | None = None
     """Environment variables of the engine on this hardware."""
     methods: tuple[Speculation, ...] | None = None
     """Speculation methods that a verifier on this hardware can run."""
+    methods_note: str | None = None
+    """Why not the others, shown to a user who asks for one."""
 
 
 class OperatorConfig(BaseModel):
@@ -52,8 +111,21 @@ class OperatorConfig(BaseModel):
     """Engine images by key; the accelerator table names the key."""
     engine_image_allow_list: tuple[str, ...] = ()
     """Regular expressions; an image that a user names must match one of them whole. Empty: none may be named."""
-    accelerators: dict[str, AcceleratorOverride] = {}
+    accelerators: dict[ClassName, AcceleratorOverride] = {}
     """Overrides and additions to the accelerator table, by class name."""
+    spot_node_labels: dict[LabelKey, LabelValue] = {
+        "cloud.google.com/gke-spot": "true",
+        "eks.amazonaws.com/capacityType": "SPOT",
+        "karpenter.sh/capacity-type": "spot",
+        "kubernetes.azure.com/scalesetpriority": "spot",
+    }
+    """Labels by which spot nodes are known, one a provider. GKE and AKS can taint them with the same key and value."""
+    engine_pull_secrets: tuple[DnsSubdomain, ...] = ()
+    """Names of Secrets in the deployment's namespace that pull engine images. The operator names them, never reads."""
+    prometheus_namespaces: tuple[DnsLabel, ...] = ()
+    """Namespaces whose pods may read the metrics of engine pods, besides the operator itself."""
+    artifact_ttl_seconds: Annotated[float, Field(ge=0)] = 604800.0
+    """A ModelArtifact that nothing has referred to for this long is deleted: a week."""
     resync_seconds: Annotated[float, Field(gt=0)] = 60.0
     """Every deployment is looked at again after this long, whatever was heard of it."""
     request_timeout_seconds: Annotated[float, Field(gt=0)] = 8.0
