@@ -1,4 +1,4 @@
-"""Kubernetes quantities: just enough arithmetic to multiply one, in the form in which the API server gives it back.
+"""Kubernetes quantities: just enough arithmetic to multiply and to weigh one, in the API server's own form.
 
 Pure. Whole numbers with a decimal suffix (`500m`, `1`, `16G`) or a binary one (`4Gi`).
 """
@@ -17,10 +17,7 @@ def multiplied(quantity: str, factor: int) -> str:
 
     Raises ValueError for a form that is not supported.
     """
-    match = PATTERN.fullmatch(quantity)
-    if match is None:
-        allowed = ", ".join(suffix for suffix in (*_DECIMAL, *_BINARY) if suffix)
-        raise ValueError(f"quantity {quantity!r}: allowed are whole numbers with no suffix or one of {allowed}")
+    match = _parsed(quantity)
     suffixes, base = (_BINARY, 1024) if match["suffix"] in _BINARY else (_DECIMAL, 1000)
     number, rank = int(match["number"]) * factor, suffixes.index(match["suffix"])
     if number == 0:
@@ -28,3 +25,19 @@ def multiplied(quantity: str, factor: int) -> str:
     while rank + 1 < len(suffixes) and number % base == 0:
         number, rank = number // base, rank + 1
     return f"{number}{suffixes[rank]}"
+
+
+def in_bytes(quantity: str) -> float:
+    """What a quantity of memory stands for: `4Gi` is 4 × 2^30. Raises ValueError as `multiplied` does."""
+    match = _parsed(quantity)
+    if match["suffix"] in _BINARY:
+        return float(int(match["number"]) * 1024 ** (1 + _BINARY.index(match["suffix"])))
+    return int(match["number"]) * 1000.0 ** (_DECIMAL.index(match["suffix"]) - 1)
+
+
+def _parsed(quantity: str) -> re.Match[str]:
+    match = PATTERN.fullmatch(quantity)
+    if match is None:
+        allowed = ", ".join(suffix for suffix in (*_DECIMAL, *_BINARY) if suffix)
+        raise ValueError(f"quantity {quantity!r}: allowed are whole numbers with no suffix or one of {allowed}")
+    return match

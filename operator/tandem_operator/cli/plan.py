@@ -6,22 +6,32 @@ Uses the operator's own pure code on empty facts, so that what it prints is what
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
+from tandem_contracts.launch import Role
+from tandem_contracts.model_facts import ModelFacts
+from tandem_contracts.model_reader import UnreadableModelError, read_model
 from tandem_operator import names
 from tandem_operator.accelerators import InvalidAcceleratorError, table_of
+from tandem_operator.api.artifact import key_of_source
 from tandem_operator.api.crd import crd_schema
 from tandem_operator.api.deployment import InvalidSpecError, LLMDeployment
+from tandem_operator.artifact_facts import inspecting, needed_by
+from tandem_operator.cli.prospects import OPTIONS, prospect_lines
 from tandem_operator.config import OperatorConfig
 from tandem_operator.facts import Facts, Manifest
 from tandem_operator.inputs import RejectedSpecError
 from tandem_operator.manifest_yaml import manifest_yaml
+from tandem_operator.names import Reason
 from tandem_operator.plan import Plan, plan
+from tandem_operator.protection_plan import terms_of
+from tandem_operator.rollout import Clock
 from tandem_operator.targets import wants_of
 
 UNKNOWN_UID = "00000000-0000-0000-0000-000000000000"
@@ -31,11 +41,15 @@ class PlanError(Exception):
     """The input cannot be planned; the message names file, resource, path and what is allowed."""
 
 
-def run_plan(filename: str, *, namespace: str, config: Path | None) -> str:
+def run_plan(
+    filename: str, *, namespace: str, config: Path | None, model_folders: Mapping[Role, Path] | None = None
+) -> str:
     """The plan of every LLMDeployment in the file, as YAML documents with comments.
 
+    `model_folders`: where the models lie on this machine; with one, the file must hold one LLMDeployment.
     Raises PlanError.
     """
+    models = {role: _model(role, folder) for role, folder in (model_folders or {}).items()}
     try:
         settings = OperatorConfig.load(config)
         table_of(settings)
@@ -44,20 +58,35 @@ def run_plan(filename: str, *, namespace: str, config: Path | None) -> str:
     bodies = list(_deployments(filename))
     if not bodies:
         raise PlanError(f"{filename}: holds no {names.KIND} of {names.API_VERSION}")
-    return "".join(_planned(body, filename=filename, namespace=namespace, config=settings) for body in bodies)
+    if models and len(bodies) > 1:
+        options = " and ".join(OPTIONS[role] for role in models)
+        raise PlanError(f"{filename}: holds {len(bodies)} of {names.KIND}, and {options} speaks of one")
+    return "".join(
+        _planned(body, filename=filename, namespace=namespace, config=settings, models=models) for body in bodies
+    )
 
 
-def plan_of(body: Manifest, config: OperatorConfig) -> Plan:
-    """What the operator would do on seeing this resource for the first time.
+def plan_of(body: Manifest, config: OperatorConfig, *, models: Mapping[Role, ModelFacts] | None = None) -> Plan:
+    """What the operator would do on seeing this resource for the first time, with so much known of its models.
 
     Raises InvalidSpecError or RejectedSpecError.
     """
-    deployment = LLMDeployment.parse(body)
-    wants = wants_of(deployment, Facts(), config=config, table=table_of(config))
-    return plan(deployment.owner, Facts(), wants)
+    deployment, facts = LLMDeployment.parse(body), Facts(models=models or {})
+    wanted = wants_of(deployment, facts, config=config, table=table_of(config))
+    clock, terms = Clock(datetime.now(UTC), deployment.spec.rollout), terms_of(deployment.spec, config)
+    return plan(deployment.owner, facts, wanted.roles, clock=clock, terms=terms, waits=wanted.waits)
 
 
-def _planned(body: Manifest, *, filename: str, namespace: str, config: OperatorConfig) -> str:
+def _model(role: Role, folder: Path) -> ModelFacts:
+    try:
+        return read_model(folder)
+    except UnreadableModelError as error:
+        raise PlanError(f"{OPTIONS[role]}: {error}") from error
+
+
+def _planned(
+    body: Manifest, *, filename: str, namespace: str, config: OperatorConfig, models: Mapping[Role, ModelFacts]
+) -> str:
     metadata = body.get("metadata")
     if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
         raise PlanError(f"{filename}: metadata.name is required, and must be a text")
@@ -71,17 +100,31 @@ def _planned(body: Manifest, *, filename: str, namespace: str, config: OperatorC
         raise PlanError(f"{filename}: {names.KIND} {name}: unknown field {', '.join(unknown)}")
     completed = {**body, "metadata": {"namespace": namespace, "uid": UNKNOWN_UID, **metadata}}
     try:
-        planned = plan_of(completed, config)
+        deployment = LLMDeployment.parse(completed)
+        planned = plan_of(completed, config, models=models)
     except (InvalidSpecError, RejectedSpecError) as error:
         raise PlanError(f"{filename}: {names.KIND} {name}: {error}") from error
     lines = [f"# {names.KIND} {completed['metadata']['namespace']}/{name}: {len(planned.apply)} objects"]
+    lines += [f"# {line}" for line in prospect_lines(deployment, models, table=table_of(config))]
+    lines += [f"# {line}" for line in _shared_lines(completed)]
+    lines += [f"# {wait.message}" for wait in planned.waits if wait.reason is Reason.MODEL_NOT_INSPECTED]
     lines += [f"# {detail}" for detail in planned.details]
     documents = [manifest_yaml(apply.manifest) for apply in planned.apply]
-    return "\n".join(lines) + "\n---\n" + "---\n".join(documents)
+    return "\n".join(lines) + "\n" + "".join(f"---\n{document}" for document in documents)
+
+
+def _shared_lines(body: Manifest) -> Iterator[str]:
+    """What is made once for all that serve the same model, and belongs to none of them."""
+    for role, source in needed_by(body).items():
+        name = key_of_source(source)
+        yield f"{role}: {names.ARTIFACT_KIND} {name}, shared by all that serve this model; {inspecting(name, source)}"
 
 
 def _unknown_fields(value: Any, schema: Manifest, path: str) -> Iterator[str]:
     """Paths that the schema does not have: the API server would drop them, and the operator never sees them."""
+    if "items" in schema and isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _unknown_fields(item, schema["items"], f"{path}[{index}]")
     properties = schema.get("properties")
     if properties is None or not isinstance(value, dict):
         return

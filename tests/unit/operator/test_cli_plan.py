@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tandem_operator.cli.main import main
 from tandem_operator.config import OperatorConfig
 from tests.builders import make_body, make_role, make_spec
 
+KINDS_OF_A_ROLE = ("ControllerRevision", "Deployment", "NetworkPolicy", "Service", "ServiceAccount")
 SAMPLES = sorted((Path(__file__).parents[3] / "deploy" / "samples").glob("*.yaml"))
 
 
@@ -41,8 +43,10 @@ def test_every_object_of_a_sample_is_printed_as_yaml(sample: Path, capsys: pytes
     assert printed.err == ""
     objects = list(yaml.safe_load_all(printed.out))
     roles = 2 if "draft" in yaml.safe_load(sample.read_text(encoding="utf-8"))["spec"] else 1
-    expected = sorted(["ControllerRevision", "Deployment", "Service"] * roles)
-    assert sorted(manifest["kind"] for manifest in objects) == expected
+    kinds = Counter(manifest["kind"] for manifest in objects)
+    budgets = kinds.pop("PodDisruptionBudget", 0)
+    assert kinds == dict.fromkeys(KINDS_OF_A_ROLE, roles)
+    assert budgets == (1 if sample.stem == "gpu-pair" else 0), "only its verifiers are more than one"
     for manifest in objects:
         assert manifest["metadata"]["namespace"] == "default"
         assert names.ANNOTATION_APPLIED in manifest["metadata"]["annotations"]
@@ -60,17 +64,18 @@ def test_several_resources_of_one_file_are_planned_one_after_the_other(
     text = capsys.readouterr().out
     objects = list(yaml.safe_load_all(text))
     assert [(m["metadata"]["labels"][names.LABEL_INSTANCE], m["metadata"]["namespace"]) for m in objects] == [
-        *[("pair", "chat")] * 6,
-        *[("second", "mine")] * 3,
+        *[("pair", "chat")] * 2 * len(KINDS_OF_A_ROLE),
+        *[("second", "mine")] * len(KINDS_OF_A_ROLE),
     ]
-    assert "# LLMDeployment chat/pair: 6 objects" in text
-    assert "# LLMDeployment mine/second: 3 objects" in text
+    assert "# LLMDeployment chat/pair: 10 objects" in text
+    assert "# LLMDeployment mine/second: 5 objects" in text
+    assert text.count("shared by all that serve this model; Job v1-") == 3
 
 
 def test_a_dash_reads_standard_input(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(yaml.safe_dump(body_of())))
     assert main(["plan", "-f", "-"]) == 0
-    assert len(list(yaml.safe_load_all(capsys.readouterr().out))) == 6
+    assert len(list(yaml.safe_load_all(capsys.readouterr().out))) == 2 * len(KINDS_OF_A_ROLE)
 
 
 def test_the_operators_configuration_decides_images_and_classes(
@@ -150,6 +155,10 @@ NO_SUCH_CLASS = make_spec(verifier=make_role(classes=("abacus",)))
             ["metadata.namespace"],
         ),
         (body_of({**make_spec(), "replica": 3}), ["unknown field spec.replica"]),
+        (
+            body_of(make_spec(access={"allowedFrom": [{"podLabels": {"app": "web"}, "ports": [80]}]})),
+            ["unknown field spec.access.allowedFrom[0].ports"],
+        ),
         (
             body_of(make_spec(speculation={"max_depth": 3})),
             ["unknown field spec.speculation.max_depth"],

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tandem_operator.quantities import multiplied
+from tandem_operator.quantities import in_bytes, multiplied
 
 BINARY = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"]
 DECIMAL = ["m", "", "k", "M", "G", "T", "P", "E"]
@@ -85,3 +85,13 @@ def test_a_decimal_quantity_comes_out_as_the_api_server_gives_it_back(number: in
 def test_multiplying_by_one_again_changes_nothing(number: int, suffix: str, factor: int) -> None:
     once = multiplied(f"{number}{suffix}", factor)
     assert multiplied(once, 1) == once
+
+
+@given(st.integers(0, 10**9), st.sampled_from(["", "k", "M", "G", "Ki", "Mi", "Gi", "Ti"]))
+def test_a_quantity_of_memory_is_so_many_bytes(number: int, suffix: str) -> None:
+    assert in_bytes(f"{number}{suffix}") == float(value_of(f"{number}{suffix}"))
+
+
+def test_what_is_no_quantity_has_no_bytes() -> None:
+    with pytest.raises(ValueError, match="quantity '4 GB'"):
+        in_bytes("4 GB")
