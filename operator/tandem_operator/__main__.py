@@ -17,6 +17,7 @@ from tandem_operator import __version__
 from tandem_operator.accelerators import InvalidAcceleratorError, table_of
 from tandem_operator.config import OperatorConfig
 from tandem_operator.handlers import Shell, registry_of, settings_of
+from tandem_operator.logs import FORMATS, set_up
 
 HEALTH_PORT = 8080
 METRICS_PORT = 9090
@@ -25,16 +26,14 @@ METRICS_PORT = 9090
 def main() -> int:
     """Run until SIGTERM. Exit code 2: the configuration is wrong; 1: the lease was lost."""
     options = _options()
-    logging.basicConfig(level=options.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for chatty in ("aiohttp.access", "kopf.activities.probe", "kopf.objects"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    set_up(level=options.log_level, form=options.log_format)
     try:
         config = OperatorConfig.load(options.config)
         table_of(config)
     except (ValidationError, InvalidAcceleratorError, yaml.YAMLError, OSError) as error:
         sys.stderr.write(f"{options.config or 'environment'}: {error}\n")
         return 2
-    shell = Shell(namespace=options.namespace, identity=_identity(), config=config)
+    shell = Shell(namespace=options.namespace, identity=_identity(), config=config, health_port=options.health_port)
     if options.metrics_port:
         start_http_server(options.metrics_port)
     logging.getLogger(__name__).info("Tandem %s for namespace %s", __version__, options.namespace)
@@ -43,7 +42,6 @@ def main() -> int:
         settings=settings_of(),
         standalone=True,
         namespaces=[options.namespace],
-        liveness_endpoint=f"http://0.0.0.0:{options.health_port}/healthz" if options.health_port else None,
     )
     return 0
 
@@ -64,9 +62,10 @@ def _options() -> argparse.Namespace:
         default=Path(config) if config else None,
         help="YAML file with the operator's configuration (TANDEM_CONFIG)",
     )
-    parser.add_argument("--health-port", type=int, default=HEALTH_PORT, help="port of /healthz; 0: none")
+    parser.add_argument("--health-port", type=int, default=HEALTH_PORT, help="port of /healthz and /readyz; 0: none")
     parser.add_argument("--metrics-port", type=int, default=METRICS_PORT, help="port of /metrics; 0: none")
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
+    parser.add_argument("--log-format", default="json", choices=FORMATS, help="one record a line, either way")
     return parser.parse_args()
 
 

@@ -14,9 +14,11 @@ from typing import Any
 
 import aiohttp
 from kubernetes.aio import client, config
+from prometheus_client import Counter
 
 from tandem_operator import names
-from tandem_operator.facts import Manifest, Ref
+from tandem_operator.accelerators import AcceleratorClass, uses_claims
+from tandem_operator.facts import PROTECTION_KINDS, Manifest, Ref
 
 
 @dataclass(frozen=True)
@@ -34,19 +36,52 @@ class Kind:
 
 KINDS: Mapping[str, Kind] = {
     names.KIND: Kind(names.API_VERSION, names.PLURAL),
+    names.ARTIFACT_KIND: Kind(names.API_VERSION, names.ARTIFACT_PLURAL),
     "Deployment": Kind("apps/v1", "deployments"),
     "ControllerRevision": Kind("apps/v1", "controllerrevisions"),
     "Service": Kind("v1", "services"),
+    "ServiceAccount": Kind("v1", "serviceaccounts"),
+    "NetworkPolicy": Kind("networking.k8s.io/v1", "networkpolicies"),
+    "PodDisruptionBudget": Kind("policy/v1", "poddisruptionbudgets"),
+    names.CLAIM_TEMPLATE_KIND: Kind("resource.k8s.io/v1", "resourceclaimtemplates"),
+    "Job": Kind("batch/v1", "jobs"),
+    "Pod": Kind("v1", "pods"),
     "Lease": Kind("coordination.k8s.io/v1", "leases"),
     "Event": Kind("events.k8s.io/v1", "events"),
 }
-CHILD_KINDS = ("Deployment", "ControllerRevision", "Service")
-WATCHED: Mapping[str, str] = {names.KIND: "", **dict.fromkeys(CHILD_KINDS, names.MANAGED_SELECTOR)}
+CHILD_KINDS = ("Deployment", "ControllerRevision", "Service", *PROTECTION_KINDS)
+WATCHED: Mapping[str, str] = {
+    names.KIND: "",
+    names.ARTIFACT_KIND: "",
+    **dict.fromkeys((*CHILD_KINDS, "Job", "Pod"), names.MANAGED_SELECTOR),
+}
 """Every kind that is watched and listed, with the label selector for it."""
+OPTIONAL_WATCHED: Mapping[str, str] = {names.CLAIM_TEMPLATE_KIND: names.MANAGED_SELECTOR}
+"""Kinds that an API server may not have, or the operator no right to; see `watched_of`."""
 PAGE_SIZE = 500
 _JSON = "application/json"
 _METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _APPLY = "application/apply-patch+yaml"
+_METHODS = {
+    "get": "GET",
+    "list": "GET",
+    "apply": "PATCH",
+    "apply_status": "PATCH",
+    "create": "POST",
+    "update": "PUT",
+    "delete": "DELETE",
+}
+
+REQUESTS = Counter(
+    "tandem_operator_api_requests_total",
+    "Requests to the API server besides the watches, by kind, verb and HTTP status (none: no answer).",
+    ["kind", "verb", "status"],
+)
+
+
+def watched_of(table: Mapping[str, AcceleratorClass]) -> Mapping[str, str]:
+    """The kinds to watch under an accelerator table, with their selectors: claims only where some class has them."""
+    return {**WATCHED, **OPTIONAL_WATCHED} if uses_claims(table) else WATCHED
 
 
 class ClusterError(Exception):
@@ -57,6 +92,13 @@ class ClusterError(Exception):
         self.status = status
         self.message = message
         self.retry_after_seconds = retry_after_seconds
+
+    @property
+    def cause(self) -> str:
+        """One word for the metric: who or what is at fault."""
+        known = {0: "unanswered", 401: "unauthorized", 403: "forbidden", 404: "not_found", 409: "conflict"}
+        fallback = "refused" if 400 <= self.status < 500 else "unavailable"
+        return known.get(self.status, "throttled" if self.status == 429 else fallback)
 
 
 class NotFoundError(ClusterError):
@@ -102,11 +144,11 @@ class Cluster:
 
     async def get(self, ref: Ref, namespace: str) -> Manifest:
         """One object. Raises NotFoundError."""
-        return _typed(await self._request("GET", KINDS[ref.kind].path(namespace, ref.name)), ref.kind)
+        return _typed(await self._request("get", ref.kind, KINDS[ref.kind].path(namespace, ref.name)), ref.kind)
 
-    async def list_objects(self, kind: str, namespace: str, *, selector: str = "") -> Listing:
-        """All objects of a kind, in pages."""
-        return await self._pages(kind, namespace, selector=selector, accept=_JSON)
+    async def list_objects(self, kind: str, namespace: str, *, selector: str = "", fields: str = "") -> Listing:
+        """All objects of a kind that have these labels and fields, in pages."""
+        return await self._pages(kind, namespace, selector=selector, fields=fields, accept=_JSON)
 
     async def list_metadata(self, kind: str, namespace: str, *, selector: str = "") -> Listing:
         """Only the metadata of all objects of a kind: cheap enough for once a minute."""
@@ -138,7 +180,7 @@ class Cluster:
             "preconditions": {key: value for key, value in seen.items() if value},
         }
         try:
-            await self._request("DELETE", KINDS[ref.kind].path(namespace, ref.name), body=body)
+            await self._request("delete", ref.kind, KINDS[ref.kind].path(namespace, ref.name), body=body)
         except NotFoundError:
             return
 
@@ -147,28 +189,30 @@ class Cluster:
         kind, namespace = manifest["kind"], manifest["metadata"]["namespace"]
         query = [("fieldManager", names.FIELD_MANAGER)]
         path = KINDS[kind].path(namespace)
-        return _typed(await self._request("POST", path, query=query, body=manifest), kind)
+        return _typed(await self._request("create", kind, path, query=query, body=manifest), kind)
 
     async def replace(self, manifest: Manifest) -> Manifest:
         """Update an object whose manifest carries the resourceVersion it was read with. Raises ConflictError."""
         kind, metadata = manifest["kind"], manifest["metadata"]
         path = KINDS[kind].path(metadata["namespace"], metadata["name"])
-        return _typed(await self._request("PUT", path, body=manifest), kind)
+        return _typed(await self._request("update", kind, path, body=manifest), kind)
 
     async def _apply(self, body: Manifest, *, subresource: str = "") -> Manifest:
         kind, metadata = body["kind"], body["metadata"]
         path = KINDS[kind].path(metadata["namespace"], metadata["name"], subresource=subresource)
         query = [("fieldManager", names.FIELD_MANAGER), ("force", "true"), ("fieldValidation", "Strict")]
-        answer = await self._request("PATCH", path, query=query, body=body, content_type=_APPLY)
+        verb = "apply_status" if subresource else "apply"
+        answer = await self._request(verb, kind, path, query=query, body=body, content_type=_APPLY)
         return _typed(answer, kind)
 
-    async def _pages(self, kind: str, namespace: str, *, selector: str, accept: str) -> Listing:
+    async def _pages(self, kind: str, namespace: str, *, selector: str, accept: str, fields: str = "") -> Listing:
         items: list[Manifest] = []
         continued = ""
         while True:
-            query = [("limit", str(PAGE_SIZE)), ("labelSelector", selector), ("continue", continued)]
+            selectors = [("labelSelector", selector), ("fieldSelector", fields)]
+            query = [("limit", str(PAGE_SIZE)), *selectors, ("continue", continued)]
             given = [(key, value) for key, value in query if value]
-            page = await self._request("GET", KINDS[kind].path(namespace), query=given, accept=accept)
+            page = await self._request("list", kind, KINDS[kind].path(namespace), query=given, accept=accept)
             items += [_typed(item, kind) for item in page.get("items") or []]
             continued = page["metadata"].get("continue", "")
             if not continued:
@@ -176,7 +220,8 @@ class Cluster:
 
     async def _request(
         self,
-        method: str,
+        verb: str,
+        kind: str,
         path: str,
         *,
         query: list[tuple[str, str]] | None = None,
@@ -184,18 +229,21 @@ class Cluster:
         accept: str = _JSON,
         content_type: str = _JSON,
     ) -> Manifest:
+        method = _METHODS[verb]
         headers = {"Accept": accept, "Content-Type": content_type}
         prepared = await self._api.param_serialize(
             method, path, query_params=query or [], header_params=headers, body=body, auth_settings=["BearerToken"]
         )
-        verb, url, header_params, payload, _ = prepared
+        _, url, header_params, payload, _ = prepared
         try:
             response = await self._api.rest_client.request(
-                verb, url, headers=header_params, body=payload, _request_timeout=self._timeout
+                method, url, headers=header_params, body=payload, _request_timeout=self._timeout
             )
             raw = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            REQUESTS.labels(kind, verb, "none").inc()
             raise ClusterError(0, f"{method} {path}: {type(error).__name__} {error}".rstrip()) from error
+        REQUESTS.labels(kind, verb, str(response.status)).inc()
         if response.status >= 300:
             raise _error(response.status, raw, retry_after=response.getheader("Retry-After", "0"))
         try:

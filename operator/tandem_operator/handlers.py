@@ -1,4 +1,4 @@
-"""kopf, and nothing but kopf: start-up, probes, and watch events that become keys in the queue.
+"""kopf, and nothing but kopf: start-up, and watch events that become keys in the queue.
 
 No effect happens in a handler. kopf keeps the watches alive; what it may lose, the resync finds. There are no
 `on.create` handlers, timers or daemons, so kopf writes no annotation and no finalizer on anybody's object.
@@ -18,9 +18,12 @@ import kopf
 from prometheus_client import Gauge
 
 from tandem_operator import names
-from tandem_operator.cluster import KINDS, WATCHED, Cluster, ClusterError
+from tandem_operator.accelerators import table_of
+from tandem_operator.cluster import KINDS, OPTIONAL_WATCHED, WATCHED, Cluster, ClusterError, watched_of
 from tandem_operator.config import OperatorConfig
-from tandem_operator.facts import Manifest
+from tandem_operator.facts import PROTECTION_KINDS, Manifest, Ref, pod_of
+from tandem_operator.health import Health, Vitals
+from tandem_operator.kept import kept_of
 from tandem_operator.lease import Lease, LeaseLostError, Terms, lead
 from tandem_operator.queue import Queue
 from tandem_operator.reconcile import Reconciler
@@ -28,10 +31,11 @@ from tandem_operator.store import Store, key_of
 
 _log = logging.getLogger(__name__)
 
-WATCHER_MISSING_LIMIT_SECONDS = 30.0
 RESYNC_AGE_LIMIT_SECONDS = 300.0
 """Or three resyncs, where the configuration makes them rarer."""
 RETRY_LIMIT_SECONDS = 15.0
+ENDING_LIMIT_SECONDS = 15.0
+"""A watcher that fails for good (a token refused with 401) ends kopf, whose own ending may hang: then nothing leads."""
 
 LEADER = Gauge("tandem_operator_leader", "1 while this process is the active operator.")
 
@@ -49,18 +53,22 @@ class Backoffs:
 class Shell:
     """The running operator: what the handlers share."""
 
-    def __init__(self, *, namespace: str, identity: str, config: OperatorConfig) -> None:
+    def __init__(self, *, namespace: str, identity: str, config: OperatorConfig, health_port: int = 0) -> None:
         self.namespace, self.identity, self.config = namespace, identity, config
+        self._health_port = health_port
+        self.watched = watched_of(table_of(config))
         self.store = Store()
         self.queue: Queue | None = None
+        self.is_leading = False
         self._cluster: Cluster | None = None
         self._lease: Lease | None = None
         self._leading: asyncio.Task[None] | None = None
         self._resynced = 0.0
-        self._watchers_seen = monotonic()
+        self._health = Health(self.vitals)
 
     async def start(self) -> None:
-        """Connect, and compete for the lease in the background: kopf answers probes only after start-up."""
+        """Answer probes, connect, and compete for the lease in the background: kopf watches only after start-up."""
+        await self._health.start(self._health_port)
         self._cluster = await Cluster.connect(timeout_seconds=self.config.request_timeout_seconds)
         terms = Terms(self.config.lease_seconds)
         self._lease = Lease(self._cluster, self.namespace, identity=self.identity, terms=terms)
@@ -75,6 +83,7 @@ class Shell:
             await self._lease.release()
         if self._cluster:
             await self._cluster.close()
+        await self._health.stop()
 
     async def _lead(self, cluster: Cluster, lease: Lease) -> None:
         reconciler = Reconciler(cluster, self.store, config=self.config)
@@ -82,6 +91,7 @@ class Shell:
 
         def work() -> asyncio.Task[None]:
             LEADER.set(1)
+            self.is_leading = True
             self._resynced = monotonic()  # from now on the first one is due
             return asyncio.create_task(self._work(reconciler, queue), name="work")
 
@@ -96,6 +106,8 @@ class Shell:
         except BaseException:  # noqa: BLE001 -- nothing else would end a process that looks alive and does nothing
             _log.critical("the operator's own work failed: this process ends", exc_info=True)
             os._exit(1)
+        finally:
+            await reconciler.close()
 
     async def _work(self, reconciler: Reconciler, queue: Queue) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -119,44 +131,62 @@ class Shell:
             await asyncio.sleep(self.config.resync_seconds * random.uniform(0.9, 1.0))  # noqa: S311
 
     def take_in(self, kind: str, event: Manifest) -> None:
-        """A watch event: update the store, and put the deployment that it belongs to into the queue."""
+        """A watch event: update the store, and put the deployment that it belongs to into the queue.
+
+        Not before this process leads: it will read everything then, and what a standby keeps would only grow.
+        """
+        if not self.is_leading:
+            return
         manifest = {**event["object"], "apiVersion": KINDS[kind].api_version, "kind": kind}
-        key = key_of(manifest)
-        before = self.store.deployment(key) if key and kind == names.KIND else None
+        key, namespace = key_of(manifest), manifest["metadata"]["namespace"]
+        before = self.store.child(Ref.of(manifest), namespace)
         if event["type"] == "DELETED":
             self.store.forget(manifest)
         elif not self.store.observe(manifest) or (before and not _is_news(before, manifest)):
             return
         if key and self.queue:
             self.queue.add(key)
+            for manifest in self.store.naming(key) if kind == names.ARTIFACT_KIND else ():
+                referrer = key_of(manifest)
+                if referrer:
+                    self.queue.add(referrer)
 
-    def check(self) -> dict[str, Any]:
-        """For the liveness probe. Raises kopf.PermanentError, which kopf answers with HTTP 500."""
-        running = {task.get_name() for task in asyncio.all_tasks()}
-        missing = [
-            kind for kind, prefix in _WATCHER_NAMES.items() if not any(name.startswith(prefix) for name in running)
-        ]
-        if not missing:
-            self._watchers_seen = monotonic()
-        elif monotonic() - self._watchers_seen > WATCHER_MISSING_LIMIT_SECONDS:
-            raise kopf.PermanentError(f"no watcher for {', '.join(missing)}")
-        age = monotonic() - self._resynced if self._resynced else 0.0
-        if age > max(RESYNC_AGE_LIMIT_SECONDS, 3 * self.config.resync_seconds):
-            raise kopf.PermanentError(f"no resync for {age:.0f} s")
-        return {"watched": sorted(WATCHED), "resyncAgeSeconds": round(age)}
-
-
-_WATCHER_NAMES = {kind: f"watcher for {KINDS[kind].plural}." for kind in WATCHED}
+    def vitals(self) -> Vitals:
+        """For the probes."""
+        limit = max(RESYNC_AGE_LIMIT_SECONDS, 3 * self.config.resync_seconds)
+        heard = self._lease.answered if self._lease else float("-inf")
+        is_standing_by = asyncio.get_running_loop().time() - heard < self.config.lease_seconds
+        return Vitals(
+            watchers={kind: f"watcher for {KINDS[kind].plural}." for kind in self.watched},
+            store_sizes=self.store.sizes(),
+            resync_age_seconds=monotonic() - self._resynced if self.is_leading else 0.0,
+            resync_age_limit_seconds=limit,
+            is_ready=self.queue is not None if self.is_leading else is_standing_by,
+        )
 
 
 def _is_news(before: Manifest, after: Manifest) -> bool:
-    """Whether an event of a deployment is about anything but our own status."""
+    """Whether a pass could come to another end: of a deployment anything but our own status; of a pod what is read."""
+    if after["kind"] == "Pod" and names.LABEL_ARTIFACT not in (after["metadata"].get("labels") or {}):
+        return pod_of(before) != pod_of(after)
+    if after["kind"] in PROTECTION_KINDS:  # a budget counts every change of every pod
+        return _written(before) != _written(after)
+    if after["kind"] != names.KIND:
+        return True
 
     def told(manifest: Manifest) -> tuple[Any, ...]:
         metadata = manifest["metadata"]
-        return metadata["uid"], metadata.get("generation"), metadata.get("labels"), metadata.get("deletionTimestamp")
+        asked = (metadata.get("annotations") or {}).get(names.ANNOTATION_REFRESH)
+        read = ("uid", "generation", "labels", "deletionTimestamp")
+        return (asked, *(metadata.get(key) for key in read))
 
     return told(before) != told(after)
+
+
+def _written(manifest: Manifest) -> Manifest:
+    """What others than its controller write of an object."""
+    kept = kept_of(manifest)
+    return {**kept, "metadata": {**kept["metadata"], "resourceVersion": ""}}
 
 
 def registry_of(shell: Shell) -> kopf.OperatorRegistry:
@@ -167,7 +197,8 @@ def registry_of(shell: Shell) -> kopf.OperatorRegistry:
     def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
         return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
 
-    @kopf.on.startup(registry=registry)
+    # A start that fails ends the process: kopf's own retry, a minute later, would find half of it done.
+    @kopf.on.startup(registry=registry, errors=kopf.ErrorsMode.PERMANENT)
     async def start(**_: Any) -> None:
         await shell.start()
 
@@ -175,11 +206,7 @@ def registry_of(shell: Shell) -> kopf.OperatorRegistry:
     async def stop(**_: Any) -> None:
         await shell.stop()
 
-    @kopf.on.probe(registry=registry, id="operator")
-    async def probe(**_: Any) -> dict[str, Any]:  # async: a sync probe has no loop to look at
-        return shell.check()
-
-    for kind in WATCHED:
+    for kind in shell.watched:
         _watch(registry, shell, kind)
     return registry
 
@@ -200,7 +227,8 @@ def settings_of() -> kopf.OperatorSettings:
     settings.watching.client_timeout = 330
     settings.scanning.disabled = True
     settings.posting.enabled = False
-    for kind, selector in WATCHED.items():
+    settings.process.ultimate_exiting_timeout = ENDING_LIMIT_SECONDS
+    for kind, selector in {**WATCHED, **OPTIONAL_WATCHED}.items():
         if selector:
             settings.watching.label_selectors[KINDS[kind].plural] = selector
     return settings

@@ -13,11 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from prometheus_client import Counter
+
 from tandem_operator import names
 from tandem_operator.cluster import Cluster, ClusterError, NotFoundError
 from tandem_operator.facts import Manifest, Ref
 
 _log = logging.getLogger(__name__)
+
+RENEWALS = Counter("tandem_operator_lease_renewals_total", "Attempts of the leader to renew its lease.", ["outcome"])
 
 
 class LeaseLostError(Exception):
@@ -55,6 +59,8 @@ class Lease:
         self._identity, self._terms = identity, terms
         self._seen = _Seen()
         self._renewed = 0.0
+        self.answered = float("-inf")
+        """When, by the loop's clock, the API server last let this process see or write the lease."""
         self._ref = Ref("Lease", names.LEASE)
 
     async def acquire(self) -> None:
@@ -66,6 +72,8 @@ class Lease:
                 holder = await self._try()
             except ClusterError as error:
                 holder = f"an answer of the API server ({error})"
+            else:
+                self.answered = _now()
             if holder == self._identity:
                 self._renewed = begun
                 _log.info("lease %s/%s: this operator leads", self._namespace, names.LEASE)
@@ -89,13 +97,16 @@ class Lease:
                 async with asyncio.timeout(max(0.0, renewed + self._terms.deadline - _now())):
                     holder = await self._try()
             except TimeoutError:
+                RENEWALS.labels("failed").inc()
                 raise LeaseLostError(f"not renewed for {self._terms.deadline:.0f} s") from None
             except ClusterError as error:
+                RENEWALS.labels("failed").inc()
                 if _now() >= renewed + self._terms.deadline:
                     raise LeaseLostError(f"not renewed for {self._terms.deadline:.0f} s: {error}") from error
                 continue
             if holder != self._identity:
                 raise LeaseLostError(f"held by {holder}")
+            RENEWALS.labels("renewed").inc()
             self._renewed = begun
 
     async def release(self) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from prometheus_client import Counter, Gauge, Histogram
 
 from tandem_operator.cluster import ClusterError
-from tandem_operator.reconcile import Outcome
+from tandem_operator.outcome import Outcome
 from tandem_operator.store import Key
 
 _log = logging.getLogger(__name__)
@@ -23,8 +23,14 @@ BACKOFF_FIRST_SECONDS = 0.5
 BACKOFF_LIMIT_SECONDS = 60.0
 
 PASSES = Counter("tandem_operator_passes_total", "Passes by outcome.", ["outcome"])
+PASS_ERRORS = Counter("tandem_operator_pass_errors_total", "Passes that failed, by cause.", ["cause"])
 PASS_SECONDS = Histogram("tandem_operator_pass_seconds", "Duration of a pass.")
 QUEUE_DEPTH = Gauge("tandem_operator_queue_depth", "Keys that wait for a pass.")
+QUEUE_WAIT_SECONDS = Histogram(
+    "tandem_operator_queue_wait_seconds",
+    "Time from the moment when a pass was due until it began.",
+    buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100),
+)
 
 
 class Queue:
@@ -34,21 +40,29 @@ class Queue:
         self._process = process
         self._workers = workers
         self._ready: asyncio.Queue[Key] = asyncio.Queue()
-        self._waiting: set[Key] = set()
+        self._waiting: dict[Key, float] = {}
+        """Since when, by the loop's clock."""
         self._running: set[Key] = set()
         self._again: set[Key] = set()
         self._failures: dict[Key, int] = {}
         self._timers: dict[Key, asyncio.TimerHandle] = {}
+        self._not_before: dict[Key, float] = {}
+        """Until when the API server has asked to be left alone, by the loop's clock."""
 
     def add(self, key: Key) -> None:
-        """A pass is due now."""
+        """A pass is due now, or as soon as the API server wants to hear of the key again."""
+        left_alone_seconds = self._not_before.get(key, 0.0) - asyncio.get_running_loop().time()
+        if left_alone_seconds > 0:
+            self.add_later(key, seconds=left_alone_seconds)
+            return
+        self._not_before.pop(key, None)
         timer = self._timers.pop(key, None)
         if timer:
             timer.cancel()
         if key in self._running:
             self._again.add(key)
         elif key not in self._waiting:
-            self._waiting.add(key)
+            self._waiting[key] = asyncio.get_running_loop().time()
             self._ready.put_nowait(key)
             QUEUE_DEPTH.set(len(self._waiting))
 
@@ -75,7 +89,7 @@ class Queue:
     async def _work(self) -> None:
         while True:
             key = await self._ready.get()
-            self._waiting.discard(key)
+            QUEUE_WAIT_SECONDS.observe(asyncio.get_running_loop().time() - self._waiting.pop(key))
             QUEUE_DEPTH.set(len(self._waiting))
             self._running.add(key)
             try:
@@ -91,21 +105,26 @@ class Queue:
             with PASS_SECONDS.time():
                 outcome = await self._process(key)
         except ClusterError as error:
-            self._back_off(key, at_least_seconds=error.retry_after_seconds)
+            self._back_off(key, error.cause, at_least_seconds=error.retry_after_seconds)
             _log.warning("%s/%s: pass ended early: %s", key.namespace, key.name, error)
             return
         except Exception:  # noqa: BLE001 -- the one place: any failing pass is logged, counted and run again
-            self._back_off(key)
+            self._back_off(key, "defect")
             _log.exception("%s/%s: pass failed", key.namespace, key.name)
             return
         PASSES.labels("done").inc()
         self._failures.pop(key, None)
+        for woken in outcome.wake:
+            self.add(woken)
         if outcome.again_after_seconds:
             self.add_later(key, seconds=outcome.again_after_seconds)
 
-    def _back_off(self, key: Key, *, at_least_seconds: float = 0.0) -> None:
+    def _back_off(self, key: Key, cause: str, *, at_least_seconds: float = 0.0) -> None:
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         PASSES.labels("error").inc()
+        PASS_ERRORS.labels(cause).inc()
+        if at_least_seconds:
+            self._not_before[key] = asyncio.get_running_loop().time() + at_least_seconds
         self.add_later(key, seconds=max(backoff_seconds(failures), at_least_seconds))
 
 

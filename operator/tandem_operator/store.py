@@ -1,33 +1,44 @@
 """What was last seen of each object, from watch events and from the replies to our own requests.
 
 The newer resourceVersion wins, whichever way it came: a late watch event never hides our own write, and an old one
-never brings a deleted object back. Holds raw objects; interprets nothing but identity and ownership.
+never brings a deleted object back. Holds raw objects, without what nobody reads; interprets nothing but identity and
+ownership.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tandem_operator import names
+from tandem_operator.artifact_facts import names_in
 from tandem_operator.facts import Manifest, Ref
+from tandem_operator.kept import kept_of
+
+RESOURCES = frozenset({names.KIND, names.ARTIFACT_KIND})
+"""Kinds of ours that have passes."""
 
 
 @dataclass(frozen=True, order=True)
 class Key:
-    """A deployment, or any object, by namespace and name."""
+    """A resource that has passes: a deployment, or a model artifact."""
 
     namespace: str
     name: str
+    kind: str = names.KIND
 
 
 class Store:
-    """Objects of all watched kinds, and the LLMDeployment that each child belongs to by its label."""
+    """Objects of all watched kinds, the resource that each child belongs to by its label, and which objects name which
+    ModelArtifact.
+    """
 
     def __init__(self) -> None:
         self._objects: dict[tuple[str, Ref], Manifest] = {}
         self._tombstones: dict[tuple[str, Ref], int] = {}
         self._children: dict[Key, set[tuple[str, Ref]]] = {}
+        self._naming: dict[Key, set[tuple[str, Ref]]] = {}
         self._listed: dict[tuple[str, str], int] = {}
 
     def observe(self, manifest: Manifest) -> bool:
@@ -38,10 +49,12 @@ class Store:
             return False
         self._tombstones.pop(at, None)
         self._unlink(at)
-        self._objects[at] = manifest
+        self._objects[at] = kept_of(manifest)
         key = key_of(manifest)
-        if key and manifest["kind"] != names.KIND:
+        if key and manifest["kind"] not in RESOURCES:
             self._children.setdefault(key, set()).add(at)
+        for artifact in _artifacts_in(manifest):
+            self._naming.setdefault(artifact, set()).add(at)
         return True
 
     def forget(self, manifest: Manifest) -> None:
@@ -54,7 +67,8 @@ class Store:
         self._tombstones[at] = max(version, self._tombstones.get(at, -1))
 
     def deployment(self, key: Key) -> Manifest | None:
-        return self._objects.get((key.namespace, Ref(names.KIND, key.name)))
+        """The resource itself."""
+        return self._objects.get((key.namespace, Ref(key.kind, key.name)))
 
     def child(self, ref: Ref, namespace: str) -> Manifest | None:
         return self._objects.get((namespace, ref))
@@ -63,9 +77,18 @@ class Store:
         """Objects that carry the deployment's label, whoever owns them, in a stable order."""
         return tuple(self._objects[at] for at in sorted(self._children.get(key, ())))
 
+    def naming(self, artifact: Key) -> tuple[Manifest, ...]:
+        """Objects that name the artifact: deployments by their spec, frozen revisions by what they were made from."""
+        return tuple(self._objects[at] for at in sorted(self._naming.get(artifact, ())))
+
     def keys(self) -> tuple[Key, ...]:
-        """All deployments."""
-        return tuple(sorted(Key(namespace, ref.name) for namespace, ref in self._objects if ref.kind == names.KIND))
+        """All deployments and artifacts."""
+        found = (Key(namespace, ref.name, ref.kind) for namespace, ref in self._objects if ref.kind in RESOURCES)
+        return tuple(sorted(found))
+
+    def sizes(self) -> Mapping[str, int]:
+        """How many objects of each kind there are, for the metrics."""
+        return Counter(ref.kind for _, ref in self._objects)
 
     def settle(self, kind: str, namespace: str, *, listed: Iterable[Manifest], version: int) -> tuple[Ref, ...]:
         """Take in a listing of one kind, made at resourceVersion `version`, of which only metadata is used.
@@ -91,11 +114,24 @@ class Store:
 
     def _unlink(self, at: tuple[str, Ref]) -> None:
         known = self._objects.get(at)
-        key = key_of(known) if known else None
-        if key in self._children:
-            self._children[key].discard(at)
-            if not self._children[key]:
-                del self._children[key]
+        if known is None:
+            return
+        key = key_of(known)
+        _discard(self._children, key, at)
+        for artifact in _artifacts_in(known):
+            _discard(self._naming, artifact, at)
+
+
+def _discard(index: dict[Key, set[tuple[str, Ref]]], key: Key | None, at: tuple[str, Ref]) -> None:
+    if key in index:
+        index[key].discard(at)
+        if not index[key]:
+            del index[key]
+
+
+def _artifacts_in(manifest: Manifest) -> Iterable[Key]:
+    namespace = manifest["metadata"]["namespace"]
+    return (Key(namespace, name, names.ARTIFACT_KIND) for name in names_in(manifest))
 
 
 def version_of(manifest: Manifest) -> int:
@@ -104,13 +140,16 @@ def version_of(manifest: Manifest) -> int:
 
 
 def key_of(manifest: Mapping[str, object]) -> Key | None:
-    """The deployment that an object is, or that its label names."""
+    """The resource that an object is, or that its label names."""
     metadata = manifest["metadata"]
     assert isinstance(metadata, Mapping)  # noqa: S101 -- narrows the type of raw JSON
-    if manifest["kind"] == names.KIND:
-        return Key(metadata["namespace"], metadata["name"])
-    name = (metadata.get("labels") or {}).get(names.LABEL_DEPLOYMENT)
-    return Key(metadata["namespace"], name) if name else None
+    if manifest["kind"] in RESOURCES:
+        return Key(metadata["namespace"], metadata["name"], str(manifest["kind"]))
+    labels = metadata.get("labels") or {}
+    if labels.get(names.LABEL_DEPLOYMENT):
+        return Key(metadata["namespace"], labels[names.LABEL_DEPLOYMENT])
+    artifact = labels.get(names.LABEL_ARTIFACT)
+    return Key(metadata["namespace"], artifact, names.ARTIFACT_KIND) if artifact else None
 
 
 def _at(manifest: Manifest) -> tuple[str, Ref]:

@@ -1,7 +1,7 @@
 """Names of the metrics on the metrics port; the engine serves its own ones on the HTTP port."""
 
 START_PHASE_SECONDS = "tandem_start_phase_seconds"
-"""Gauge, label `phase` (process, weights, warm_up, total): duration of each phase of the start, once over."""
+"""Gauge, label `phase` (process, weights, compile, warm_up, total): duration of each phase of the start, once over."""
 
 ENGINE_READY = "tandem_engine_ready"
 """Gauge: 1 once the engine has answered its health check, 0 before."""
@@ -23,3 +23,8 @@ DRAFT_WAIT_SECONDS = "tandem_draft_wait_seconds_total"
 
 DRAFT_ERRORS = "tandem_draft_errors_total"
 """Counter: steps in which the proposer itself failed; always 0, or a defect."""
+
+ENGINE_RUNNING = "vllm:num_requests_running"
+"""Gauge of the engine itself: requests in the batch."""
+ENGINE_WAITING = "vllm:num_requests_waiting"
+"""Gauge of the engine itself: requests in its queue."""

@@ -1,6 +1,6 @@
-"""How an engine container says why it ended: its exit code and the text of its termination message.
+"""How an engine's or an artifact Job's container says why it ended: its exit code and its termination message.
 
-Must not write or read files: the launcher writes the text, and it is read from the pod's status.
+Must not write or read files: the container's program writes the text, and it is read from the pod's status.
 """
 
 import dataclasses
@@ -11,9 +11,16 @@ MESSAGE_LIMIT_BYTES = 4096
 
 
 class ExitCode(IntEnum):
-    """Exit codes of the launcher. 10 to 29 belong to artifact Jobs, 128 and above to signals."""
+    """Exit codes. 10 to 29 belong to artifact Jobs, 40 and on to the launcher, 128 and above to signals.
+
+    10 to 19: what is read is at fault, so the same Job would end in the same way. 20 to 29: it may pass by itself.
+    """
 
     OK = 0
+    SOURCE_NOT_FOUND = 11
+    SOURCE_UNSAFE = 12
+    SOURCE_INVALID = 13
+    READ_FAILED = 23
     INVALID_OPTIONS = 40
     MODEL_NOT_FOUND = 41
     MODEL_INVALID = 42
@@ -23,18 +30,20 @@ class ExitCode(IntEnum):
 
 
 class Phase(StrEnum):
-    """What an engine was doing; the first three after CHECK are timed, see `metrics.START_PHASE_SECONDS`."""
+    """What was being done; an engine's first four after CHECK are timed, see `metrics.START_PHASE_SECONDS`."""
 
+    INSPECT = "inspect"
     CHECK = "check"
     PROCESS = "process"
     WEIGHTS = "weights"
+    COMPILE = "compile"
     WARM_UP = "warm_up"
     SERVE = "serve"
     STOP = "stop"
 
 
 class Reason(StrEnum):
-    """Why an engine ended, in the form of a condition's reason."""
+    """Why a container ended, in the form of a condition's reason."""
 
     INVALID_OPTIONS = "InvalidOptions"
     MODEL_NOT_FOUND = "ModelNotFound"
@@ -42,11 +51,16 @@ class Reason(StrEnum):
     ENGINE_START_FAILED = "EngineStartFailed"
     ENGINE_FAILED = "EngineFailed"
     ENGINE_STOP_TIMED_OUT = "EngineStopTimedOut"
+    CONFIG_INVALID = "ConfigInvalid"
+    NO_WEIGHTS = "NoWeights"
+    PICKLES_ONLY = "PicklesOnly"
+    WEIGHTS_INVALID = "WeightsInvalid"
+    READ_FAILED = "ReadFailed"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TerminationMessage:
-    """The last word of an engine container; `message` is the root cause, for a person."""
+    """The last word of a container; `message` is the root cause, for a person."""
 
     code: ExitCode
     phase: Phase

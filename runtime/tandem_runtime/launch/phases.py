@@ -3,11 +3,18 @@
 vLLM reports no phases by itself. A line that it no longer logs costs the figures of that phase, nothing else.
 """
 
+import re
+from collections import defaultdict
+
 from tandem_contracts.termination import Phase
 
 TOTAL = "total"
 _WEIGHTS_BEGIN = "Starting to load model"
 _WEIGHTS_END = ("Loading weights took", "Model loading took")
+_COMPILE_BEGIN = "Starting torch.compile"
+_COMPILE_END = re.compile(
+    r"^(?P<process>\(\w+(?: pid=\d+)?\))?.*\btorch\.compile\b.*\btook (?P<seconds>\d+(?:\.\d+)?) s"
+)
 
 
 class StartPhases:
@@ -18,6 +25,8 @@ class StartPhases:
         self._started = started
         self._weights_began: float | None = None
         self._weights_ended: float | None = None
+        self._is_compiling = False
+        self._compile_seconds: defaultdict[str, float] = defaultdict(float)
         self._ready: float | None = None
 
     @property
@@ -27,7 +36,9 @@ class StartPhases:
             return Phase.SERVE
         if self._weights_began is None:
             return Phase.PROCESS
-        return Phase.WEIGHTS if self._weights_ended is None else Phase.WARM_UP
+        if self._weights_ended is None:
+            return Phase.WEIGHTS
+        return Phase.COMPILE if self._is_compiling else Phase.WARM_UP
 
     @property
     def is_ready(self) -> bool:
@@ -40,17 +51,31 @@ class StartPhases:
             self._weights_began = now
         elif self._ready is None and any(text in line for text in _WEIGHTS_END):
             self._weights_ended = now
+        elif self._ready is None and _COMPILE_BEGIN in line:
+            self._is_compiling = True
+        elif self._ready is None and (told := _COMPILE_END.search(line)):
+            self._is_compiling = False
+            self._compile_seconds[told["process"] or ""] += float(told["seconds"])
 
     def see_answer(self, now: float) -> None:
         """Takes note of the engine's first answer to a health check."""
         self._ready = now
 
     def durations_seconds(self) -> dict[str, float]:
-        """The duration of every phase that is over and was seen, and of the whole start as `total`."""
+        """The duration of every phase that is over and was seen, and of the whole start as `total`.
+
+        Compiling lies within what is otherwise the warm-up, as the engine itself times it: several models one after
+        the other in one process, several processes at once.
+        """
         marks = [
             (Phase.PROCESS, self._started, self._weights_began),
             (Phase.WEIGHTS, self._weights_began, self._weights_ended),
             (Phase.WARM_UP, self._weights_ended, self._ready),
             (TOTAL, self._started, self._ready),
         ]
-        return {str(name): end - begin for name, begin, end in marks if begin is not None and end is not None}
+        durations = {str(name): end - begin for name, begin, end in marks if begin is not None and end is not None}
+        if self._compile_seconds and Phase.WARM_UP in durations:
+            compiled = min(max(self._compile_seconds.values()), durations[Phase.WARM_UP])
+            durations[Phase.WARM_UP] -= compiled
+            durations[Phase.COMPILE] = compiled
+        return durations

@@ -3,68 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
-from typing import Any
 
 import pytest
 
-from tandem_operator.facts import Manifest
-from tandem_operator.lease import Lease, LeaseLostError, Terms, lead
-from tests.unit.operator.fake_api_server import HANG, Answer, FakeApiServer, connect, serve
-from tests.unit.operator.virtual_time import now, run
-
-PATH = "/apis/coordination.k8s.io/v1/namespaces/chat/leases/tandem-operator"
-TERMS = Terms(15)
-
-
-class World:
-    """A server and the operators that want to lead."""
-
-    def __init__(self, server: FakeApiServer, stack: AsyncExitStack) -> None:
-        self.server, self._stack = server, stack
-
-    async def operator(self, identity: str) -> Lease:
-        cluster = await self._stack.enter_async_context(connect(self.server, identity))
-        return Lease(cluster, "chat", identity=identity, terms=TERMS)
-
-    @property
-    def spec(self) -> Manifest:
-        found: Manifest = self.server.objects[PATH]["spec"]
-        return found
-
-    def held_by(self, holder: str, **spec: Any) -> None:
-        """Write the lease as somebody else would."""
-        self.server.put(
-            PATH,
-            {
-                "apiVersion": "coordination.k8s.io/v1",
-                "kind": "Lease",
-                "metadata": {"name": "tandem-operator", "namespace": "chat"},
-                "spec": {"holderIdentity": holder, "leaseDurationSeconds": 15, "leaseTransitions": 4, **spec},
-            },
-        )
-
-
-def play(script: Callable[[World], Awaitable[None]]) -> None:
-    async def main() -> None:
-        async with serve() as server, AsyncExitStack() as stack:
-            await script(World(server, stack))
-
-    run(main())
-
-
-async def seconds_until(wanted: Awaitable[None]) -> float:
-    begun = now()
-    await wanted
-    return now() - begun
-
-
-async def lost(lease: Lease) -> LeaseLostError:
-    """Keep the lease until it is lost."""
-    with pytest.raises(LeaseLostError) as caught:
-        await lease.keep()
-    return caught.value
+from tandem_operator.lease import Terms
+from tests.unit.operator.fake_api_server import HANG, Answer
+from tests.unit.operator.lease_world import PATH, TERMS, World, lost, play, seconds_until
+from tests.unit.operator.virtual_time import now
 
 
 def test_a_request_takes_less_time_than_the_deadline_and_the_deadline_less_than_the_lease() -> None:
@@ -270,6 +215,21 @@ def test_the_deadline_counts_from_before_a_renewal_whose_reply_was_slow() -> Non
     play(script)
 
 
+def test_the_deadline_counts_from_before_the_request_that_took_the_lease() -> None:
+    async def script(world: World) -> None:
+        world.held_by("")
+        lease = await world.operator("a")
+        world.server.answer_next("PUT", Answer(200, after_seconds=7.0, carries_out=True))
+        taken = now()
+        await lease.acquire()
+        assert now() - taken >= 7
+        world.server.answer_always("GET", Answer(HANG))
+        await lost(lease)
+        assert now() - taken == pytest.approx(TERMS.deadline, abs=0.5)
+
+    play(script)
+
+
 def test_somebody_who_annotates_the_lease_takes_nothing_away() -> None:
     async def script(world: World) -> None:
         lease = await world.operator("a")
@@ -314,99 +274,5 @@ def test_at_no_time_do_two_lead_when_the_first_is_cut_off() -> None:
         await taking
         assert gave_up - cut_off <= TERMS.deadline + TERMS.retry
         assert now() > gave_up
-
-    play(script)
-
-
-# -- releasing and leading ---------------------------------------------------------------------------------------------
-
-
-def test_a_released_lease_lets_the_next_one_in_at_once() -> None:
-    async def script(world: World) -> None:
-        first, second = await world.operator("a"), await world.operator("b")
-        await first.acquire()
-        taking = asyncio.create_task(second.acquire())
-        await asyncio.sleep(1)
-        await first.release()
-        assert await seconds_until(taking) <= TERMS.retry + 0.5  # type: ignore[arg-type]
-        assert world.spec["holderIdentity"] == "b"
-
-    play(script)
-
-
-def test_releasing_touches_no_lease_of_somebody_else() -> None:
-    async def script(world: World) -> None:
-        lease = await world.operator("a")
-        world.held_by("b")
-        await lease.release()
-        assert world.spec["holderIdentity"] == "b"
-
-    play(script)
-
-
-@pytest.mark.parametrize("status", [404, 409, 500, HANG])
-def test_a_release_that_fails_is_harmless_and_ends(status: int) -> None:
-    async def script(world: World) -> None:
-        lease = await world.operator("a")
-        await lease.acquire()
-        world.server.answer_always("PUT", Answer(status, "{}"))
-        assert await seconds_until(lease.release()) <= 8.5
-        del world.server.objects[PATH]
-        await lease.release()
-
-    play(script)
-
-
-def test_losing_the_lease_stops_the_work() -> None:
-    async def script(world: World) -> None:
-        lease = await world.operator("a")
-        works: list[asyncio.Task[None]] = []
-
-        def work() -> asyncio.Task[None]:
-            works.append(asyncio.create_task(asyncio.sleep(10**6)))
-            return works[0]
-
-        leading = asyncio.create_task(lead(lease, work))
-        await asyncio.sleep(30)
-        assert not works[0].done()
-        world.held_by("b")
-        with pytest.raises(LeaseLostError):
-            await leading
-        assert works[0].cancelled()
-
-    play(script)
-
-
-def test_work_that_fails_is_not_taken_for_a_lost_lease() -> None:
-    async def script(world: World) -> None:
-        lease = await world.operator("a")
-
-        async def broken() -> None:
-            await asyncio.sleep(5)
-            raise RuntimeError("a defect")
-
-        with pytest.raises(RuntimeError, match="a defect"):
-            await lead(lease, lambda: asyncio.create_task(broken()))
-
-    play(script)
-
-
-def test_work_begins_only_once_the_lease_is_held() -> None:
-    async def script(world: World) -> None:
-        world.held_by("dead", renewTime="x")
-        begun: list[float] = []
-
-        async def work() -> None:
-            begun.append(now())
-            await asyncio.sleep(10**6)
-
-        started = now()
-        leading = asyncio.create_task(lead(await world.operator("a"), lambda: asyncio.create_task(work())))
-        await asyncio.sleep(14)
-        assert begun == []
-        await asyncio.sleep(10)
-        assert begun[0] - started >= 15
-        leading.cancel()
-        await asyncio.gather(leading, return_exceptions=True)
 
     play(script)

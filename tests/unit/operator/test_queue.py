@@ -232,6 +232,23 @@ def test_the_api_servers_own_wish_to_be_left_alone_is_respected(caplog: pytest.L
     assert "Traceback" not in caplog.text
 
 
+def test_no_event_cuts_short_the_time_for_which_the_api_server_wants_to_be_left_alone() -> None:
+    def throttled(_key: Key, number: int) -> Outcome:
+        if number == 1:
+            raise ClusterError(429, "too many requests", retry_after_seconds=25.0)
+        return Outcome()
+
+    async def script(queue: Queue) -> None:
+        queue.add(A)
+        for _ in range(50):
+            await asyncio.sleep(1)
+            queue.add(A)
+
+    times = play(Passes(then=throttled), script).times(A)
+    assert times[:2] == [0, 25]
+    assert len(times) > 20
+
+
 def test_stopping_the_queue_stops_the_passes_that_run() -> None:
     async def script(queue: Queue) -> None:
         queue.add(A)

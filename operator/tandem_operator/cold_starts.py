@@ -1,0 +1,108 @@
+"""Times the starts of pods that this operator has seen become Ready, and counts them in a histogram. Reads only.
+
+A pod is asked once, at its launcher's metrics port, in the background: no pass waits for a pod. One that cannot be
+reached leaves the phases of its engine unknown. What was Ready before this operator looked is not counted again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+import aiohttp
+from prometheus_client import Histogram
+
+from tandem_contracts.launch import Role
+from tandem_contracts.ports import METRICS_PORT
+from tandem_operator.cold_start import ColdStart, StartPhase, cold_start_of, engine_phases_in
+from tandem_operator.facts import Manifest, pod_of
+from tandem_operator.store import Key
+
+ANSWER_LIMIT_SECONDS = 2.0
+PAGE_LIMIT_BYTES = 1 << 20
+READS_AT_ONCE = 16
+READS_WAITING_LIMIT = 1000
+"""Further pods are not asked: their phases inside the engine stay unknown."""
+
+COLD_START_SECONDS = Histogram(
+    "tandem_cold_start_seconds",
+    "Duration of a pod's start by phase.",
+    ["role", "phase"],
+    buckets=(0.1, 0.3, 1, 3, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600),
+)
+
+
+class ColdStarts:
+    """Pods on their way, and the last start of a verifier of each deployment."""
+
+    def __init__(self, *, port: int = METRICS_PORT) -> None:
+        self._port = port
+        self._starting: dict[Key, frozenset[str]] = {}
+        self._last: dict[Key, ColdStart] = {}
+        self._reads: set[asyncio.Task[None]] = set()
+        self._slots = asyncio.Semaphore(READS_AT_ONCE)
+        self._session: aiohttp.ClientSession | None = None
+
+    def last(self, key: Key, children: Iterable[Manifest]) -> ColdStart | None:
+        """Take in how the pods are now; the last start of a verifier, None while none was seen."""
+        before, starting = self._starting.get(key, frozenset()), set()
+        for child in children:
+            pod = pod_of(child) if child["kind"] == "Pod" else None
+            if pod is None or pod.is_over or pod.is_going:
+                continue
+            if not pod.is_ready:
+                starting.add(pod.uid)
+            elif pod.uid in before:
+                self._count(key, cold_start_of(child, pod.role), address=pod.address)
+        self._starting[key] = frozenset(starting)
+        return self._last.get(key)
+
+    def forget(self, key: Key) -> None:
+        """The deployment is gone."""
+        self._starting.pop(key, None)
+        self._last.pop(key, None)
+
+    async def close(self) -> None:
+        for read in self._reads:
+            read.cancel()
+        await asyncio.gather(*self._reads, return_exceptions=True)
+        if self._session:
+            await self._session.close()
+
+    def _count(self, key: Key, start: ColdStart | None, *, address: str) -> None:
+        if start is None:
+            return
+        _observe(start.role, start.seconds)
+        if start.role is Role.VERIFIER:
+            self._last[key] = start
+        if address and len(self._reads) < READS_WAITING_LIMIT:
+            read = asyncio.create_task(self._ask(key, start, address))
+            self._reads.add(read)
+            read.add_done_callback(self._reads.discard)
+
+    async def _ask(self, key: Key, start: ColdStart, address: str) -> None:
+        async with self._slots:
+            phases = await self._phases(address)
+        _observe(start.role, phases)
+        if phases and self._last.get(key) is start:
+            self._last[key] = start.with_engine(phases)
+
+    async def _phases(self, address: str) -> Mapping[StartPhase, float]:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_LIMIT_SECONDS))
+        host = f"[{address}]" if ":" in address else address
+        try:
+            async with self._session.get(f"http://{host}:{self._port}/metrics") as answer:
+                page = await answer.content.read(PAGE_LIMIT_BYTES)
+                return engine_phases_in(page.decode(errors="replace")) if answer.status == 200 else _UNKNOWN
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return _UNKNOWN
+
+
+_UNKNOWN: Mapping[StartPhase, float] = MappingProxyType({})
+
+
+def _observe(role: Role, seconds: Mapping[StartPhase, float]) -> None:
+    for phase, value in seconds.items():
+        COLD_START_SECONDS.labels(role.value, phase.value).observe(value)
