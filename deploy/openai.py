@@ -28,6 +28,21 @@ def complete(address: str, *, model: str, prompt: str, max_tokens: int) -> str:
     return text
 
 
+def stream(address: str, *, model: str, prompt: str, max_tokens: int) -> int:
+    """One streamed greedy completion over a connection of its own; the events that it came in.
+
+    Raises OSError, and EOFError when the stream ends before it says that it is done.
+    """
+    body = {"model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0, "stream": True}
+    events = 0
+    with urllib.request.urlopen(_request(f"{address}/v1/completions", body), timeout=LIMIT_SECONDS) as answer:  # noqa: S310 -- our own
+        for line in answer:
+            if line.strip() == b"data: [DONE]":
+                return events
+            events += line.startswith(b"data: ")
+    raise EOFError(f"the stream ended after {events} events without [DONE]")
+
+
 def counter(address: str, name: str) -> float:
     """Sum of a counter over all its label values in `/metrics`; 0 when it is not there. Raises OSError."""
     values = re.findall(rf"^{re.escape(name)}(?:\{{[^}}]*\}})? (\S+)$", _metrics(address), re.MULTILINE)
@@ -50,7 +65,10 @@ def _metrics(address: str) -> str:
 
 
 def _post(url: str, body: dict[str, Any]) -> dict[str, Any]:
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})  # noqa: S310 -- our own
-    with urllib.request.urlopen(request, timeout=LIMIT_SECONDS) as answer:  # noqa: S310 -- our own
+    with urllib.request.urlopen(_request(url, body), timeout=LIMIT_SECONDS) as answer:  # noqa: S310 -- our own
         parsed: dict[str, Any] = json.loads(answer.read())
     return parsed
+
+
+def _request(url: str, body: dict[str, Any]) -> urllib.request.Request:
+    return urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})  # noqa: S310 -- our own

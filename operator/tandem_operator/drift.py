@@ -11,8 +11,9 @@ from typing import Any
 from tandem_operator import names
 from tandem_operator.facts import Manifest
 
-_EXACT = frozenset({"selector", "matchLabels", "nodeSelector"})
-"""Mappings in which an additional entry changes what the others mean: a Service that selects more selects less."""
+_EXACT = frozenset({"selector", "matchLabels", "nodeSelectorTerms", "podSelector", "ingress", "egress"})
+"""Where an additional entry changes what the others mean: a Service that selects more labels selects fewer pods, a rule
+that names peers besides its ports allows less."""
 
 
 def needs_apply(wanted: Manifest, there: Manifest) -> bool:

@@ -14,6 +14,9 @@ VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 KIND = "LLMDeployment"
 PLURAL = "llmdeployments"
+ARTIFACT_KIND = "ModelArtifact"
+ARTIFACT_PLURAL = "modelartifacts"
+CLAIM_TEMPLATE_KIND = "ResourceClaimTemplate"
 
 FIELD_MANAGER = "tandem"
 LEASE = "tandem-operator"
@@ -29,11 +32,26 @@ LABEL_PART_OF = "app.kubernetes.io/part-of"
 LABEL_DEPLOYMENT = f"{GROUP}/deployment"
 LABEL_ROLE = f"{GROUP}/role"
 LABEL_REVISION = f"{GROUP}/revision"
+LABEL_ARTIFACT = f"{GROUP}/artifact"
+"""On what belongs to a ModelArtifact: its Job and that one's pods."""
 
 MANAGED_SELECTOR = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
 
 ANNOTATION_APPLIED = f"{GROUP}/applied"
 """Hash of the object that we last wanted; with containment it tells whether an apply is due."""
+
+ANNOTATION_REFRESH = f"{GROUP}/refresh"
+"""On the resource, by `tandem refresh`: revisions made before are compared with what the spec resolves to today."""
+ANNOTATION_REFRESHED = f"{GROUP}/refreshed"
+"""On a ControllerRevision: the last refresh that it has stood, or was made by."""
+ANNOTATION_WORDINGS = f"{GROUP}/wordings"
+"""On a ControllerRevision: further requests that resolved to it, as JSON."""
+ANNOTATION_FAILED = f"{GROUP}/failed"
+"""On a ControllerRevision: why its rollout failed. It is not tried again until the spec is another one."""
+ANNOTATION_DRAINING = f"{GROUP}/draining-since"
+"""On a Deployment whose pods get no new requests any more, since when."""
+ANNOTATION_ROLLING = f"{GROUP}/rolling"
+"""On the Service while it selects the pods of every revision; its own revision label is the one that it is leaving."""
 
 NAME_MAX_LENGTH = 40
 NAME_PATTERN = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
@@ -47,8 +65,10 @@ class ConditionType(StrEnum):
     RECONCILING = "Reconciling"
     STALLED = "Stalled"
     ACCEPTED = "Accepted"
+    ARTIFACTS_READY = "ArtifactsReady"
     VERIFIER_READY = "VerifierReady"
     DRAFT_READY = "DraftReady"
+    SPECULATION_EFFECTIVE = "SpeculationEffective"
 
 
 class Reason(StrEnum):
@@ -59,18 +79,39 @@ class Reason(StrEnum):
     UNKNOWN_ACCELERATOR_CLASS = "UnknownAcceleratorClass"
     MIXED_ACCELERATOR_RESOURCES = "MixedAcceleratorResources"
     ENGINE_IMAGE_NOT_ALLOWED = "EngineImageNotAllowed"
+    TENSOR_PARALLEL_MISMATCH = "TensorParallelMismatch"
+    TOO_MANY_ACCELERATORS = "TooManyAccelerators"
     METHOD_NOT_SUPPORTED = "MethodNotSupported"
+    MODEL_NOT_INSPECTED = "ModelNotInspected"
+    MODEL_DOES_NOT_FIT = "ModelDoesNotFit"
+    PAIR_DOES_NOT_FIT = "PairDoesNotFit"
+    NOT_MEASURED = "NotMeasured"
+    PREDICTED_SLOWER = "PredictedSlower"
     NAME_CONFLICT = "NameConflict"
+    PREDECESSOR_GOING = "PredecessorGoing"
     API_REFUSED = "APIRefused"
+    API_UNAVAILABLE = "APIUnavailable"
+    FAILED_CREATE = "FailedCreate"
+    UNSCHEDULABLE = "Unschedulable"
+    PODS_FAILING = "PodsFailing"
     PODS_READY = "PodsReady"
     PODS_NOT_READY = "PodsNotReady"
     SCALED_TO_ZERO = "ScaledToZero"
     NOT_USED = "NotUsed"
     ROLLING_OUT = "RollingOut"
     ROLLED_OUT = "RolledOut"
+    ROLLOUT_FAILED = "RolloutFailed"
+    NO_ROOM_FOR_SURGE = "NoRoomForSurge"
+    REVISION_OUTDATED = "RevisionOutdated"
     SERVING = "Serving"
     NO_READY_VERIFIER = "NoReadyVerifier"
     ABSENT = "Absent"
+    INSPECTED = "Inspected"
+    INSPECTING = "Inspecting"
+    INSPECT_FAILED = "InspectFailed"
+    NO_FACTS = "NoFacts"
+    NO_INSPECT_IMAGE = "NoInspectImage"
+    KEY_MISMATCH = "KeyMismatch"
 
 
 def role_child_name(deployment: str, role: Role, *, revision: str) -> str:
@@ -86,3 +127,13 @@ def serving_service_name(deployment: str) -> str:
 def draft_service_name(deployment: str, verifier_revision: str) -> str:
     """Name of the headless Service at which one verifier revision finds its drafts."""
     return f"{deployment}-draft-{verifier_revision}"
+
+
+def protection_name(deployment: str, role: Role) -> str:
+    """Name of the ServiceAccount, the NetworkPolicy and the PodDisruptionBudget of a role."""
+    return f"{deployment}-{role}"
+
+
+def inspect_job_name(artifact: str) -> str:
+    """Name of the Job that inspects an artifact's model."""
+    return f"{artifact}-inspect"

@@ -10,23 +10,38 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
-from tandem_contracts.launch import Role
 from tandem_operator import names
 from tandem_operator.accelerators import table_of
-from tandem_operator.api.deployment import InvalidSpecError, LLMDeployment, Owner
-from tandem_operator.cluster import WATCHED, Cluster, ClusterError, ConflictError, NotFoundError, RefusedError
+from tandem_operator.api.deployment import Owner
+from tandem_operator.artifact_facts import needed_by
+from tandem_operator.artifact_pass import ArtifactPasses
+from tandem_operator.cluster import (
+    OPTIONAL_WATCHED,
+    Cluster,
+    ClusterError,
+    ConflictError,
+    Listing,
+    NotFoundError,
+    RefusedError,
+    watched_of,
+)
+from tandem_operator.cold_starts import ColdStarts
 from tandem_operator.config import OperatorConfig
 from tandem_operator.drift import needs_apply
-from tandem_operator.facts import Facts, Manifest, Ref, controller_uid, facts_of
-from tandem_operator.inputs import RejectedSpecError
+from tandem_operator.facts import Manifest, Ref, controller_uid, facts_of
+from tandem_operator.metrics_source import EngineLoads
+from tandem_operator.mishaps import Mishaps
 from tandem_operator.names import Reason
 from tandem_operator.objects.event import event_of
-from tandem_operator.plan import Apply, Plan, Want, plan
-from tandem_operator.status import Observation, Problem, flipped, status_of
+from tandem_operator.objects.ownership import Conflict, conflict_of
+from tandem_operator.outcome import Outcome
+from tandem_operator.plan import Apply, Plan, plan
+from tandem_operator.rollout import Clock, drained_pods_of
+from tandem_operator.status import Observation, flipped, status_of
 from tandem_operator.store import Key, Store
-from tandem_operator.targets import wants_of
+from tandem_operator.targets import Problem, intent_of
 
 _log = logging.getLogger(__name__)
 
@@ -38,11 +53,8 @@ AGAIN_AFTER_WRITE_LIMIT_SECONDS = 60.0
 NOT_CONVERGING_PASSES = 8
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a pass asks of the queue. `again_after_seconds` 0: nothing, until an event or the resync."""
-
-    again_after_seconds: float = 0.0
+class _Lister(Protocol):
+    async def __call__(self, kind: str, namespace: str, *, selector: str = "") -> Listing: ...
 
 
 @dataclass
@@ -50,57 +62,129 @@ class _Carried:
     """What became of a plan."""
 
     wrote: bool = False
-    conflict: Problem | None = None
+    conflicts: list[Conflict] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
+    unanswered: list[str] = field(default_factory=list)
     failed: list[ClusterError] = field(default_factory=list)
 
     def note(self, ref: Ref, error: ClusterError) -> None:
         """Keep an error: what a person must mend or should know of in words, what passes by itself to be raised."""
-        if not isinstance(error, ConflictError):
+        if isinstance(error, RefusedError):
             self.refused.append(f"{ref.kind} {ref.name}: {error.message}")
-        if not isinstance(error, RefusedError):
-            self.failed.append(error)
+            return
+        self.failed.append(error)
+        if not isinstance(error, ConflictError):
+            self.unanswered.append(f"{ref.kind} {ref.name}: {error}")
+
+    def conflict(self) -> Problem | None:
+        """The objects of others that are in the way and will not go by themselves."""
+        told = [conflict.message for conflict in self.conflicts if not conflict.passes]
+        return Problem(Reason.NAME_CONFLICT, "; ".join(told)) if told else None
 
 
 class Reconciler:
-    """Passes over the deployments of one namespace."""
+    """Passes over the deployments, and those over the artifacts, of one namespace."""
 
     def __init__(
         self, cluster: Cluster, store: Store, *, config: OperatorConfig, clock: Callable[[], datetime] | None = None
     ) -> None:
         self._cluster, self._store, self._config = cluster, store, config
         self._table = table_of(config)
+        self._watched = watched_of(self._table)
         self._writing: dict[Key, int] = {}
+        self._loads = EngineLoads()
+        self._mishaps = Mishaps(cluster)
+        self._cold_starts = ColdStarts()
         self._now = clock or (lambda: datetime.now(UTC))
+        self._artifacts = ArtifactPasses(cluster, store, config=config, table=self._table, clock=self._now)
 
     async def run(self, key: Key) -> Outcome:
         """One pass. Raises ClusterError for what the queue should try again with backoff."""
+        if key.kind == names.ARTIFACT_KIND:
+            return await self._artifacts.run(key)
         body = self._store.deployment(key)
         if body is None or body["metadata"].get("deletionTimestamp"):
+            self._mishaps.forget(key)
+            self._cold_starts.forget(key)
+            self._writing.pop(key, None)
+            await self._loads.idle(key, {})
             return Outcome()  # the children carry an ownerReference; the garbage collector takes them
         owner = Owner.of(body)
-        facts = facts_of(self._store.children(key), owner_uid=owner.uid)
-        wants, asked_replicas, problem = self._wants(body, facts)
-        planned = plan(owner, facts, wants, asked_replicas=asked_replicas)
+        mishaps = await self._mishaps.look(key, self._store.children(key))
+        needed = needed_by(body)
+        facts = facts_of(self._store.children(key), owner_uid=owner.uid, mishaps=mishaps)
+        facts = self._artifacts.seen(facts, needed, owner.namespace)
+        intent = intent_of(body, facts, config=self._config, table=self._table)
+        idle = await self._loads.idle(key, drained_pods_of(facts))
+        clock = Clock(self._now(), intent.limits)
+        planned = plan(
+            owner,
+            facts,
+            intent.wants,
+            clock=clock,
+            asked_replicas=intent.asked_replicas,
+            idle=idle,
+            terms=intent.terms,
+            waits=intent.waits,
+        )
+        if self._takes_away(planned, owner) and not await self._is_newest(body):
+            return Outcome(AGAIN_AFTER_WRITE_SECONDS)  # the next pass plans from what it has just read
         for detail in planned.details:
             _log.info("%s/%s: %s", key.namespace, key.name, detail)
         carried = await self._carry_out(planned, owner)
         # Status speaks of what is there now, so that it counts what this very pass has made.
+        facts_now = facts_of(self._store.children(key), owner_uid=owner.uid, mishaps=mishaps)
         observation = Observation(
             name=owner.name,
             generation=body["metadata"].get("generation", 1),
-            facts=facts_of(self._store.children(key), owner_uid=owner.uid),
+            facts=self._artifacts.seen(facts_now, needed, owner.namespace),
             plan=planned,
-            problem=problem or carried.conflict,
+            problem=intent.problem or carried.conflict(),
+            assessment=intent.assessment,
+            predecessors=tuple(conflict.message for conflict in carried.conflicts if conflict.passes),
             refused=tuple(carried.refused),
+            unanswered=tuple(carried.unanswered),
+            cold_start=self._cold_starts.last(key, self._store.children(key)),
         )
         is_news = await self._say(body, observation)
         if carried.failed:
-            raise carried.failed[0]
+            raise max(carried.failed, key=lambda error: error.retry_after_seconds)
+        asked = await self._artifacts.ask(needed, owner.namespace)  # last: what serves comes first
         if carried.wrote or is_news:
-            return Outcome(self._after_a_write(key))
+            return Outcome(self._after_a_write(key), asked)
         self._writing.pop(key, None)
-        return Outcome(AGAIN_AFTER_REFUSAL_SECONDS if carried.refused or carried.conflict else 0.0)
+        after_refusal = AGAIN_AFTER_REFUSAL_SECONDS if carried.refused or carried.conflicts else 0.0
+        due = (after_refusal, planned.due_seconds, self._mishaps.due_seconds(key))
+        return Outcome(min((seconds for seconds in due if seconds), default=0.0), asked)
+
+    def _takes_away(self, planned: Plan, owner: Owner) -> bool:
+        """Whether the plan deletes anything, moves a Service, or wants fewer pods than there are."""
+        there = {ref: self._store.child(ref, owner.namespace) for ref in (d.ref for d in planned.delete)}
+        if any(child is not None and "deletionTimestamp" not in child["metadata"] for child in there.values()):
+            return True
+        return any(apply.resource_version or self._is_scale_down(apply.manifest, owner) for apply in planned.apply)
+
+    def _is_scale_down(self, wanted: Manifest, owner: Owner) -> bool:
+        there = self._store.child(Ref.of(wanted), owner.namespace)
+        if wanted["kind"] != "Deployment" or there is None:
+            return False
+        return bool(wanted["spec"]["replicas"] < there["spec"].get("replicas", 1))
+
+    async def _is_newest(self, body: Manifest) -> bool:
+        """Whether this is the spec that counts, asked of the API server itself, and taken in if it is not.
+
+        A list or a watch may be behind, a get without a version never is. The preconditions of what is written say
+        only that the child is the one that was seen; whether anything of it is superfluous is the spec's to say.
+        """
+        owner = Owner.of(body)
+        try:
+            newest = await self._cluster.get(Ref(names.KIND, owner.name), owner.namespace)
+        except NotFoundError:
+            self._store.forget(body)
+            return False
+        self._store.observe(newest)
+        before, now = body["metadata"], newest["metadata"]
+        return bool((now["uid"], now.get("generation", 1)) == (before["uid"], before.get("generation", 1)))
 
     def _after_a_write(self, key: Key) -> float:
         """Seconds until a pass looks at what this one wrote; longer each time that it has to write again."""
@@ -114,10 +198,17 @@ class Reconciler:
             )
         return float(min(AGAIN_AFTER_WRITE_SECONDS * 2 ** (passes - 1), AGAIN_AFTER_WRITE_LIMIT_SECONDS))
 
+    async def close(self) -> None:
+        """End the connections to engines."""
+        await self._loads.close()
+        await self._cold_starts.close()
+
     async def resync(self, namespace: str) -> tuple[Key, ...]:
         """Compare the store with cheap listings, fetch what was missed, drop ghosts; the keys that are due."""
-        for kind, selector in WATCHED.items():
-            listing = await self._cluster.list_metadata(kind, namespace, selector=selector)
+        for kind, selector in self._watched.items():
+            listing = await self._listing(self._cluster.list_metadata, kind, namespace, selector=selector)
+            if listing is None:
+                continue
             missed = self._store.settle(kind, namespace, listed=listing.items, version=listing.version)
             for ref in missed:
                 try:
@@ -128,25 +219,27 @@ class Reconciler:
 
     async def fill(self, namespace: str) -> tuple[Key, ...]:
         """Read everything once, before the first pass: a store that is half full must not be planned from."""
-        for kind, selector in WATCHED.items():
-            listing = await self._cluster.list_objects(kind, namespace, selector=selector)
+        for kind, selector in self._watched.items():
+            listing = await self._listing(self._cluster.list_objects, kind, namespace, selector=selector)
+            if listing is None:
+                continue
             self._store.settle(kind, namespace, listed=listing.items, version=listing.version)
             for item in listing.items:
                 self._store.observe(item)
         return self._store.keys()
 
-    def _wants(self, body: Manifest, facts: Facts) -> tuple[dict[Role, Want], dict[Role, int], Problem | None]:
+    async def _listing(self, read: _Lister, kind: str, namespace: str, *, selector: str) -> Listing | None:
+        """A listing; None for an optional kind that the API server does not have, or grants no right to.
+
+        Deployments that need it get a condition when it is applied; all others go on.
+        """
         try:
-            deployment = LLMDeployment.parse(body)
-        except InvalidSpecError as error:
-            return {}, {}, Problem(Reason.INVALID_SPEC, str(error))
-        specs = {role: deployment.role(role) for role in Role}
-        asked_replicas = {role: spec.replicas for role, spec in specs.items() if spec}
-        try:
-            wants = wants_of(deployment, facts, config=self._config, table=self._table)
-        except RejectedSpecError as error:
-            return {}, asked_replicas, Problem(error.reason, str(error))
-        return wants, asked_replicas, None
+            return await read(kind, namespace, selector=selector)
+        except (NotFoundError, RefusedError) as error:
+            if kind not in OPTIONAL_WATCHED:
+                raise
+            _log.warning("%s cannot be read, but a class of the accelerator table needs it: %s", kind, error)
+            return None
 
     async def _carry_out(self, planned: Plan, owner: Owner) -> _Carried:
         """Apply and delete all that can be: one object that the API server will not have keeps no other one back."""
@@ -157,7 +250,11 @@ class Reconciler:
             if ref.kind == "Deployment" and ref.name in unfrozen:
                 continue  # its pods would run from a template that no later pass could find again
             try:
-                await self._apply(apply, owner, carried)
+                conflict = await self._apply(apply, owner, carried)
+                if conflict:
+                    carried.conflicts.append(conflict)
+                if conflict and ref.kind == "ControllerRevision":
+                    unfrozen.add(ref.name)
             except ClusterError as error:
                 carried.note(ref, error)
                 if ref.kind == "ControllerRevision":
@@ -179,15 +276,13 @@ class Reconciler:
                     await self._refresh(ref, owner)
         return carried
 
-    async def _apply(self, apply: Apply, owner: Owner, carried: _Carried) -> None:
+    async def _apply(self, apply: Apply, owner: Owner, carried: _Carried) -> Conflict | None:
+        """Apply an object where that is due; what is in its way, if it is not ours. The one place that judges this."""
         ref = Ref.of(apply.manifest)
         there = self._store.child(ref, owner.namespace) or await self._refresh(ref, owner)
-        if there is not None and controller_uid(there) != owner.uid:
-            message = f"{ref.kind} {ref.name} {_whose(there)}; it is left alone"
-            carried.conflict = Problem(Reason.NAME_CONFLICT, message)
-            return
-        if there is not None and not needs_apply(apply.manifest, there):
-            return
+        conflict = conflict_of(there, owner) if there is not None else None
+        if conflict or (there is not None and not needs_apply(apply.manifest, there)):
+            return conflict
         try:
             written = await self._cluster.apply(apply.manifest, resource_version=apply.resource_version)
         except ConflictError:
@@ -195,6 +290,7 @@ class Reconciler:
             raise
         carried.wrote = True
         self._store.observe(written)
+        return None
 
     async def _refresh(self, ref: Ref, owner: Owner) -> Manifest | None:
         """Read an object live, past the store: before it is made, and after it turned out to be another.
@@ -230,13 +326,3 @@ class Reconciler:
                 _log.warning("%s/%s: event was not posted: %s", owner.namespace, owner.name, error)
         # The store has the newer spec by our own reply, so the watch event about it will be no news to it.
         return bool(written["metadata"].get("generation") != body["metadata"].get("generation"))
-
-
-def _whose(there: Manifest) -> str:
-    owners = there["metadata"].get("ownerReferences") or []
-    controller = next((owner for owner in owners if owner.get("controller")), None)
-    if controller is None:
-        return "exists and nothing controls it"
-    if controller["kind"] == names.KIND:
-        return f"still belongs to an earlier LLMDeployment {controller['name']} that is being deleted"
-    return f"belongs to {controller['kind']} {controller['name']}"

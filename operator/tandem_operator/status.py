@@ -9,24 +9,33 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
-from tandem_contracts.launch import Role
+from pydantic import ValidationError
+
+from tandem_contracts.launch import Role, Speculation
 from tandem_operator import names
-from tandem_operator.api.status import Condition, LLMDeploymentStatus, RoleStatus
+from tandem_operator.api.status import (
+    SIZING_LENGTH,
+    SIZING_SENTENCES,
+    ColdStartStatus,
+    Condition,
+    LLMDeploymentStatus,
+    RoleStatus,
+)
+from tandem_operator.assessment import UNASSESSED, Assessment
+from tandem_operator.causes import steady
+from tandem_operator.cold_start import ColdStart, written
 from tandem_operator.facts import Facts, Manifest
+from tandem_operator.masking import one_line
 from tandem_operator.names import ConditionType, Reason
-from tandem_operator.plan import Plan, RolePlan, Wait
+from tandem_operator.plan import Plan, RolePlan
+from tandem_operator.rollout import Wait
+from tandem_operator.speed import WORTH_IT, Assumptions, Unpredictable
+from tandem_operator.targets import Problem
+from tandem_operator.troubles import trouble_of_revision
 
 MESSAGE_LIMIT = 4096
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Why the spec is not acted on, for the person who wrote it."""
-
-    reason: Reason
-    message: str
 
 
 @dataclass(frozen=True)
@@ -39,8 +48,16 @@ class Observation:
     plan: Plan
     problem: Problem | None = None
     """The spec is refused; the last good revision goes on."""
+    predecessors: tuple[str, ...] = ()
+    """Objects of an earlier resource of this name that are in the way until they are collected."""
     refused: tuple[str, ...] = ()
     """What the API server refused in this pass, in its own words."""
+    unanswered: tuple[str, ...] = ()
+    """What it failed at, or gave no answer to: passes by itself."""
+    cold_start: ColdStart | None = None
+    """The last start of a verifier pod, if one was seen since the operator runs."""
+    assessment: Assessment = UNASSESSED
+    """What is known of the models."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +67,8 @@ class Verdict:
     holds: bool
     reason: Reason
     message: str
+    is_known: bool = True
+    """False: neither true nor false can be said."""
 
 
 def status_of(observation: Observation, *, previous: Mapping[str, Any], now: datetime) -> Manifest:
@@ -57,9 +76,16 @@ def status_of(observation: Observation, *, previous: Mapping[str, Any], now: dat
     verdicts = {condition: check(observation) for condition, check in _CHECKS.items()}
     verdicts[ConditionType.READY] = ready = _ready(observation, verdicts)
     verdicts[ConditionType.AVAILABLE] = _available(observation)
-    accepted = verdicts[ConditionType.ACCEPTED]
-    if not accepted.holds:  # kstatus: Stalled and Reconciling are abnormal, and absent while they do not hold
-        verdicts[ConditionType.STALLED] = Verdict(holds=True, reason=accepted.reason, message=accepted.message)
+    if observation.assessment.method is not Speculation.OFF:
+        verdicts[ConditionType.SPECULATION_EFFECTIVE] = _speculation_effective(observation.assessment)
+    if observation.facts.artifacts:
+        verdicts[ConditionType.ARTIFACTS_READY] = _artifacts_ready(observation.facts)
+    # kstatus: Stalled and Reconciling are abnormal, and absent while they do not hold.
+    stuck = next((v for v in verdicts.values() if not v.holds and v.reason in _STALLING), None)
+    if not verdicts[ConditionType.ACCEPTED].holds:
+        stuck = verdicts[ConditionType.ACCEPTED]
+    if stuck:
+        verdicts[ConditionType.STALLED] = Verdict(holds=True, reason=stuck.reason, message=stuck.message)
     elif not ready.holds:
         verdicts[ConditionType.RECONCILING] = Verdict(holds=True, reason=ready.reason, message=ready.message)
     before = {condition["type"]: condition for condition in previous.get("conditions") or []}
@@ -73,6 +99,7 @@ def status_of(observation: Observation, *, previous: Mapping[str, Any], now: dat
         conditions=conditions,
         verifier=_role_status(observation, Role.VERIFIER),
         draft=_role_status(observation, Role.DRAFT),
+        cold_start=_cold_start(observation.cold_start, previous.get("coldStart")),
     )
     written: Manifest = status.model_dump(mode="json", by_alias=True, exclude_none=True)
     return written
@@ -88,20 +115,24 @@ def flipped(previous: Mapping[str, Any], status: Mapping[str, Any]) -> tuple[Man
     return tuple(c for c in told if before.get(c["type"]) != (c["status"], c["reason"]))
 
 
+_STALLING = frozenset({Reason.ROLLOUT_FAILED})
+"""What does not pass by itself, besides a spec that is not accepted."""
 _TOLD = frozenset({ConditionType.AVAILABLE, ConditionType.READY, ConditionType.STALLED})
 
 
 def _condition(
     kind: ConditionType, verdict: Verdict, generation: int, *, before: Mapping[str, Any], now: datetime
 ) -> Condition:
-    truth = "True" if verdict.holds else "False"
+    truth: Literal["True", "False", "Unknown"] = (
+        ("True" if verdict.holds else "False") if verdict.is_known else "Unknown"
+    )
     unchanged = before.get("status") == truth
     since = before["lastTransitionTime"] if unchanged else now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return Condition(
         type=kind.value,
-        status="True" if verdict.holds else "False",
+        status=truth,
         reason=verdict.reason.value,
-        message=_cut(verdict.message),
+        message=_cut(one_line(verdict.message)),
         last_transition_time=since,
         observed_generation=generation,
     )
@@ -121,24 +152,46 @@ def _accepted(observation: Observation) -> Verdict:
     return Verdict(holds=True, reason=Reason.ACCEPTED, message="the spec is valid and every name in it resolves")
 
 
+def _artifacts_ready(facts: Facts) -> Verdict:
+    """Whether the models are known. No cause of Ready: a model that serves needs nobody to have looked into it."""
+    missing = {role: artifact for role, artifact in facts.artifacts.items() if artifact.model is None}
+    told = missing or facts.artifacts
+    message = "; ".join(f"{role}: {each.message} (ModelArtifact {each.name})" for role, each in told.items())
+    reasons = [artifact.reason for artifact in told.values()]
+    stuck = next((reason for reason in reasons if reason is not Reason.INSPECTING), Reason.INSPECTING)
+    return Verdict(holds=not missing, reason=stuck, message=message)
+
+
 def _verifier_ready(observation: Observation) -> Verdict:
     role = observation.plan.roles.get(Role.VERIFIER)
     if role is None:
-        return Verdict(holds=False, reason=Reason.ABSENT, message="no verifier was ever started")
+        return _waiting(observation, ConditionType.VERIFIER_READY) or Verdict(
+            holds=False, reason=Reason.ABSENT, message="no verifier was ever started"
+        )
     return _role_ready(observation, Role.VERIFIER, role, condition=ConditionType.VERIFIER_READY)
 
 
 def _draft_ready(observation: Observation) -> Verdict:
     role = observation.plan.roles.get(Role.DRAFT)
+    if role is None and observation.problem:
+        return Verdict(holds=False, reason=Reason.ABSENT, message="no draft was ever started")
     if role is None:
-        return Verdict(holds=True, reason=Reason.NOT_USED, message="the speculation method needs no draft pods")
+        return _waiting(observation, ConditionType.DRAFT_READY) or Verdict(
+            holds=True, reason=Reason.NOT_USED, message="the speculation method needs no draft pods"
+        )
     return _role_ready(observation, Role.DRAFT, role, condition=ConditionType.DRAFT_READY)
+
+
+def _waiting(observation: Observation, condition: ConditionType) -> Verdict | None:
+    wait = _wait(observation, condition)
+    return Verdict(holds=False, reason=wait.reason, message=wait.message) if wait else None
 
 
 def _role_ready(observation: Observation, kind: Role, role: RolePlan, *, condition: ConditionType) -> Verdict:
     wait = _wait(observation, condition)
     workload = observation.facts.workload(kind, role.target)
-    trouble = f": {workload.message}" if workload and workload.message else ""
+    cause = trouble_of_revision(observation.facts, kind, role.target)
+    trouble = f": {cause.message}" if cause.message else ""
     if wait:
         return Verdict(holds=False, reason=wait.reason, message=wait.message + trouble)
     if not role.is_rolled_out:
@@ -150,9 +203,12 @@ def _role_ready(observation: Observation, kind: Role, role: RolePlan, *, conditi
     ready = workload.ready if workload else 0
     progress = f"{ready} of {role.wanted} {kind} pods of revision {role.target} are Ready"
     if workload is None or not workload.is_ready or workload.wanted != role.wanted:
-        return Verdict(holds=False, reason=Reason.PODS_NOT_READY, message=progress + trouble)
+        return Verdict(holds=False, reason=cause.reason, message=progress + trouble)
     if role.wanted == 0:
         return Verdict(holds=True, reason=Reason.SCALED_TO_ZERO, message=f"no {kind} pods are wanted")
+    if role.outdated_by:
+        told = f"{progress}; today it would be {role.outdated_by}: `tandem refresh {observation.name}` rolls it out"
+        return Verdict(holds=True, reason=Reason.REVISION_OUTDATED, message=told)
     return Verdict(holds=True, reason=Reason.PODS_READY, message=progress)
 
 
@@ -164,8 +220,13 @@ _CHECKS: Mapping[ConditionType, Callable[[Observation], Verdict]] = {
 
 
 def _ready(observation: Observation, verdicts: Mapping[ConditionType, Verdict]) -> Verdict:
-    if observation.refused:
-        return Verdict(holds=False, reason=Reason.API_REFUSED, message="; ".join(observation.refused))
+    for reason, told in (
+        (Reason.PREDECESSOR_GOING, observation.predecessors),
+        (Reason.API_REFUSED, observation.refused),
+        (Reason.API_UNAVAILABLE, observation.unanswered),
+    ):
+        if told:
+            return Verdict(holds=False, reason=reason, message=steady("; ".join(told)))
     for condition in _CHECKS:
         if not verdicts[condition].holds:
             return verdicts[condition]
@@ -176,13 +237,34 @@ def _ready(observation: Observation, verdicts: Mapping[ConditionType, Verdict]) 
     )
 
 
+def _speculation_effective(assessment: Assessment) -> Verdict:
+    """Nothing measures it yet: what is predicted, where the models are known. Never a reason not to be Ready."""
+    prediction, warnings = assessment.prediction, assessment.pair.warnings if assessment.pair else ()
+    if prediction is not None:
+        reason = Reason.NOT_MEASURED if prediction.is_worth_it else Reason.PREDICTED_SLOWER
+        verdict = "" if prediction.is_worth_it else f", below {WORTH_IT}"
+        told = f"not measured; predicted for {prediction.sentence()}{verdict}; {Assumptions().sentence()}"
+    else:
+        reason = Reason.NOT_MEASURED
+        missing = assessment.speed.reason if isinstance(assessment.speed, Unpredictable) else NO_PREDICTION
+        told = f"not measured, and not predicted: {missing}"
+    return Verdict(holds=False, is_known=False, reason=reason, message="; ".join((told, *warnings)))
+
+
+NO_PREDICTION = "what the drafts will be like depends on the text, or the draft's model has not been inspected"
+
+
 def _available(observation: Observation) -> Verdict:
     service = observation.facts.service(names.serving_service_name(observation.name))
-    workload = observation.facts.workload(Role.VERIFIER, service.selected_revision) if service else None
-    if workload and workload.ready > 0:
-        message = f"Service {observation.name} has {workload.ready} Ready verifier pods of revision {workload.revision}"
+    workloads = observation.facts.workloads_of(Role.VERIFIER) if service else ()
+    selected = [w for w in workloads if service and (service.is_rolling or w.revision == service.selected_revision)]
+    serving = [w for w in selected if w.ready > 0]
+    if serving:
+        revisions = " and ".join(w.revision for w in serving)
+        ready = sum(w.ready for w in serving)
+        message = f"Service {observation.name} has {ready} Ready verifier pods of revision {revisions}"
         return Verdict(holds=True, reason=Reason.SERVING, message=message)
-    if workload and workload.wanted == 0:
+    if selected and all(w.wanted == 0 for w in selected):
         return Verdict(holds=False, reason=Reason.SCALED_TO_ZERO, message="no verifier pods are wanted")
     message = f"Service {observation.name} has no Ready verifier pod"
     return Verdict(holds=False, reason=Reason.NO_READY_VERIFIER, message=message)
@@ -192,12 +274,23 @@ def _wait(observation: Observation, condition: ConditionType) -> Wait | None:
     return next((wait for wait in observation.plan.waits if wait.condition is condition), None)
 
 
+def _cold_start(seen: ColdStart | None, previous: Any) -> ColdStartStatus | None:
+    """The last start: what another operator process has seen is kept until a newer one is."""
+    if seen:
+        seconds = {phase.value: written(value) for phase, value in seen.seconds.items()}
+        return ColdStartStatus(pod=seen.pod, **seconds)
+    try:
+        return ColdStartStatus.model_validate(previous) if previous else None
+    except ValidationError:
+        return None  # somebody else wrote it
+
+
 def _role_status(observation: Observation, kind: Role) -> RoleStatus | None:
     role = observation.plan.roles.get(kind)
     if role is None:
         return None
-    workload = observation.facts.workload(kind, role.serving)
-    ready = workload.ready if workload else 0
+    counted = [w for w in observation.facts.workloads_of(kind) if w.revision in (role.counted or (role.serving,))]
+    ready = sum(workload.ready for workload in counted)
     labels = {
         names.LABEL_DEPLOYMENT: observation.name,
         names.LABEL_ROLE: kind.value,
@@ -206,8 +299,14 @@ def _role_status(observation: Observation, kind: Role) -> RoleStatus | None:
     return RoleStatus(
         revision=role.serving,
         target_revision=role.target,
-        replicas=workload.replicas if workload else 0,
+        replicas=sum(workload.replicas for workload in counted),
         ready_replicas=ready,
         summary=f"{ready}/{role.wanted}",
+        sizing=_sizing(observation.assessment, kind),
         selector=",".join(f"{key}={value}" for key, value in labels.items()),
     )
+
+
+def _sizing(assessment: Assessment, role: Role) -> tuple[str, ...] | None:
+    sentences = assessment.sentences_of(role)[-SIZING_SENTENCES:]
+    return tuple(sentence[:SIZING_LENGTH] for sentence in sentences) or None

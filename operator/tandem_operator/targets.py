@@ -3,48 +3,175 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from tandem_contracts.launch import Role
+from tandem_contracts.model_facts import ModelFacts
+from tandem_operator import names
 from tandem_operator.accelerators import AcceleratorClass
-from tandem_operator.api.deployment import LLMDeployment
+from tandem_operator.api.deployment import InvalidSpecError, LLMDeployment
+from tandem_operator.api.rollout import Rollout
+from tandem_operator.assessment import UNASSESSED, Assessment, assess, pair_of
 from tandem_operator.config import OperatorConfig
-from tandem_operator.facts import Facts, RevisionFacts
-from tandem_operator.inputs import is_same_request, requested_of, resolve
+from tandem_operator.facts import Facts, Manifest, RevisionFacts
+from tandem_operator.inputs import (
+    ModelNotInspectedError,
+    RejectedSpecError,
+    RoleInputs,
+    is_same_request,
+    requested_of,
+    resolve,
+)
+from tandem_operator.names import ConditionType, Reason
 from tandem_operator.objects.revision import frozen_revision
-from tandem_operator.plan import Want
+from tandem_operator.pairing import Fit
+from tandem_operator.protection_plan import ANYBODY, Terms, terms_of
+from tandem_operator.rollout import Wait, Want
+
+WORDINGS_KEPT = 4
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why the spec is not acted on, for the person who wrote it."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True)
+class Intent:
+    """What a resource asks for, as far as it can be acted on."""
+
+    wants: Mapping[Role, Want] = field(default_factory=dict)
+    asked_replicas: Mapping[Role, int] = field(default_factory=dict)
+    limits: Rollout = field(default_factory=Rollout)
+    terms: Terms = ANYBODY
+    problem: Problem | None = None
+    waits: tuple[Wait, ...] = ()
+    """Roles that want nothing yet, and what for."""
+    assessment: Assessment = UNASSESSED
+
+
+def intent_of(body: Manifest, facts: Facts, *, config: OperatorConfig, table: Mapping[str, AcceleratorClass]) -> Intent:
+    """The intent of a raw resource. One that is refused as a whole wants nothing, and still scales if it says how."""
+    try:
+        deployment = LLMDeployment.parse(body)
+    except InvalidSpecError as error:
+        return Intent(terms=terms_of(None, config), problem=Problem(Reason.INVALID_SPEC, str(error)))
+    specs = {role: deployment.role(role) for role in Role}
+    asked = {role: spec.replicas for role, spec in specs.items() if spec}
+    refresh = (body["metadata"].get("annotations") or {}).get(names.ANNOTATION_REFRESH, "")
+    known = Intent(
+        asked_replicas=asked,
+        limits=deployment.spec.rollout,
+        terms=terms_of(deployment.spec, config),
+        assessment=assess(deployment, facts.models, table=table),
+    )
+    try:
+        wanted = wants_of(deployment, facts, config=config, table=table, refresh=refresh)
+    except RejectedSpecError as error:
+        return replace(known, problem=Problem(error.reason, str(error)))
+    return replace(known, wants=wanted.roles, waits=wanted.waits)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a spec wants of the roles that it uses, and which of them wait for their model to be known."""
+
+    roles: Mapping[Role, Want]
+    waits: tuple[Wait, ...] = ()
 
 
 def wants_of(
-    deployment: LLMDeployment, facts: Facts, *, config: OperatorConfig, table: Mapping[str, AcceleratorClass]
-) -> dict[Role, Want]:
-    """What the spec wants of each role that it uses.
-
-    Raises RejectedSpecError when a new revision cannot be resolved.
-    """
-    wants = {}
-    for role in Role:
-        spec = deployment.role(role)
-        if spec is not None and deployment.uses(role):
-            wants[role] = Want(_target(deployment, facts, role=role, config=config, table=table), spec.replicas)
-    return wants
-
-
-def _target(
     deployment: LLMDeployment,
     facts: Facts,
     *,
-    role: Role,
     config: OperatorConfig,
     table: Mapping[str, AcceleratorClass],
-) -> RevisionFacts:
-    requested = requested_of(deployment, role)
-    history = facts.revisions_of(role)
-    for frozen in history:
-        if is_same_request(frozen.requested, requested):
-            return frozen
-    inputs = resolve(deployment, role, config=config, table=table)
+    refresh: str = "",
+) -> Wanted:
+    """What the spec wants of each role that it uses.
+
+    `refresh`: the last `tandem refresh` of the deployment; what was frozen before it counts only if it is what the
+    spec resolves to today. Raises RejectedSpecError when a new revision cannot be resolved.
+    """
+    _require_a_pair(deployment, facts)
+    wants: dict[Role, Want] = {}
+    waits: list[Wait] = []
+    for role in Role:
+        spec = deployment.role(role)
+        if spec is not None and deployment.uses(role):
+            today = _Today(deployment, role, config, table, facts.models)
+            try:
+                target = _target(today, facts.revisions_of(role), refresh=refresh)
+            except ModelNotInspectedError as error:
+                artifact = facts.artifacts.get(role)
+                progress = f": {artifact.message}" if artifact and artifact.message else ""
+                waits.append(Wait(ROLE_CONDITIONS[role], Reason.MODEL_NOT_INSPECTED, f"{error}{progress}"))
+                continue
+            wants[role] = Want(target, spec.replicas, _outdated_by(today, target))
+    return Wanted(wants, tuple(waits))
+
+
+ROLE_CONDITIONS: Mapping[Role, ConditionType] = {
+    Role.VERIFIER: ConditionType.VERIFIER_READY,
+    Role.DRAFT: ConditionType.DRAFT_READY,
+}
+
+
+def _require_a_pair(deployment: LLMDeployment, facts: Facts) -> None:
+    """Refuse a draft of another tokenizer, where both models are known. One that cannot be compared is tried."""
+    check = pair_of(deployment, facts.models)
+    if check is not None and check.fit is Fit.MISFIT and deployment.model(Role.DRAFT):
+        path = "spec.draft.model" if deployment.uses(Role.DRAFT) else "spec.speculation.inEngine.model"
+        raise RejectedSpecError(Reason.PAIR_DOES_NOT_FIT, f"{path}: {check.message}")
+
+
+class _Today:
+    """What a role's spec resolves to under the present table and configuration."""
+
+    def __init__(
+        self,
+        deployment: LLMDeployment,
+        role: Role,
+        config: OperatorConfig,
+        table: Mapping[str, AcceleratorClass],
+        models: Mapping[Role, ModelFacts],
+    ) -> None:
+        self.deployment, self.role, self._config, self._table, self._models = deployment, role, config, table, models
+        self.requested = requested_of(deployment, role)
+
+    def inputs(self) -> RoleInputs:
+        return resolve(self.deployment, self.role, config=self._config, table=self._table, models=self._models)
+
+
+def _target(today: _Today, history: tuple[RevisionFacts, ...], *, refresh: str) -> RevisionFacts:
+    requested = today.requested
+    asked = next((frozen for frozen in history if _is_asked_for(frozen, requested)), None)
+    if asked and refresh in {"", asked.refreshed}:
+        return asked
+    inputs = today.inputs()
     for frozen in history:
         if frozen.revision == inputs.revision:
-            return frozen  # asked for in other words (a default written out): the same pods
+            # Asked for in other words (a default written out), or refreshed to what it is: the same pods. Written
+            # down, so that it stays what this request asks for when the defaults are others.
+            known = _is_asked_for(frozen, requested)
+            wordings = frozen.wordings if known else (*frozen.wordings, requested)[-WORDINGS_KEPT:]
+            return replace(frozen, wordings=wordings, refreshed=refresh)
     number = 1 + max((frozen.number for frozen in history), default=0)
-    return frozen_revision(deployment.owner, inputs, requested=requested, number=number)
+    made = frozen_revision(today.deployment.owner, inputs, requested=requested, number=number)
+    return replace(made, refreshed=refresh)
+
+
+def _is_asked_for(frozen: RevisionFacts, requested: Manifest) -> bool:
+    return any(is_same_request(wording, requested) for wording in (frozen.requested, *frozen.wordings))
+
+
+def _outdated_by(today: _Today, target: RevisionFacts) -> str:
+    """The revision that a newer operator or configuration would make of the same request."""
+    try:
+        revision = today.inputs().revision
+    except (RejectedSpecError, ModelNotInspectedError):
+        return ""  # what runs was allowed when it was made
+    return "" if revision == target.revision else revision

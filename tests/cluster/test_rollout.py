@@ -18,6 +18,7 @@ def _selected(world: World, service: str = "llama-70b") -> str:
 def _started(world: World) -> None:
     world.apply(sample("gpu-pair"))
     world.wait_for("llama-70b", "Ready")
+    world.wait_for("llama-70b", "ArtifactsReady")
 
 
 def test_the_service_moves_only_to_a_ready_revision_and_the_old_one_goes(tandem: World) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from tandem_contracts.launch import Role
 from tandem_operator import names
 from tandem_operator.api.deployment import Owner
@@ -9,8 +11,8 @@ from tandem_operator.facts import Manifest
 from tandem_operator.inputs import digest
 
 
-def metadata_of(owner: Owner, name: str, *, role: Role, revision: str) -> Manifest:
-    """Name, labels and controller reference of a child."""
+def metadata_of(owner: Owner, name: str, *, role: Role, revision: str = "") -> Manifest:
+    """Name, labels and controller reference of a child; without a revision one of the whole role."""
     return {
         "name": name,
         "namespace": owner.namespace,
@@ -28,7 +30,31 @@ def metadata_of(owner: Owner, name: str, *, role: Role, revision: str) -> Manife
     }
 
 
-def labels_of(owner: Owner, role: Role, *, revision: str) -> dict[str, str]:
+@dataclass(frozen=True)
+class Conflict:
+    """An object of a name that ours should have, and that is not ours."""
+
+    message: str
+    passes: bool
+    """It belongs to an earlier resource of the same name, and the garbage collector is about to take it."""
+
+
+def conflict_of(there: Manifest, owner: Owner) -> Conflict | None:
+    """Whether what is there under the name of a child is not the owner's, and whose it is then."""
+    owners = there["metadata"].get("ownerReferences") or []
+    controller: Manifest = next((reference for reference in owners if reference.get("controller")), {})
+    if controller.get("uid") == owner.uid:
+        return None
+    what = f"{there['kind']} {there['metadata']['name']}"
+    if not controller:
+        return Conflict(f"{what} exists and nothing controls it; it is left alone", passes=False)
+    if (controller["kind"], controller["name"]) == (names.KIND, owner.name):
+        message = f"{what} still belongs to an earlier {names.KIND} {owner.name} and is being collected"
+        return Conflict(message, passes=True)
+    return Conflict(f"{what} belongs to {controller['kind']} {controller['name']}; it is left alone", passes=False)
+
+
+def labels_of(owner: Owner, role: Role, *, revision: str = "") -> dict[str, str]:
     """Labels of a child and of its pods."""
     return {
         names.LABEL_NAME: "llm",
@@ -40,13 +66,10 @@ def labels_of(owner: Owner, role: Role, *, revision: str) -> dict[str, str]:
     }
 
 
-def selector_of(owner: Owner, role: Role, *, revision: str) -> dict[str, str]:
-    """Labels that select the pods of one revision of a role, and no other's."""
-    return {
-        names.LABEL_DEPLOYMENT: owner.name,
-        names.LABEL_ROLE: role.value,
-        names.LABEL_REVISION: revision,
-    }
+def selector_of(owner: Owner, role: Role, *, revision: str = "") -> dict[str, str]:
+    """Labels that select the pods of one revision of a role, and no other's; without a revision, of all of them."""
+    selector = {names.LABEL_DEPLOYMENT: owner.name, names.LABEL_ROLE: role.value}
+    return {**selector, names.LABEL_REVISION: revision} if revision else selector
 
 
 def sealed(manifest: Manifest) -> Manifest:

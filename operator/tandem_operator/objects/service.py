@@ -10,19 +10,20 @@ from tandem_operator.facts import Manifest
 from tandem_operator.objects.ownership import metadata_of, sealed, selector_of
 
 
-def serving_service_of(owner: Owner, revision: str) -> Manifest:
-    """Service `<name>`: the verifiers of the revision that serves."""
+def serving_service_of(owner: Owner, revision: str, *, is_rolling: bool = False) -> Manifest:
+    """Service `<name>`: the verifiers of the revision that serves; of every one while a rollout is rolling."""
     name = names.serving_service_name(owner.name)
+    metadata = metadata_of(owner, name, role=Role.VERIFIER, revision=revision)
+    selector = selector_of(owner, Role.VERIFIER, revision=revision)
+    if is_rolling:
+        metadata["annotations"] = {names.ANNOTATION_ROLLING: "true"}
+        del selector[names.LABEL_REVISION]
     return sealed(
         {
             "apiVersion": "v1",
             "kind": "Service",
-            "metadata": metadata_of(owner, name, role=Role.VERIFIER, revision=revision),
-            "spec": {
-                "type": "ClusterIP",
-                "selector": selector_of(owner, Role.VERIFIER, revision=revision),
-                "ports": [_port(80)],
-            },
+            "metadata": metadata,
+            "spec": {"type": "ClusterIP", "selector": selector, "ports": [_port(80)]},
         }
     )
 

@@ -44,4 +44,4 @@ def verifier_ref(revision: str) -> Ref:
 def revision_of(spec: Manifest) -> str:
     """The verifier revision of a spec."""
     operator = Operator(Cluster(), spec)
-    return operator.wants(operator.facts())[0][Role.VERIFIER].target.revision
+    return operator.intent(operator.facts()).wants[Role.VERIFIER].target.revision

@@ -12,24 +12,28 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from tandem_contracts.launch import Role
 from tandem_operator import names
 from tandem_operator.accelerators import table_of
-from tandem_operator.api.deployment import InvalidSpecError, LLMDeployment, Owner
+from tandem_operator.api.deployment import Owner
 from tandem_operator.config import OperatorConfig
 from tandem_operator.drift import needs_apply
 from tandem_operator.facts import Facts, Manifest, Ref, controller_uid, facts_of
-from tandem_operator.inputs import RejectedSpecError
 from tandem_operator.names import Reason
-from tandem_operator.plan import Plan, Want, plan
-from tandem_operator.status import Observation, Problem, status_of
+from tandem_operator.plan import Plan, plan
+from tandem_operator.rollout import Clock, drained_pods_of
+from tandem_operator.status import Observation, status_of
 from tandem_operator.store import Store
-from tandem_operator.targets import wants_of
+from tandem_operator.targets import Intent, Problem, intent_of
 from tests.builders import KEY, NAME, NAMESPACE, UID, make_body
 
 OWNER = Owner(name=NAME, namespace=NAMESPACE, uid=UID)
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 ROUNDS = 60
+
+
+def _ready(manifest: Manifest) -> int:
+    found: int = (manifest.get("status") or {}).get("readyReplicas", 0)
+    return found
 
 
 class StaleWriteError(Exception):
@@ -43,6 +47,11 @@ class Cluster:
     objects: dict[Ref, Manifest] = field(default_factory=dict)
     events: list[tuple[str, Manifest]] = field(default_factory=list)
     version: int = 100
+    now: datetime = NOW
+    room: int | None = None
+    """How many pods the nodes can take; None: any number."""
+    failing: set[Ref] = field(default_factory=set)
+    """Deployments whose pods never become Ready."""
     restarts: int = 0
     """Deployments whose pods had to be replaced because their template changed."""
 
@@ -86,15 +95,59 @@ class Cluster:
         )
 
     def kubelet(self, *, pods: int = 1000) -> None:
-        """Every Deployment's controller and kubelet go on: up to `pods` more of each become Ready."""
-        for manifest in self.of_kind("Deployment"):
-            status = manifest.get("status") or {}
-            wanted = manifest["spec"]["replicas"]
-            ready = min(wanted, min(status.get("readyReplicas", 0), wanted) + pods)
-            generation = manifest["metadata"]["generation"]
-            after = {"observedGeneration": generation, "replicas": wanted, "readyReplicas": ready}
-            if after != status:
-                self.write({**manifest, "status": after})
+        """Controllers, scheduler and kubelets go on: up to `pods` more of each Deployment become Ready.
+
+        With `room`, no more pods than that are placed; one that waits for room is there as a pod.
+        """
+        deployments = sorted(self.of_kind("Deployment"), key=lambda m: m["metadata"]["uid"])
+        placed = {Ref.of(m): min(_ready(m), m["spec"]["replicas"]) for m in deployments}
+        for manifest in deployments:
+            ref, wanted = Ref.of(manifest), manifest["spec"]["replicas"]
+            free = wanted if self.room is None else max(self.room - sum(placed.values()), 0)
+            more = 0 if ref in self.failing else min(wanted - placed[ref], pods, free)
+            placed[ref] += more
+            status = {
+                **manifest.get("status", {}),
+                "observedGeneration": manifest["metadata"]["generation"],
+                "replicas": wanted,
+                "readyReplicas": placed[ref],
+            }
+            if status != manifest.get("status"):
+                self.write({**manifest, "status": status})
+            if self.room is not None:
+                self._wait_for_room(manifest, is_waiting=placed[ref] < wanted and ref not in self.failing)
+
+    def _wait_for_room(self, manifest: Manifest, *, is_waiting: bool) -> None:
+        ref = Ref("Pod", f"{manifest['metadata']['name']}-waiting")
+        if is_waiting and ref not in self.objects:
+            self.write(self._pod(manifest, ref.name, reason="Unschedulable", message="0/3 nodes: Insufficient gpu"))
+        elif not is_waiting and ref in self.objects:
+            self.delete(ref)
+
+    def _pod(self, manifest: Manifest, name: str, **condition: str) -> Manifest:
+        self.version += 1
+        metadata = {
+            "name": name,
+            "namespace": NAMESPACE,
+            "uid": f"uid-{self.version}",
+            "labels": manifest["spec"]["template"]["metadata"]["labels"],
+            "creationTimestamp": self.now.isoformat(),
+        }
+        scheduled = {
+            "type": "PodScheduled",
+            "status": "False" if condition else "True",
+            "lastTransitionTime": self.now.isoformat(),
+            **condition,
+        }
+        return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": {"conditions": [scheduled]}}
+
+    def fail(self, ref: Ref) -> None:
+        """The pods of a Deployment are placed and never become Ready, and its deadline is over."""
+        manifest = self.objects[ref]
+        self.failing.add(ref)
+        late = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "too late"}
+        self.write({**manifest, "status": {**manifest.get("status", {}), "readyReplicas": 0, "conditions": [late]}})
+        self.write(self._pod(manifest, f"{ref.name}-failing"))
 
     def break_pods(self, ref: Ref) -> None:
         """All pods of a Deployment stop being Ready."""
@@ -117,7 +170,7 @@ class Cluster:
             return 0
         selector = found["spec"]["selector"].items()
         return sum(
-            deployment.get("status", {}).get("readyReplicas", 0)
+            min(_ready(deployment), deployment["spec"]["replicas"])
             for deployment in self.of_kind("Deployment")
             if selector <= deployment["spec"]["template"]["metadata"]["labels"].items()
         )
@@ -143,6 +196,8 @@ class Operator:
         self.generation = 0
         self.status: Manifest = {}
         self.lowest_ready: int | None = None
+        self.is_busy = False
+        """Engines that drain still have requests."""
         self.change_spec(spec)
         self.delivered = 0
 
@@ -160,24 +215,30 @@ class Operator:
     def facts(self) -> Facts:
         return facts_of(self.store.children(KEY), owner_uid=UID)
 
-    def wants(self, facts: Facts) -> tuple[dict[Role, Want], Problem | None]:
-        try:
-            deployment = LLMDeployment.parse(self.body)
-            return wants_of(deployment, facts, config=self.config, table=table_of(self.config)), None
-        except InvalidSpecError as error:
-            return {}, Problem(Reason.INVALID_SPEC, str(error))
-        except RejectedSpecError as error:
-            return {}, Problem(error.reason, str(error))
+    def intent(self, facts: Facts) -> Intent:
+        return intent_of(self.body, facts, config=self.config, table=table_of(self.config))
 
     def plan(self) -> Plan:
         facts = self.facts()
-        return plan(OWNER, facts, self.wants(facts)[0])
+        intent = self.intent(facts)
+        idle = frozenset() if self.is_busy else frozenset(drained_pods_of(facts))
+        clock = Clock(self.cluster.now, intent.limits)
+        asked = intent.asked_replicas
+        return plan(
+            OWNER,
+            facts,
+            intent.wants,
+            clock=clock,
+            asked_replicas=asked,
+            idle=idle,
+            terms=intent.terms,
+            waits=intent.waits,
+        )
 
     def steps(self) -> Iterator[str]:
         """One pass; yields after each write, so that it can be cut short there."""
-        facts = self.facts()
-        wants, problem = self.wants(facts)
-        planned = plan(OWNER, facts, wants)
+        problem = self.intent(self.facts()).problem
+        planned = self.plan()
         for apply in planned.apply:
             ref = Ref.of(apply.manifest)
             there = self.store.child(ref, NAMESPACE) or self._read(ref)

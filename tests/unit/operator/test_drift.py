@@ -13,6 +13,7 @@ from tandem_operator import names
 from tandem_operator.api.deployment import Owner
 from tandem_operator.drift import contains, needs_apply
 from tandem_operator.facts import Manifest
+from tandem_operator.objects.protection import network_policy_of
 from tandem_operator.objects.service import serving_service_of
 from tandem_operator.objects.workload import workload_of
 from tests.builders import NAME, NAMESPACE, UID, make_revision, make_role, make_spec
@@ -22,7 +23,7 @@ GPU = make_spec(verifier=make_role(classes=("nvidia-h100-80gb",)))
 
 
 def deployment() -> Manifest:
-    return workload_of(OWNER, make_revision(GPU), replicas=2)
+    return workload_of(OWNER, make_revision(GPU), replicas=2, progress_deadline_seconds=1800)
 
 
 def service() -> Manifest:
@@ -152,9 +153,41 @@ def test_a_key_that_somebody_adds_to_a_selector_is_drift_since_it_selects_nothin
     assert needs_apply(service(), there)
 
 
-def test_a_node_selector_that_somebody_narrows_is_drift() -> None:
+def _rule_added(spec: Manifest) -> None:
+    spec["ingress"].append({})
+
+
+def _rule_narrowed(spec: Manifest) -> None:
+    spec["ingress"][0]["from"] = [{"podSelector": {}}]
+
+
+def _peer_widened(spec: Manifest) -> None:
+    spec["egress"][1]["to"][0]["namespaceSelector"] = {}
+
+
+def _port_widened(spec: Manifest) -> None:
+    spec["egress"][1]["ports"][0]["endPort"] = 65535
+
+
+def _pods_narrowed(spec: Manifest) -> None:
+    spec["podSelector"]["matchExpressions"] = [{"key": "app", "operator": "Exists"}]
+
+
+@pytest.mark.parametrize("change", [_rule_added, _rule_narrowed, _peer_widened, _port_widened, _pods_narrowed])
+def test_whatever_somebody_adds_to_a_network_policy_is_drift(change: Callable[[Manifest], None]) -> None:
+    wanted = network_policy_of(OWNER, Role.VERIFIER, allowed_from=(), prometheus_namespaces=())
+    there = copy.deepcopy(wanted)
+    assert not needs_apply(wanted, there)
+    change(there["spec"])
+    assert needs_apply(wanted, there)
+
+
+@pytest.mark.parametrize("part", ["matchExpressions", "matchFields"])
+def test_a_node_affinity_that_somebody_narrows_is_drift(part: str) -> None:
     there = deployment()
-    pod(there)["nodeSelector"]["zone"] = "a"
+    required = pod(there)["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    narrower = {"key": "zone", "operator": "In", "values": ["a"]}
+    required["nodeSelectorTerms"][0].setdefault(part, []).append(narrower)
     assert needs_apply(deployment(), there)
 
 
@@ -186,7 +219,7 @@ def test_containment(there: Any, wanted: Any, expected: bool) -> None:
 
 
 def test_the_draft_role_has_the_same_rules() -> None:
-    wanted = workload_of(OWNER, make_revision(make_spec(), Role.DRAFT), replicas=1)
+    wanted = workload_of(OWNER, make_revision(make_spec(), Role.DRAFT), replicas=1, progress_deadline_seconds=1800)
     there = copy.deepcopy(wanted)
     assert not needs_apply(wanted, there)
     there["spec"]["template"]["spec"]["containers"][0]["image"] = "other:1"

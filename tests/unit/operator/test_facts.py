@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tandem_contracts.launch import Role
 from tandem_operator import names
 from tandem_operator.api.deployment import Owner
-from tandem_operator.facts import Facts, Manifest, Ref, facts_of
+from tandem_operator.facts import Facts, Manifest, facts_of
 from tandem_operator.objects.revision import revision_object_of
 from tandem_operator.objects.service import draft_service_of, serving_service_of
 from tandem_operator.objects.workload import workload_of
@@ -32,8 +32,8 @@ def seen(manifest: Manifest, **parts: Any) -> Manifest:
 CHILDREN = [
     seen(revision_object_of(OWNER, VERIFIER)),
     seen(revision_object_of(OWNER, DRAFT)),
-    seen(workload_of(OWNER, VERIFIER, replicas=2)),
-    seen(workload_of(OWNER, DRAFT, replicas=1)),
+    seen(workload_of(OWNER, VERIFIER, replicas=2, progress_deadline_seconds=1800)),
+    seen(workload_of(OWNER, DRAFT, replicas=1, progress_deadline_seconds=1800)),
     seen(serving_service_of(OWNER, VERIFIER.revision)),
     seen(draft_service_of(OWNER, verifier_revision=VERIFIER.revision, draft_revision=DRAFT.revision)),
 ]
@@ -44,7 +44,7 @@ def facts(*children: Manifest) -> Facts:
 
 
 def workload(status: Manifest | None, **metadata: Any) -> Any:
-    child = seen(workload_of(OWNER, VERIFIER, replicas=2))
+    child = seen(workload_of(OWNER, VERIFIER, replicas=2, progress_deadline_seconds=1800))
     child["metadata"].update(metadata)
     if status is not None:
         child["status"] = status
@@ -108,7 +108,8 @@ def test_what_hinders_a_deployment_is_read_from_its_conditions() -> None:
         {"type": "Available", "status": "False", "message": "not told"},
         {"type": "Progressing", "status": "True", "message": "not told either"},
     ]
-    assert workload({"conditions": conditions}).message == "too slow. quota exceeded."
+    read = workload({"conditions": conditions})
+    assert (read.message, read.cannot_create) == ("too slow.", "quota exceeded.")
 
 
 def test_a_deployment_that_is_being_deleted_is_not_ready() -> None:
@@ -116,13 +117,11 @@ def test_a_deployment_that_is_being_deleted_is_not_ready() -> None:
     assert not workload(status, deletionTimestamp="2020-01-01T00:00:00Z").is_ready
 
 
-def test_an_object_of_another_controller_is_foreign_and_nothing_else() -> None:
+def test_an_object_of_another_controller_is_not_taken_for_a_child() -> None:
     for owners in (None, [], [{"uid": "x", "controller": True}], [{"uid": UID, "controller": False}]):
-        child = seen(workload_of(OWNER, VERIFIER, replicas=2))
+        child = seen(workload_of(OWNER, VERIFIER, replicas=2, progress_deadline_seconds=1800))
         child["metadata"]["ownerReferences"] = owners
-        read = facts(child)
-        assert read.foreign == (Ref("Deployment", child["metadata"]["name"]),)
-        assert read.workloads == ()
+        assert facts(child) == Facts()
 
 
 def test_an_object_of_ours_without_our_labels_is_skipped_until_it_is_applied_again() -> None:
@@ -143,3 +142,15 @@ def test_looking_up_what_is_not_there_gives_nothing() -> None:
     assert read.workload(Role.DRAFT, VERIFIER.revision) is None
     assert read.service("other") is None
     assert make_workload(Role.VERIFIER, "x", wanted=0, ready=0).is_ready
+
+
+def test_a_child_whose_labels_tell_of_another_role_or_revision_than_its_name_is_not_counted_as_that() -> None:
+    """Somebody overwrote a label: what carries it is applied again, and is never deleted as another revision's."""
+    for kind in ("Deployment", "ControllerRevision"):
+        child = make_child(kind, "pair-verifier-0123abcd")
+        owners = [{"kind": names.KIND, "name": "pair", "uid": "u1", "controller": True}]
+        for role, revision in (("verifier", "0123abc0"), ("draft", "0123abcd")):
+            labels = {names.LABEL_ROLE: role, names.LABEL_REVISION: revision}
+            child["metadata"].update(ownerReferences=owners, labels=labels)
+            facts = facts_of([child], owner_uid="u1")
+            assert facts.workloads == facts.revisions == ()

@@ -1,7 +1,8 @@
-"""The objects that a resource becomes: as reviewed in golden/, under PodSecurity `restricted`, on the right nodes."""
+"""The objects that a resource becomes: as reviewed in golden/, selecting the right pods, with what an engine needs."""
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,6 @@ from tests.unit.operator.golden import golden_difference
 
 SAMPLES = Path(__file__).parents[3] / "deploy" / "samples"
 OWNER = Owner(name=NAME, namespace=NAMESPACE, uid=UID)
-RESTRICTED_VOLUMES = {
-    "configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret",
-}  # fmt: skip
 
 
 def manifests_of(sample: str) -> list[Manifest]:
@@ -46,7 +44,7 @@ def engine(spec: Manifest | None = None, role: Role = Role.VERIFIER, **settings:
     return found
 
 
-def on(*classes: str, count: int | None = None) -> Manifest:
+def on(*classes: str, count: int = 1) -> Manifest:
     return make_spec(verifier=make_role(classes=classes, count=count))
 
 
@@ -61,9 +59,13 @@ def test_a_sample_becomes_the_reviewed_objects(sample: str) -> None:
 
 @pytest.mark.parametrize("sample", ALL_SAMPLES)
 def test_a_sample_becomes_one_revision_and_one_deployment_a_role_and_its_services(sample: str) -> None:
-    kinds = sorted(manifest["kind"] for manifest in manifests_of(sample))
+    kinds = Counter(manifest["kind"] for manifest in manifests_of(sample))
     roles = 1 if sample == "ngram" else 2
-    assert kinds == sorted(["ControllerRevision", "Deployment", "Service"] * roles)
+    assert {kind: kinds[kind] for kind in ("ControllerRevision", "Deployment", "Service")} == {
+        "ControllerRevision": roles,
+        "Deployment": roles,
+        "Service": roles,
+    }
 
 
 @pytest.mark.parametrize("sample", ALL_SAMPLES)
@@ -72,28 +74,6 @@ def test_a_revision_is_frozen_before_its_pods_are_made(sample: str) -> None:
     for kind, name in refs:
         if kind == "Deployment":
             assert refs.index(("ControllerRevision", name)) < refs.index((kind, name))
-
-
-@pytest.mark.parametrize("sample", ALL_SAMPLES)
-def test_every_pod_template_satisfies_pod_security_restricted(sample: str) -> None:
-    pods = [m["spec"]["template"]["spec"] for m in manifests_of(sample) if m["kind"] == "Deployment"]
-    assert pods
-    for pod in pods:
-        for forbidden in ("hostNetwork", "hostPID", "hostIPC"):
-            assert not pod.get(forbidden)
-        security = pod["securityContext"]
-        assert security["runAsNonRoot"] is True
-        assert security["runAsUser"] == security["runAsGroup"] == security["fsGroup"] == 10001
-        assert security["seccompProfile"] == {"type": "RuntimeDefault"}
-        for volume in pod["volumes"]:
-            assert volume.keys() - {"name"} <= RESTRICTED_VOLUMES
-        for container in [*pod["containers"], *pod.get("initContainers", [])]:
-            own = container["securityContext"]
-            assert own["allowPrivilegeEscalation"] is False
-            assert own["readOnlyRootFilesystem"] is True
-            assert own["capabilities"] == {"drop": ["ALL"]}
-            assert not own.get("privileged")
-            assert all("hostPort" not in port for port in container["ports"])
 
 
 @pytest.mark.parametrize("sample", ALL_SAMPLES)
@@ -173,59 +153,25 @@ def test_a_gpu_pod_asks_for_its_gpus_tolerates_their_taint_and_goes_to_their_nod
     spec = on("nvidia-h100-80gb", count=2)
     pod, container = template(spec)["spec"], engine(spec)
     assert container["resources"] == {
-        "requests": {"nvidia.com/gpu": "2", "memory": "32Gi"},
-        "limits": {"nvidia.com/gpu": "2"},
+        "requests": {"nvidia.com/gpu": "2", "memory": "32Gi", "ephemeral-storage": "1Gi"},
+        "limits": {"nvidia.com/gpu": "2", "memory": "64Gi", "ephemeral-storage": "9Gi"},
     }
-    assert pod["nodeSelector"] == {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"}
+    (term,) = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    product = {"key": "nvidia.com/gpu.product", "operator": "In", "values": ["NVIDIA-H100-80GB-HBM3"]}
+    assert term["matchExpressions"][0] == product
     assert pod["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
-    assert "affinity" not in pod
     assert LaunchOptions.parse(container["args"]).tensor_parallel == 2
 
 
 def test_a_cpu_pod_has_no_limit_of_cpu_and_no_placement() -> None:
     spec = on("cpu", count=3)
     pod, container = template(spec)["spec"], engine(spec)
-    assert container["resources"] == {"requests": {"cpu": "3", "memory": "12Gi"}}
+    assert container["resources"] == {
+        "requests": {"cpu": "3", "memory": "12Gi", "ephemeral-storage": "1Gi"},
+        "limits": {"memory": "24Gi", "ephemeral-storage": "9Gi"},
+    }
     assert not {"nodeSelector", "affinity", "tolerations"} & pod.keys()
     assert {"name": "VLLM_CPU_KVCACHE_SPACE", "value": "1"} in container["env"]
-
-
-def test_several_classes_become_one_affinity_that_prefers_them_in_order() -> None:
-    spec = on("nvidia-h200-141gb", "nvidia-h100-80gb", "nvidia-a100-80gb")
-    pod = template(spec)["spec"]
-    affinity = pod["affinity"]["nodeAffinity"]
-    required = affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
-    products = [term["matchExpressions"][0]["values"] for term in required]
-    assert products == [["NVIDIA-H200"], ["NVIDIA-H100-80GB-HBM3"], ["NVIDIA-A100-SXM4-80GB"]]
-    preferred = affinity["preferredDuringSchedulingIgnoredDuringExecution"]
-    assert [term["preference"] for term in preferred] == required
-    weights = [term["weight"] for term in preferred]
-    assert weights == sorted(weights, reverse=True)
-    assert all(1 <= weight <= 100 for weight in weights)
-    assert "nodeSelector" not in pod
-    assert len(pod["tolerations"]) == 1
-
-
-def test_as_many_classes_as_a_spec_may_name_still_have_valid_and_different_weights() -> None:
-    names_ = [f"class-{n}" for n in range(8)]
-    added = {n: {"resource": "x/y", "nodeLabels": {"kind": n}, "engineImage": "gpu"} for n in names_}
-    pod = template(on(*names_), accelerators=added)["spec"]
-    preferred = pod["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
-    weights = [term["weight"] for term in preferred]
-    assert len(set(weights)) == 8
-    assert all(1 <= weight <= 100 for weight in weights)
-
-
-def test_a_class_with_several_node_labels_needs_all_of_them() -> None:
-    labels = {"b": "2", "a": "1"}
-    settings = {"accelerators": {"x": {"resource": "nvidia.com/gpu", "nodeLabels": labels}}}
-    assert template(on("x"), **settings)["spec"]["nodeSelector"] == labels
-    several = template(on("x", "nvidia-l4-24gb"), **settings)["spec"]["affinity"]["nodeAffinity"]
-    first = several["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"][0]["matchExpressions"]
-    assert first == [
-        {"key": "a", "operator": "In", "values": ["1"]},
-        {"key": "b", "operator": "In", "values": ["2"]},
-    ]
 
 
 def test_models_are_mounted_read_only_and_the_rest_is_writable_by_nobody_else() -> None:
@@ -237,14 +183,9 @@ def test_models_are_mounted_read_only_and_the_rest_is_writable_by_nobody_else() 
     assert mounts.keys() == {volume["name"] for volume in pod["volumes"]}
 
 
-def test_large_weights_may_take_half_an_hour_before_liveness_counts() -> None:
-    probe = engine()["startupProbe"]
-    assert probe["periodSeconds"] * probe["failureThreshold"] >= 1800
-
-
 def test_the_deployment_runs_the_frozen_template_and_not_what_would_be_rendered_now() -> None:
     frozen = make_revision(make_spec(), engineImages={"cpu": "engine:1"})
-    workload = workload_of(OWNER, frozen, replicas=5)
+    workload = workload_of(OWNER, frozen, replicas=5, progress_deadline_seconds=1800)
     assert workload["spec"]["template"] == frozen.template
     assert workload["spec"]["replicas"] == 5
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tandem_operator.facts import Manifest, facts_of
 from tandem_operator.names import ConditionType
 from tandem_operator.plan import plan
-from tests.builders import UID, make_role, make_spec
+from tests.builders import CLOCK, UID, make_role, make_spec
 from tests.unit.operator.rollouts import (
     INVALID,
     UNKNOWN_CLASS,
@@ -105,8 +105,8 @@ def test_facts_in_any_order_give_the_same_plan(
     ordered = facts_of(children, owner_uid=UID)
     shuffle.shuffle(children)
     shuffled = facts_of(children, owner_uid=UID)
-    wants, _ = operator.wants(ordered)
-    assert plan(OWNER, ordered, wants) == plan(OWNER, shuffled, operator.wants(shuffled)[0])
+    first_plan = plan(OWNER, ordered, operator.intent(ordered).wants, clock=CLOCK)
+    assert first_plan == plan(OWNER, shuffled, operator.intent(shuffled).wants, clock=CLOCK)
 
 
 @given(valid_specs, happenings)

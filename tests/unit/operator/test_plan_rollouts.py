@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+
+import pytest
+
 from tandem_contracts.launch import Role
 from tandem_operator import names
-from tandem_operator.facts import Ref
+from tandem_operator.facts import Manifest, Ref
 from tandem_operator.names import ConditionType
 from tandem_operator.plan import REVISION_HISTORY_LIMIT
 from tests.builders import NAME, make_config, make_role, make_spec
@@ -13,6 +17,7 @@ from tests.unit.operator.rollouts import (
     OTHER_DRAFT,
     OTHER_VERIFIER,
     PAIR,
+    UNKNOWN_CLASS,
     revision_of,
     serving,
     started,
@@ -28,7 +33,8 @@ def test_a_new_deployment_gets_everything_in_its_first_pass() -> None:
     operator = Operator(Cluster(), PAIR)
     written = operator.run()
     assert [step.split()[1] for step in written] == [
-        "ControllerRevision", "Deployment", "Service", "Service", "ControllerRevision", "Deployment",
+        "ServiceAccount", "NetworkPolicy", "ServiceAccount", "NetworkPolicy",
+        "ControllerRevision", "Deployment", "Service", "ControllerRevision", "Deployment", "Service",
     ]  # fmt: skip
     assert operator.condition(ConditionType.AVAILABLE) == ("False", "NoReadyVerifier")
     assert operator.condition(ConditionType.READY) == ("False", "PodsNotReady")
@@ -54,7 +60,7 @@ def test_a_restarted_operator_writes_nothing() -> None:
 
 
 def test_scaling_changes_one_field_of_one_object() -> None:
-    operator = started()
+    operator = started(make_spec(verifier=make_role(replicas=2)))
     revision = serving(operator)
     operator.change_spec(make_spec(verifier=make_role(replicas=3)))
     assert operator.run() == [f"applied Deployment {NAME}-verifier-{revision}"]
@@ -211,6 +217,25 @@ def test_an_operator_with_other_defaults_restarts_nothing() -> None:
     newer.deliver()
     assert newer.run() == []
     assert newer.cluster.result() == before
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [PAIR, make_spec(verifier=make_role(image=make_config().engine_images["cpu"])), UNKNOWN_CLASS],
+    ids=["the same words", "other words", "refused"],
+)
+def test_pods_run_from_the_template_as_it_was_frozen_and_not_as_it_would_be_rendered_today(spec: Manifest) -> None:
+    operator = Operator(Cluster(), PAIR, make_config(engineImageAllowList=[".*"]))
+    operator.converge()
+    ref = verifier_ref(revision_of(PAIR))
+    today = operator.cluster.objects[ref]["spec"]["template"]
+    older = copy.deepcopy(today)
+    older["spec"]["terminationGracePeriodSeconds"] = 7
+    operator.cluster.edit(Ref("ControllerRevision", ref.name), lambda kept: kept["data"].update(template=older))
+    operator.cluster.delete(ref)
+    operator.change_spec(spec)
+    operator.converge()
+    assert operator.cluster.objects[ref]["spec"]["template"] == older != today
 
 
 def test_a_rollout_leaves_a_serving_revision_that_has_no_ready_pod_as_soon_as_one_new_pod_is_ready() -> None:

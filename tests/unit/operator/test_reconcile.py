@@ -1,78 +1,22 @@
-"""Passes against a fake API server: what is written, what wakes the next pass, and what a user is told of failures."""
+"""Passes against a fake API server: what is written, what wakes the next pass, and what a user is told."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 
+from tandem_contracts.launch import Role
 from tandem_operator import names
-from tandem_operator.cluster import KINDS, Cluster, ClusterError
-from tandem_operator.config import OperatorConfig
+from tandem_operator.cluster import KINDS
 from tandem_operator.facts import Manifest
-from tandem_operator.handlers import Shell
+from tandem_operator.outcome import Outcome
 from tandem_operator.queue import Queue
-from tandem_operator.reconcile import Outcome, Reconciler
-from tandem_operator.store import Key, Store
-from tests.builders import KEY, NAME, NAMESPACE, make_body, make_child, make_role, make_spec
-from tests.unit.operator.fake_api_server import HANG, Answer, FakeApiServer, connect, serve
-from tests.unit.operator.virtual_time import now, run
-
-NOW = datetime(2030, 1, 1, tzinfo=UTC)
-BODY_PATH = KINDS[names.KIND].path(NAMESPACE, NAME)
-ALONE = make_spec(draft=None, speculation={"method": "Off"})
-WRITES = {"PATCH", "POST", "PUT", "DELETE"}
-
-
-class World:
-    """A server, and an operator's store and reconciler of it."""
-
-    def __init__(self, server: FakeApiServer, cluster: Cluster) -> None:
-        self.server = server
-        self.store = Store()
-        self.reconciler = Reconciler(cluster, self.store, config=OperatorConfig(), clock=lambda: NOW)
-
-    def user_writes(self, spec: Manifest, *, generation: int = 1, uid: str = "u1") -> None:
-        """Somebody applies the resource; nobody has heard of it yet."""
-        there = self.server.objects.get(BODY_PATH, {})
-        body = {**make_body(spec, generation=generation, uid=uid), "status": there.get("status", {})}
-        self.server.put(BODY_PATH, body)
-
-    def write(self, path: str, manifest: Manifest) -> None:
-        self.server.put(path, manifest)
-
-    async def run(self) -> Outcome:
-        return await self.reconciler.run(KEY)
-
-    async def converge(self) -> int:
-        """Fill the store and run passes until one asks for no other; their number."""
-        await self.reconciler.fill(NAMESPACE)
-        for number in range(1, 20):
-            if not (await self.run()).again_after_seconds:
-                return number
-        raise AssertionError(f"still not converged after 19 passes: {self.writes()[-5:]}")
-
-    def writes(self) -> list[str]:
-        return [f"{r.method} {r.path}" for r in self.server.requests if r.method in WRITES]
-
-    def condition(self, kind: str) -> tuple[str, str, str] | None:
-        found = [c for c in self.server.objects[BODY_PATH]["status"]["conditions"] if c["type"] == kind]
-        return (found[0]["status"], found[0]["reason"], found[0]["message"]) if found else None
-
-    def paths(self, kind: str) -> list[str]:
-        collection = KINDS[kind].path(NAMESPACE)
-        return sorted(path for path in self.server.objects if path.startswith(f"{collection}/"))
-
-
-def play(script: Callable[[World], Awaitable[None]]) -> None:
-    async def main() -> None:
-        async with serve() as server, connect(server) as cluster:
-            await script(World(server, cluster))
-
-    run(main())
+from tandem_operator.reconcile import AGAIN_AFTER_WRITE_SECONDS
+from tests.builders import KEY, NAMESPACE, make_body, make_raw_pod, make_role, make_spec
+from tests.unit.operator.fake_api_server import Answer
+from tests.unit.operator.reconcile_world import ALONE, BODY_PATH, World, play
+from tests.unit.operator.virtual_time import now
 
 
 def test_a_converged_deployment_causes_no_write_also_after_a_restart() -> None:
@@ -100,7 +44,9 @@ def test_a_pass_that_wrote_asks_for_another_one_since_its_replies_may_hold_news(
     play(script)
 
 
-def test_a_webhook_that_undoes_every_write_is_not_answered_without_end() -> None:
+def test_a_webhook_that_undoes_every_write_is_not_answered_without_end_and_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     def rewrite(manifest: Manifest) -> Manifest:
         if manifest["kind"] == "Deployment":
             manifest["spec"]["replicas"] = 9
@@ -120,24 +66,7 @@ def test_a_webhook_that_undoes_every_write_is_not_answered_without_end() -> None
         assert 2 <= len(applies) <= 20
 
     play(script)
-
-
-def test_a_deletion_is_asked_for_once_however_late_its_event_comes() -> None:
-    async def script(world: World) -> None:
-        world.user_writes(ALONE)
-        await world.converge()
-        stray = make_child("Deployment", "stray", spec={"replicas": 1})
-        owners = [{"kind": names.KIND, "name": NAME, "uid": "u1", "controller": True}]
-        labels = {names.LABEL_ROLE: "verifier", names.LABEL_REVISION: "deadbeef"}
-        stray["metadata"].update(ownerReferences=owners, labels={**stray["metadata"]["labels"], **labels})
-        world.write(f"{KINDS['Deployment'].path(NAMESPACE)}/stray", stray)
-        await world.reconciler.resync(NAMESPACE)
-        world.server.requests.clear()
-        for _ in range(4):
-            await world.run()
-        assert sum(write.startswith("DELETE") for write in world.writes()) <= 2
-
-    play(script)
+    assert caplog.text.count("passes in a row had to write") == 1
 
 
 def test_a_spec_that_changed_under_the_write_of_a_status_is_not_slept_through() -> None:
@@ -188,20 +117,6 @@ def test_a_refused_class_of_the_draft_does_not_keep_the_verifiers_from_being_sca
     play(script)
 
 
-def test_pods_do_not_start_from_a_template_that_could_not_be_frozen() -> None:
-    async def script(world: World) -> None:
-        world.user_writes(ALONE)
-        await world.reconciler.fill(NAMESPACE)
-        world.server.answer_next("PATCH", Answer(403, '{"message": "exceeded quota"}'))
-        await world.run()
-        assert "/controllerrevisions/" in world.writes()[0]
-        assert world.paths("Deployment") == []
-        await world.run()
-        assert len(world.paths("ControllerRevision")) == len(world.paths("Deployment")) == 1
-
-    play(script)
-
-
 def test_a_deployment_that_is_gone_or_going_is_left_to_the_garbage_collector() -> None:
     async def script(world: World) -> None:
         assert await world.run() == Outcome()
@@ -212,81 +127,41 @@ def test_a_deployment_that_is_gone_or_going_is_left_to_the_garbage_collector() -
     play(script)
 
 
-@pytest.mark.parametrize("status", [400, 403, 422])
-def test_what_the_api_server_refuses_is_told_in_its_words_and_tried_again_later(status: int) -> None:
+def test_what_keeps_a_pod_from_coming_up_is_a_condition_within_ten_seconds_and_goes_by_itself() -> None:
+    note = 'MountVolume.SetUp failed for volume "keys" : secret "keys" not found'
+
     async def script(world: World) -> None:
         world.user_writes(ALONE)
-        await world.reconciler.fill(NAMESPACE)
-        world.server.answer_next("PATCH", Answer(status, '{"message": "exceeded quota: two pods"}'))
-        await world.run()
-        ready = world.condition("Ready")
-        assert ready is not None
-        assert ready[:2] == ("False", "APIRefused")
-        assert "exceeded quota: two pods" in ready[2]
-        assert world.paths("Service"), "one refused object keeps no other one back"
-
-    play(script)
-
-
-def test_an_api_server_that_fails_for_good_is_told_too_and_the_pass_is_repeated_with_backoff() -> None:
-    async def script(world: World) -> None:
-        world.user_writes(ALONE)
-        await world.reconciler.fill(NAMESPACE)
-        world.server.answer_next("PATCH", Answer(500, '{"message": "failed calling webhook"}'))
-        with pytest.raises(ClusterError, match="failed calling webhook"):
-            await world.run()
-        ready = world.condition("Ready")
-        assert ready is not None
-        assert "failed calling webhook" in ready[2]
-
-    play(script)
-
-
-def test_a_pass_ends_also_when_the_api_server_never_answers() -> None:
-    async def script(world: World) -> None:
-        world.user_writes(make_spec())
-        await world.reconciler.fill(NAMESPACE)
-        for method in ("GET", "PATCH"):
-            world.server.answer_always(method, Answer(HANG))
+        await world.converge()
+        (deployment,) = world.paths("Deployment")
+        revision = world.server.objects[deployment]["metadata"]["labels"][names.LABEL_REVISION]
+        pod = {**make_raw_pod(Role.VERIFIER, revision, phase="Pending"), "spec": {"nodeName": "gpu-1"}}
+        path = KINDS["Pod"].path(NAMESPACE, "p")
+        world.write(path, pod)
+        told = {
+            "type": "Warning",
+            "reason": "FailedMount",
+            "note": note,
+            "deprecatedLastTimestamp": "2030-01-01T00:00:00Z",
+        }
+        event = {"metadata": {"name": "p.1", "namespace": NAMESPACE}, "regarding": {"kind": "Pod", "uid": "uid-of-p"}}
+        world.write(KINDS["Event"].path(NAMESPACE, "p.1"), {**event, **told})
+        await world.reconciler.resync(NAMESPACE)
         begun = now()
-        with pytest.raises(ClusterError):
-            await world.run()
-        assert now() - begun <= 8 * 8
-
-    play(script)
-
-
-def foreign(name: str, **metadata: Any) -> Manifest:
-    manifest = make_child("Service", name)
-    manifest["metadata"] = {"name": name, "namespace": NAMESPACE, **metadata}
-    return manifest
-
-
-@pytest.mark.parametrize(
-    ("owners", "said"),
-    [
-        ([], "exists and nothing controls it"),
-        ([{"kind": "Other", "name": "o", "uid": "x", "controller": True}], "belongs to Other o"),
-        ([{"kind": "LLMDeployment", "name": "pair", "uid": "old", "controller": True}], "an earlier LLMDeployment"),
-    ],
-)
-def test_an_object_of_somebody_else_is_never_written_and_its_owner_is_named(owners: list[Manifest], said: str) -> None:
-    async def script(world: World) -> None:
-        world.user_writes(ALONE)
-        path = KINDS["Service"].path(NAMESPACE, NAME)
-        world.write(path, foreign(NAME, ownerReferences=owners))
-        await world.reconciler.fill(NAMESPACE)
+        while (world.condition("VerifierReady") or ("", ""))[1] != "PodsFailing":
+            assert now() - begun < 10
+            await asyncio.sleep((await world.run()).again_after_seconds)
+        ready = world.condition("Ready")
+        assert ready is not None
+        assert ready[2].endswith(f": pod p: FailedMount: {note}")
+        written = len(world.writes())
+        for _ in range(5):
+            await asyncio.sleep((await world.run()).again_after_seconds)
+        assert len(world.writes()) == written, "the same cause is told once"
+        world.write(path, {**pod, "status": {"phase": "Running"}})
+        await world.reconciler.resync(NAMESPACE)
         await world.run()
-        assert f"PATCH {path}" not in world.writes()
-        stalled = world.condition("Stalled")
-        assert stalled is not None
-        assert stalled[1] == "NameConflict"
-        assert said in stalled[2]
-        assert (await world.run()).again_after_seconds > 0
-        del world.server.objects[path]
-        for _ in range(3):
-            await world.run()
-        assert world.condition("Stalled") is None, "it is gone, and nobody had to say so"
+        assert "FailedMount" not in (world.condition("VerifierReady") or ("", "", ""))[2]
 
     play(script)
 
@@ -299,6 +174,29 @@ def test_a_resource_that_was_made_anew_gets_no_status_of_the_old_one() -> None:
         world.user_writes(ALONE, uid="u2")
         await world.run()
         assert world.server.objects[BODY_PATH]["status"] == {}
+
+    play(script)
+
+
+def test_no_pod_is_taken_away_because_of_a_spec_that_is_not_the_newest_any_more() -> None:
+    async def script(world: World) -> None:
+        world.user_writes(make_spec(draft=None, speculation={"method": "Off"}, verifier=make_role(replicas=2)))
+        await world.converge()
+        (deployment,) = world.paths("Deployment")
+        grown = make_spec(draft=None, speculation={"method": "Off"}, verifier=make_role(replicas=4))
+        world.user_writes(grown, generation=2)
+        there = world.server.objects[deployment]
+        world.write(deployment, {**there, "spec": {**there["spec"], "replicas": 4}})
+        world.store.observe(world.server.objects[deployment])  # its event came, that of the spec did not
+        written = len(world.writes())
+        while (await world.run()).again_after_seconds:
+            pass
+        scaled = [
+            r.body["spec"]["replicas"] for r in world.server.requests if r.path == deployment and r.method == "PATCH"
+        ]
+        assert 2 not in scaled[1:]
+        assert world.server.objects[deployment]["spec"]["replicas"] == 4
+        assert len(world.writes()) > written, "the status speaks of the newest spec"
 
     play(script)
 
@@ -327,76 +225,25 @@ def test_a_bad_spec_is_told_as_a_warning() -> None:
     play(script)
 
 
-def test_a_resync_fetches_what_was_missed_and_drops_what_is_gone() -> None:
+def test_the_wait_after_a_write_is_short_again_once_a_pass_had_nothing_to_write() -> None:
     async def script(world: World) -> None:
         world.user_writes(ALONE)
         await world.converge()
-        (path,) = world.paths("Deployment")
-        del world.server.objects[path]
-        world.server.version += 1
-        world.user_writes({**ALONE, "verifier": make_role("other")}, generation=2)
-        assert await world.reconciler.resync(NAMESPACE) == (KEY,)
-        known = world.store.deployment(KEY)
-        assert known is not None
-        assert known["metadata"]["generation"] == 2
-        assert [child["kind"] for child in world.store.children(KEY)] == ["ControllerRevision", "Service"]
+        world.user_writes({**ALONE, "verifier": make_role(replicas=3)}, generation=2)
+        await world.reconciler.resync(NAMESPACE)
+        assert (await world.run()).again_after_seconds == AGAIN_AFTER_WRITE_SECONDS
 
     play(script)
 
 
-# -- watch events ------------------------------------------------------------------------------------------------------
+def test_the_wait_after_a_write_is_short_again_for_a_resource_that_was_made_anew() -> None:
+    async def script(world: World) -> None:
+        for uid in ("u1", "u2"):
+            world.user_writes(ALONE, uid=uid)
+            await world.reconciler.resync(NAMESPACE)
+            assert (await world.run()).again_after_seconds == AGAIN_AFTER_WRITE_SECONDS
+            world.server.objects.clear()
+            await world.reconciler.resync(NAMESPACE)
+            assert await world.run() == Outcome()
 
-
-class Keys:
-    """The queue's side of the shell: remembers what was added, runs nothing."""
-
-    def __init__(self) -> None:
-        self.added: list[Key] = []
-
-    def add(self, key: Key) -> None:
-        self.added.append(key)
-
-
-def heard(*events: tuple[str, str, Manifest]) -> int:
-    """How many passes a series of watch events asks for."""
-    shell = Shell(namespace=NAMESPACE, identity="me", config=OperatorConfig())
-    keys = Keys()
-    shell.queue = keys  # type: ignore[assignment]
-    for kind, what, manifest in events:
-        shell.take_in(kind, {"type": what, "object": manifest})
-    assert set(keys.added) <= {KEY}
-    return len(keys.added)
-
-
-def body(version: int, generation: int = 1, **parts: Any) -> Manifest:
-    return {**make_body(generation=generation, resourceVersion=str(version)), **parts}
-
-
-def test_a_new_or_changed_resource_is_news_and_its_status_is_not() -> None:
-    first = (names.KIND, "ADDED", body(1))
-    assert heard(first) == 1
-    assert heard(first, (names.KIND, "MODIFIED", body(2, status={"a": 1}))) == 1
-    assert heard(first, (names.KIND, "MODIFIED", body(2, generation=2))) == 2
-    assert heard(first, (names.KIND, "DELETED", body(3))) == 2
-
-
-def test_the_same_event_twice_and_an_older_one_are_no_news() -> None:
-    second = (names.KIND, "MODIFIED", body(2, generation=2))
-    assert heard(second, second, (names.KIND, "MODIFIED", body(1))) == 1
-
-
-def test_every_change_of_a_child_is_news_for_its_deployment() -> None:
-    child = make_child("Deployment", "x", version=1)
-    newer = make_child("Deployment", "x", version=2, status={"readyReplicas": 1})
-    assert heard(("Deployment", "ADDED", child), ("Deployment", "MODIFIED", newer)) == 2
-    assert heard(("Deployment", "ADDED", child), ("Deployment", "DELETED", newer)) == 2
-
-
-def test_an_object_that_names_no_deployment_wakes_nobody() -> None:
-    assert heard(("Service", "ADDED", foreign("s", resourceVersion="1"))) == 0
-
-
-def test_before_the_store_is_whole_events_only_fill_it() -> None:
-    shell = Shell(namespace=NAMESPACE, identity="me", config=OperatorConfig())
-    shell.take_in(names.KIND, {"type": "ADDED", "object": body(1)})
-    assert shell.store.keys() == (KEY,)
+    play(script)

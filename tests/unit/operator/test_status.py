@@ -11,11 +11,15 @@ import pytest
 from tandem_contracts.launch import Role
 from tandem_operator import names
 from tandem_operator.api.deployment import Owner
+from tandem_operator.cold_start import ColdStart, StartPhase
 from tandem_operator.facts import Facts, Manifest
 from tandem_operator.names import ConditionType, Reason
-from tandem_operator.plan import Plan, Want, plan
-from tandem_operator.status import Observation, Problem, flipped, status_of
+from tandem_operator.plan import Plan, plan
+from tandem_operator.rollout import Want
+from tandem_operator.status import Observation, flipped, status_of
+from tandem_operator.targets import Problem
 from tests.builders import (
+    CLOCK,
     NAME,
     NAMESPACE,
     UID,
@@ -36,7 +40,7 @@ NO_DRAFTS = make_revision(make_spec(speculation={"method": "NGram"}))
 
 
 def observe(facts: Facts, wants: dict[Role, Want] | None = None, **parts: Any) -> Observation:
-    made = plan(OWNER, facts, WANTS if wants is None else wants)
+    made = plan(OWNER, facts, WANTS if wants is None else wants, clock=CLOCK)
     return Observation(**{"name": NAME, "generation": 3, "facts": facts, "plan": made, **parts})
 
 
@@ -73,7 +77,7 @@ SITUATIONS = {
             "Stalled": ("True", "InvalidSpec"),
             "Accepted": ("False", "InvalidSpec"),
             "VerifierReady": ("False", "Absent"),
-            "DraftReady": ("True", "NotUsed"),
+            "DraftReady": ("False", "Absent"),
         },
     ),
     "starting": (
@@ -131,12 +135,34 @@ SITUATIONS = {
         },
     ),
     "somebody else's object in the way": (
-        observe(replace(READY, foreign=(READY.workloads[0].ref,))),
+        observe(READY, problem=Problem(Reason.NAME_CONFLICT, "Service pair exists and nothing controls it")),
         {
             "Available": ("True", "Serving"),
             "Ready": ("False", "NameConflict"),
             "Stalled": ("True", "NameConflict"),
             "Accepted": ("False", "NameConflict"),
+            "VerifierReady": ("True", "PodsReady"),
+            "DraftReady": ("True", "PodsReady"),
+        },
+    ),
+    "objects of an earlier resource that are still there": (
+        observe(READY, predecessors=("Service pair still belongs to an earlier LLMDeployment pair",)),
+        {
+            "Available": ("True", "Serving"),
+            "Ready": ("False", "PredecessorGoing"),
+            "Reconciling": ("True", "PredecessorGoing"),
+            "Accepted": ("True", "Accepted"),
+            "VerifierReady": ("True", "PodsReady"),
+            "DraftReady": ("True", "PodsReady"),
+        },
+    ),
+    "not answered by the API server": (
+        observe(READY, unanswered=("Deployment x: 503: down",)),
+        {
+            "Available": ("True", "Serving"),
+            "Ready": ("False", "APIUnavailable"),
+            "Reconciling": ("True", "APIUnavailable"),
+            "Accepted": ("True", "Accepted"),
             "VerifierReady": ("True", "PodsReady"),
             "DraftReady": ("True", "PodsReady"),
         },
@@ -283,6 +309,16 @@ def test_a_message_without_end_is_cut_and_still_a_status() -> None:
         assert any(message.endswith("…") for message in messages)
 
 
+def test_a_role_is_not_ready_before_its_deployment_has_as_many_pods_as_are_wanted() -> None:
+    """All pods that its Deployment was asked for are Ready; the pass that asks for more has not been seen yet."""
+    for wanted in (1, 3):
+        status = say(observe(READY, {**WANTS, Role.VERIFIER: Want(VERIFIER, wanted)}))
+        assert (conditions(status)["VerifierReady"] == ("True", "PodsReady")) is (wanted == 1)
+        assert f"1 of {wanted} verifier pods" in next(
+            c["message"] for c in status["conditions"] if c["type"] == "VerifierReady"
+        )
+
+
 def test_only_the_conditions_that_people_follow_are_told_as_events() -> None:
     first = say(observe(STARTING))
     assert [c["type"] for c in flipped({}, first)] == ["Available", "Ready"]
@@ -302,3 +338,20 @@ def test_another_reason_is_news_and_another_message_is_not() -> None:
 def test_a_service_that_selects_nothing_known_is_not_available() -> None:
     lost = replace(READY, services=(replace(READY.services[0], selected_revision="zzz"), READY.services[1]))
     assert conditions(say(observe(lost)))["Available"] == ("False", "NoReadyVerifier")
+
+
+START = ColdStart("pair-verifier-x", Role.VERIFIER, {StartPhase.SCHEDULE: 3.0, StartPhase.TOTAL: 108.0})
+WRITTEN_START = {"pod": "pair-verifier-x", "schedule": "3.0s", "total": "108s"}
+
+
+def test_the_last_start_is_shown_and_kept_until_a_newer_one_is_seen() -> None:
+    first = status_of(observe(READY, cold_start=START), previous={}, now=NOW)
+    assert first["coldStart"] == WRITTEN_START
+    assert status_of(observe(READY), previous=first, now=NOW)["coldStart"] == WRITTEN_START
+    newer = replace(START, pod="pair-verifier-y")
+    assert status_of(observe(READY, cold_start=newer), previous=first, now=NOW)["coldStart"]["pod"] == newer.pod
+
+
+@pytest.mark.parametrize("written", [None, {}, "fast", {"total": 3}, {"pod": 7}])
+def test_a_start_that_somebody_else_wrote_is_dropped(written: object) -> None:
+    assert "coldStart" not in status_of(observe(READY), previous={"coldStart": written}, now=NOW)

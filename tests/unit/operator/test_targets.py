@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import copy
 import re
-from dataclasses import fields, replace
+from dataclasses import MISSING, fields, replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tandem_contracts.engine_settings import EngineSettings
 from tandem_contracts.launch import Role, Speculation
 from tandem_operator.accelerators import table_of
 from tandem_operator.facts import Facts, Manifest, RevisionFacts
-from tandem_operator.inputs import RejectedSpecError
+from tandem_operator.inputs import NOT_HASHED, RejectedSpecError, RoleInputs, is_same_request, requested_of
 from tandem_operator.names import Reason
 from tandem_operator.targets import wants_of
 from tests.builders import make_config, make_deployment, make_inputs, make_revision, make_role, make_spec
 
+LATER = {field.name for field in fields(RoleInputs) if field.default is not MISSING} - {"engine"}
 GPU = ("nvidia-h100-80gb",)
 
 
 def wants(spec: Manifest, facts: Facts | None = None, **settings: Any) -> dict[Role, Any]:
     config = make_config(**settings)
-    return wants_of(make_deployment(spec), facts or Facts(), config=config, table=table_of(config))
+    wanted = wants_of(make_deployment(spec), facts or Facts(), config=config, table=table_of(config))
+    return dict(wanted.roles)
 
 
 def revision_of(spec: Manifest, role: Role = Role.VERIFIER, **settings: Any) -> str:
@@ -49,8 +52,18 @@ def test_a_revision_is_eight_hex_digits() -> None:
 
 
 def test_a_revision_covers_everything_that_the_pod_template_is_rendered_from() -> None:
-    inputs = make_inputs(make_spec())
-    assert inputs.as_data().keys() == {field.name for field in fields(inputs)}
+    engine = EngineSettings(max_model_length=1)
+    inputs = replace(make_inputs(make_spec()), engine=engine, **dict.fromkeys(LATER, "set"))
+    hashed = {field.name for field in fields(inputs) if field.metadata != NOT_HASHED}
+    assert inputs.as_data().keys() == hashed
+    assert hashed == {field.name for field in fields(inputs)} - {"drain_seconds", "start_limit_seconds"}
+
+
+def test_a_revision_that_does_not_use_a_later_field_keeps_its_name() -> None:
+    data = make_inputs(make_spec()).as_data()
+    assert data.keys() == {
+        "role", "served_name", "claim_name", "model_path", "image", "accelerators", "count", "speculation", "max_depth",
+    }  # fmt: skip
 
 
 def test_another_order_of_keys_is_the_same_revision() -> None:
@@ -86,6 +99,13 @@ def test_replicas_are_never_in_a_revision(verifiers: int, drafts: int) -> None:
         ({"speculation": {"method": "Remote", "maxDepth": 3}}, True, False),
         ({"speculation": {"maxDepth": 4}}, False, False),
         ({"verifier": make_role(count=1)}, False, False),
+        ({"verifier": {**make_role(), "engine": {"maxModelLength": 4096}}}, True, False),
+        ({"verifier": {**make_role(), "engine": {"args": {"seed": 1}}}}, True, False),
+        ({"verifier": {**make_role(), "engine": {"paging": {}}}}, False, False),
+        ({"draft": {**make_role("draft"), "scheduling": {"topologySpread": "Zone"}}}, False, True),
+        ({"access": {"apiKey": {"secretKeyRef": {"name": "keys", "key": "chat"}}}}, True, False),
+        ({"access": {"allowedFrom": [{"podLabels": {"app": "web"}}]}}, False, False),
+        ({"rollout": {"strategy": "Recreate", "drainTimeout": "1m", "onFailure": "Hold"}}, False, False),
     ],
 )
 def test_a_change_is_in_the_revision_of_the_role_that_it_restarts(
@@ -150,16 +170,41 @@ def test_a_default_that_is_written_out_is_the_same_revision() -> None:
     kept = make_revision(make_spec(), engineImages={"cpu": "engine:1"})
     spelt = make_spec(verifier=make_role(image="engine:1"))
     settings = {"engineImages": {"cpu": "engine:1"}, "engineImageAllowList": ["engine:1"]}
-    assert wants(spelt, frozen(kept), **settings)[Role.VERIFIER].target is kept
+    target = wants(spelt, frozen(kept), **settings)[Role.VERIFIER].target
+    assert replace(target, wordings=()) == kept
+    assert len(target.wordings) == 1, "and that it was asked for so is written down"
 
 
 def test_a_field_that_a_newer_operator_adds_with_a_default_keeps_the_frozen_revision() -> None:
     """An older operator froze what it knew; what it did not know counts as left out."""
     new = make_revision(make_spec(), engineImages={"cpu": "engine:1"})
     requested = copy.deepcopy(new.requested)
-    del requested["accelerator"]["count"]  # as if `count` had come with this version
+    del requested["engine"]["type"]  # as if `type` had come with this version
     old = replace(new, requested=requested)
     assert wants(make_spec(), frozen(old), engineImages={"cpu": "engine:2"})[Role.VERIFIER].target is old
+
+
+def test_a_request_that_the_first_version_froze_is_still_the_same_request() -> None:
+    """As 0.1.0 wrote it, before there were engine settings, scheduling, access and drafts in the engine."""
+    frozen_then = {
+        "model": {"source": {"persistentVolumeClaim": {"claimName": "models", "path": "verifier"}}},
+        "engine": {"type": "VLLM"},
+        "accelerator": {"classes": ["cpu"], "count": 1},
+        "servedName": "pair",
+        "speculation": "Remote",
+        "maxDepth": 4,
+    }
+    deployment = make_deployment(make_spec(verifier=make_role(count=1)))
+    assert is_same_request(frozen_then, requested_of(deployment, Role.VERIFIER))
+    other = make_deployment(make_spec(verifier={**make_role(count=1), "engine": {"dataType": "float16"}}))
+    assert not is_same_request(frozen_then, requested_of(other, Role.VERIFIER))
+
+
+@pytest.mark.parametrize("unreadable", [{}, {"model": 3}, {"engine": {"type": "Abacus"}}])
+def test_a_frozen_request_that_cannot_be_read_is_no_ones(unreadable: Manifest) -> None:
+    assert not is_same_request(unreadable, requested_of(make_deployment(), Role.VERIFIER))
+    other = replace(make_revision(make_spec(verifier=make_role("other"))), requested=unreadable)
+    assert wants(make_spec(), frozen(other))[Role.VERIFIER].target.revision == revision_of(make_spec())
 
 
 def test_a_role_never_takes_the_revision_of_the_other() -> None:

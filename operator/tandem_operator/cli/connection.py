@@ -1,0 +1,86 @@
+"""The user's own cluster, with the user's own rights: one namespace of the context of their kubeconfig."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import urllib3
+from kubernetes import client, config
+
+from tandem_operator.cluster import KINDS
+from tandem_operator.facts import Manifest
+
+LIMIT_SECONDS = 15
+
+
+class CommandError(Exception):
+    """A command cannot be carried out; the message says what is missing. `exit_code` is the process's."""
+
+    def __init__(self, message: str, *, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class Connection:
+    """Requests to the API server. Each raises CommandError with the server's own words."""
+
+    def __init__(self, api: client.ApiClient, namespace: str) -> None:
+        self._api, self.namespace = api, namespace
+
+    @classmethod
+    def open(cls, *, kubeconfig: str | None, context: str | None, namespace: str | None) -> Connection:
+        """Connect by kubeconfig (None: as kubectl finds it), to its context's namespace unless one is named."""
+        try:
+            contexts, current = config.list_kube_config_contexts(kubeconfig)
+            chosen = next((c for c in contexts if c["name"] == context), None) if context else current
+            if chosen is None:
+                raise CommandError(
+                    f"context {context} (is unknown): must be of {', '.join(c['name'] for c in contexts)}"
+                )
+            api = config.new_client_from_config(kubeconfig, context)
+        except (config.ConfigException, OSError) as error:
+            raise CommandError(f"no cluster: {error}") from error
+        return cls(api, namespace or chosen["context"].get("namespace") or "default")
+
+    def get(self, kind: str, name: str = "", **query: str) -> Manifest:
+        """The object, or without a name the list. Raises CommandError with exit code 2 when there is none."""
+        return self._request("GET", kind, name, query=query)
+
+    def patch(self, kind: str, name: str, body: Any, *, content_type: str) -> Manifest:
+        """Change an object: `content_type` says whether by merge or by JSON patch."""
+        return self._request("PATCH", kind, name, body=body, content_type=content_type)
+
+    def _request(
+        self,
+        method: str,
+        kind: str,
+        name: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+    ) -> Manifest:
+        where = KINDS[kind].path(self.namespace, name)
+        headers = {"Accept": "application/json", "Content-Type": content_type}
+        prepared = self._api.param_serialize(
+            method,
+            where,
+            query_params=list((query or {}).items()),
+            header_params=headers,
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        verb, url, header_params, payload, _ = prepared
+        try:
+            response = self._api.rest_client.request(
+                verb, url, headers=header_params, body=payload, _request_timeout=LIMIT_SECONDS
+            )
+            answer: Manifest = json.loads(response.read())
+        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            raise CommandError(f"{method} {where}: {error}") from error
+        if response.status >= 300:
+            told = f"{kind} {self.namespace}/{name}: {answer.get('message', response.status)}"
+            raise CommandError(told, exit_code=2 if response.status == 404 else 1)
+        return answer

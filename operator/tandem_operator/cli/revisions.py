@@ -1,0 +1,83 @@
+"""`tandem refresh` and `tandem rollback`: roll out today's defaults, or ask again for what was asked before.
+
+Both only write to the resource, with the user's own rights; the operator does the rest.
+"""
+
+from __future__ import annotations
+
+import copy
+from datetime import UTC, datetime
+
+from tandem_contracts.launch import Role
+from tandem_operator import names
+from tandem_operator.cli.connection import CommandError, Connection
+from tandem_operator.facts import Facts, Manifest, RevisionFacts, facts_of
+
+_ADDED = ("servedName", "speculation", "maxDepth")
+"""What a request holds of the rest of the resource, see `inputs.requested_of`."""
+
+
+def run_refresh(connection: Connection, name: str) -> str:
+    """Ask the operator to compare the frozen revisions with what the spec resolves to today; what will happen."""
+    body = connection.get(names.KIND, name)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    patch = {"metadata": {"annotations": {names.ANNOTATION_REFRESH: now}}}
+    connection.patch(names.KIND, name, patch, content_type="application/merge-patch+json")
+    outdated = [
+        condition["message"]
+        for condition in (body.get("status") or {}).get("conditions") or []
+        if condition["reason"] == "RevisionOutdated"
+    ]
+    if not outdated:
+        return f"{name}: every revision is what the spec resolves to today, nothing will roll\n"
+    return "".join(f"{name}: rolls out: {message}\n" for message in outdated)
+
+
+def run_rollback(connection: Connection, name: str, *, role: Role, revision: str | None) -> str:
+    """Write the request of an earlier revision of a role back into the spec.
+
+    `revision` None: the newest one that is not the present target and has not failed. Raises CommandError.
+    """
+    body = connection.get(names.KIND, name)
+    labelled = f"{names.LABEL_DEPLOYMENT}={name}"
+    listed = connection.get("ControllerRevision", labelSelector=labelled)["items"]
+    children = [{**item, "apiVersion": "apps/v1", "kind": "ControllerRevision"} for item in listed]
+    facts = facts_of(children, owner_uid=body["metadata"]["uid"])
+    present = ((body.get("status") or {}).get(role.value) or {}).get("targetRevision", "")
+    chosen = chosen_revision(facts, role, present=present, revision=revision)
+    spec = rolled_back(body["spec"], role, chosen.requested)
+    if spec == body["spec"]:
+        return f"{name}: the spec asks for {role} revision {chosen.revision} already\n"
+    patch = [
+        {"op": "test", "path": "/metadata/resourceVersion", "value": body["metadata"]["resourceVersion"]},
+        {"op": "replace", "path": "/spec", "value": spec},
+    ]
+    connection.patch(names.KIND, name, patch, content_type="application/json-patch+json")
+    return f"{name}: the spec asks for {role} revision {chosen.revision} again (it was {present or 'none'})\n"
+
+
+def chosen_revision(facts: Facts, role: Role, *, present: str, revision: str | None) -> RevisionFacts:
+    """The revision to go back to. Raises CommandError that names those there are."""
+    history = facts.revisions_of(role)
+    if revision is None:
+        found = next((r for r in history if r.revision != present and not r.failed), None)
+    else:
+        found = facts.revision(role, revision)
+    if found is None:
+        known = ", ".join(r.revision for r in history if r.revision != present) or "none"
+        raise CommandError(f"--to (is {revision or 'omitted'}): must be an earlier {role} revision; there are: {known}")
+    return found
+
+
+def rolled_back(spec: Manifest, role: Role, requested: Manifest) -> Manifest:
+    """The spec with a role's part as it was requested once; replicas stay as they are now."""
+    changed = copy.deepcopy(spec)
+    replicas = {key: value for key, value in (spec.get(role.value) or {}).items() if key == "replicas"}
+    changed[role.value] = {**{k: v for k, v in requested.items() if k not in _ADDED}, **replicas}
+    if role is Role.VERIFIER:
+        changed["servedName"] = requested["servedName"]
+        speculation = {**(spec.get("speculation") or {}), "method": requested["speculation"]}
+        if requested["maxDepth"]:
+            speculation["maxDepth"] = requested["maxDepth"]
+        changed["speculation"] = speculation
+    return changed

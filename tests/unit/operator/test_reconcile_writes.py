@@ -1,0 +1,101 @@
+"""What a write assumes of what is there, and what happens when that is not so any more."""
+
+from __future__ import annotations
+
+import pytest
+
+from tandem_contracts.launch import Role
+from tandem_operator.cluster import KINDS, ConflictError
+from tests.builders import NAME, NAMESPACE, make_role
+from tests.unit.operator.reconcile_world import ALONE, World, make_stray, play
+
+STRAY_DEPLOYMENT = KINDS["Deployment"].path(NAMESPACE, f"{NAME}-verifier-deadbeef")
+
+
+def all_ready(world: World) -> None:
+    """The pods of every Deployment are Ready."""
+    for path in world.paths("Deployment"):
+        deployment = world.server.objects[path]
+        generation, replicas = deployment["metadata"]["generation"], deployment["spec"]["replicas"]
+        status = {"observedGeneration": generation, "replicas": replicas, "readyReplicas": replicas}
+        world.write(path, {**deployment, "status": status})
+
+
+def test_a_deletion_is_asked_for_once_however_late_its_event_comes() -> None:
+    async def script(world: World) -> None:
+        world.user_writes(ALONE)
+        await world.converge()
+        world.write(STRAY_DEPLOYMENT, make_stray("Deployment", Role.VERIFIER))
+        await world.reconciler.resync(NAMESPACE)
+        world.server.requests.clear()
+        for _ in range(4):
+            await world.run()
+        assert [write for write in world.writes() if write.startswith("DELETE")] == [f"DELETE {STRAY_DEPLOYMENT}"]
+
+    play(script)
+
+
+def test_a_service_moves_only_as_it_was_seen_and_after_a_conflict_as_it_is() -> None:
+    async def script(world: World) -> None:
+        world.user_writes(ALONE)
+        await world.converge()
+        all_ready(world)
+        world.user_writes({**ALONE, "verifier": make_role("other")}, generation=2)
+        await world.reconciler.resync(NAMESPACE)
+        await world.run()
+        all_ready(world)
+        await world.reconciler.resync(NAMESPACE)
+        path = KINDS["Service"].path(NAMESPACE, NAME)
+        seen = world.server.objects[path]
+        world.write(path, seen)  # somebody changes it, and nobody has heard of it yet
+        world.server.requests.clear()
+        with pytest.raises(ConflictError):
+            await world.run()
+        (move,) = [request for request in world.server.requests if request.method == "PATCH" and request.path == path]
+        assert move.body["spec"]["selector"] != seen["spec"]["selector"]
+        assert move.body["metadata"]["resourceVersion"] == seen["metadata"]["resourceVersion"]
+        assert world.server.objects[path]["spec"]["selector"] == seen["spec"]["selector"]
+        await world.run()
+        assert world.server.objects[path]["spec"]["selector"] == move.body["spec"]["selector"]
+
+    play(script)
+
+
+def test_a_deletion_is_of_the_object_that_was_seen_and_after_a_conflict_of_what_it_is() -> None:
+    async def script(world: World) -> None:
+        world.user_writes(ALONE)
+        await world.converge()
+        path = STRAY_DEPLOYMENT
+        world.write(path, make_stray("Deployment", Role.VERIFIER))
+        await world.reconciler.resync(NAMESPACE)
+        seen = world.server.objects[path]["metadata"]
+        world.write(path, world.server.objects[path])  # somebody changes it, and nobody has heard of it yet
+        world.server.requests.clear()
+        with pytest.raises(ConflictError):
+            await world.run()
+        (deletion,) = [request for request in world.server.requests if request.method == "DELETE"]
+        assert deletion.body["preconditions"] == {"uid": seen["uid"], "resourceVersion": seen["resourceVersion"]}
+        assert path in world.server.objects
+        await world.run()
+        assert path not in world.server.objects
+
+    play(script)
+
+
+def test_what_is_going_already_is_not_deleted_in_each_pass() -> None:
+    async def script(world: World) -> None:
+        world.user_writes(ALONE)
+        await world.converge()
+        going = {"deletionTimestamp": "2030-01-01T00:00:00Z", "finalizers": ["somebody/else"]}
+        path = KINDS["Service"].path(NAMESPACE, f"{NAME}-draft-deadbeef")
+        world.write(path, make_stray("Service", Role.DRAFT, **going))
+        await world.reconciler.resync(NAMESPACE)
+        world.server.requests.clear()
+        await world.run()
+        assert world.writes() == []
+        world.write(path, make_stray("Service", Role.DRAFT))
+        await world.reconciler.resync(NAMESPACE)
+        await world.run()
+        assert world.writes() == [f"DELETE {path}"], "only that it was going kept it"
+
+    play(script)
