@@ -5,7 +5,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo demo-down test check format crds lock cluster cluster-down cluster-status images models benchmark clean
+.PHONY: help demo demo-down test campaign check format crds lock cluster cluster-down cluster-status images models benchmark clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -21,6 +21,10 @@ test: .venv/ready ## every test
 	@$(BIN)/python -m deploy.fixtures
 	@[ "$$(id -u)" -ne 0 ] || $(BIN)/python -m deploy.images build
 	@$(BIN)/python -m pytest
+
+campaign: .venv/ready ## every fault, and the operator killed around every write, into benchmarks/results/faults.json
+	@$(BIN)/python -m deploy.local build
+	@$(BIN)/python -m pytest tests/faults --campaign
 
 check: .venv/ready ## format, lint, types, layers, generated files, chart
 	@$(BIN)/ruff format --check .

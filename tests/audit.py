@@ -11,15 +11,17 @@ ACCOUNT = "tandem-operator"
 WRITES = frozenset({"create", "update", "patch", "delete"})
 
 
-def events_of(cluster: Cluster, namespace: str) -> list[dict[str, Any]]:
-    """Every request of the operator's ServiceAccount that was answered, in order."""
+def events_of(cluster: Cluster, namespace: str, *, begin: int = 0) -> list[dict[str, Any]]:
+    """Every request of the operator's ServiceAccount that was answered, in order, after `begin` bytes of the log."""
     user = f"system:serviceaccount:{namespace}:{ACCOUNT}"
-    lines = cluster.layout.audit_log.read_text().splitlines()
+    with cluster.layout.audit_log.open() as log:
+        log.seek(begin)
+        lines = log.read().splitlines()
     events = [json.loads(line) for line in lines if user in line]
     return [event for event in events if event["user"]["username"] == user and event["stage"] == "ResponseComplete"]
 
 
-def writes_of(cluster: Cluster, namespace: str) -> list[dict[str, Any]]:
+def writes_of(cluster: Cluster, namespace: str, *, begin: int = 0) -> list[dict[str, Any]]:
     """Those of them that write, without the lease."""
-    events = events_of(cluster, namespace)
+    events = events_of(cluster, namespace, begin=begin)
     return [event for event in events if event["verb"] in WRITES and event["objectRef"]["resource"] != "leases"]
