@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,19 @@ import yaml
 
 from deploy import chart, model_volume
 from deploy.local.cluster import Cluster
+from deploy.local.kwok import FAKE
 from deploy.local.processes import wait_until
-from deploy.place import Place
+from deploy.place import Place, local_place
 from tests import audit
 from tests.audit import ACCOUNT
 
 Manifest = dict[str, Any]
 LIMIT_SECONDS = 40
 REPOSITORY = Path(__file__).parents[2]
+ON_FAKE_NODES: Mapping[str, Any] = {
+    "accelerators": {"cpu": {"toleratedTaints": [FAKE], "nodeLabels": {"tandem.dev/node": "fake"}}}
+}
+"""Class cpu, where inspect Jobs run too, is a fake node: its kubelet says what they find (deploy/local/stages)."""
 
 
 @dataclass
@@ -38,6 +43,8 @@ class Operator:
     namespace: str
     log: Path
     config: Manifest = field(default_factory=dict)
+    health_port: int = 0
+    metrics_port: int = 0
     _process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Operator:
@@ -48,7 +55,7 @@ class Operator:
         environment = {"PATH": os.environ["PATH"], "KUBECONFIG": str(self.kubeconfig), "POD_NAME": self.log.stem}
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*command, "--health-port", "0", "--metrics-port", "0"],
+                [*command, f"--health-port={self.health_port}", f"--metrics-port={self.metrics_port}"],
                 stdout=log,
                 stderr=log,
                 env=environment,
@@ -74,6 +81,16 @@ class Operator:
         assert self._process is not None
         self._process.send_signal(number)
 
+    def is_running(self) -> bool:
+        """Whether it has not ended by itself."""
+        return self._process is not None and self._process.poll() is None
+
+    def peak_memory_mib(self) -> float:
+        """The most memory that it has had resident since it was started."""
+        assert self._process is not None
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
     def says(self) -> str:
         """Its log so far."""
         return self.log.read_text(errors="replace")
@@ -88,12 +105,16 @@ class World:
     namespace: str
     folder: Path
     operators: list[Operator] = field(default_factory=list)
+    server: str = ""
+    """Where the operator finds the API server; empty: at its own address."""
 
     # -- the operator --------------------------------------------------------------------------------------------
 
     def operator(self, name: str = "operator", **config: Any) -> Operator:
         """A new operator process for this namespace, not started."""
-        operator = Operator(self._kubeconfig(), self.namespace, self.folder / f"{name}.log", config)
+        operator = Operator(
+            self._kubeconfig(), self.namespace, self.folder / f"{name}.log", {**ON_FAKE_NODES, **config}
+        )
         self.operators.append(operator)
         return operator
 
@@ -104,6 +125,8 @@ class World:
             admin = yaml.safe_load(self.place.kubeconfig.read_text())
             admin["users"] = [{"name": ACCOUNT, "user": {"token": token}}]
             admin["contexts"][0]["context"]["user"] = ACCOUNT
+            if self.server:
+                admin["clusters"][0]["cluster"] = {"server": self.server}
             path.write_text(yaml.safe_dump(admin))
         return path
 
@@ -165,6 +188,26 @@ class World:
         return audit.events_of(self.cluster, self.namespace)
 
 
+def make_place(cluster: Cluster, *, nodes: Mapping[str, int]) -> Place:
+    """The local cluster with our CRDs and at least so many fake nodes of each class, and one of class cpu."""
+    found = local_place(cluster)
+    there = [node["metadata"]["name"] for node in found.get("nodes")["items"]]
+    for name, count in {"cpu": 1, **nodes}.items():
+        lacking = count - sum(node.startswith(name) for node in there)
+        if lacking > 0:
+            cluster.add_nodes(name, count=lacking)
+    found.run("apply", "--server-side", "--force-conflicts", "-f", str(REPOSITORY / "crds"))
+    kinds = ("crd/llmdeployments.tandem.dev", "crd/modelartifacts.tandem.dev")
+    found.run("wait", "--for=condition=Established", *kinds, "--timeout=30s")
+    wait_until(  # an established kind is served a moment before it is described
+        lambda: cluster.kubectl.attempt("explain", "llmdeployment").returncode == 0,
+        "the API server's description of LLMDeployment",
+        limit_seconds=30,
+        log=cluster.layout.log_of("apiserver"),
+    )
+    return found
+
+
 def make_world(cluster: Cluster, place: Place, *, namespace: str, folder: Path) -> World:
     """Install the chart without a running operator, and a claim that pods can name."""
     images = {"operator": "tandem.local/operator:none", "engine-cpu": "tandem.local/engine-cpu:none"}
@@ -177,5 +220,7 @@ def make_world(cluster: Cluster, place: Place, *, namespace: str, folder: Path) 
 def sample(name: str, **changes: Any) -> Manifest:
     """A sample of deploy/samples; `changes` replace parts of its spec."""
     body: Manifest = yaml.safe_load((REPOSITORY / "deploy/samples" / f"{name}.yaml").read_text())
+    if name != "cpu-pair":  # pods on fake nodes have no engine that could say when it has answered its last request
+        body["spec"]["rollout"] = {"drainTimeout": "1s"}
     body["spec"].update(changes)
     return body

@@ -1,0 +1,369 @@
+"""What the operator costs and how fast it is: children of 1, 100 and 500 resources, a restart, rest, memory, repair.
+
+Runs on the local control plane with fake GPU nodes; the operator is a process of this machine under the chart's
+ServiceAccount. When an object exists is taken from watches on it, not from its own timestamp, which has whole seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import random
+import secrets
+import ssl
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+import aiohttp
+import yaml
+
+from benchmarks.report import options_of, report
+from deploy.local.cluster import Cluster
+from tandem_operator import names
+from tandem_operator.cli.plan import UNKNOWN_UID, plan_of
+from tandem_operator.cluster import CHILD_KINDS, KINDS, WATCHED
+from tandem_operator.config import OperatorConfig
+from tandem_operator.facts import Manifest, Ref
+from tests.cluster.world import World, make_place, make_world, sample
+from tests.clusters import make_namespace
+
+SIZES = (1, 100, 500)
+ALONE_RUNS = 20
+HEALTHY = 50
+REPAIRS = 40
+NODES = {"nvidia-h100-80gb": 66, "nvidia-l40s-48gb": 66}
+REST_SECONDS = 180.0
+LIMIT_SECONDS = 600.0
+AT_ONCE = 64
+_METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+
+
+def main() -> int:
+    """Measure and report."""
+    options = options_of("control_plane", __doc__)
+    figures = asyncio.run(_measure())
+    report("control_plane", figures, table=_table(figures), path=options.json)
+    return 0
+
+
+# -- the API server from outside -----------------------------------------------------------------------------------
+
+
+@dataclass
+class Seen:
+    """When each object was first seen, by uid, and which uid a name has now. Seconds of the monotonic clock."""
+
+    at: dict[tuple[str, Ref], tuple[str, float]] = field(default_factory=dict)
+    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    def missing(self, namespace: str, refs: Iterable[Ref]) -> list[Ref]:
+        return [ref for ref in refs if (namespace, ref) not in self.at]
+
+    async def wait_for(self, condition: Any, what: str) -> None:
+        """Until `condition()` holds; asked at each event. Raises TimeoutError."""
+        try:
+            async with asyncio.timeout(LIMIT_SECONDS), self.changed:
+                await self.changed.wait_for(condition)
+        except TimeoutError:
+            raise TimeoutError(f"waited {LIMIT_SECONDS:.0f} s: {what}") from None
+
+
+class Api:
+    """The cluster as an administrator sees it."""
+
+    def __init__(self, session: aiohttp.ClientSession, server: str) -> None:
+        self._session, self._server = session, server
+        self.seen = Seen()
+
+    async def apply(self, manifest: Manifest) -> float:
+        """Server-side apply; the moment of the answer."""
+        metadata = manifest["metadata"]
+        path = KINDS[manifest["kind"]].path(metadata["namespace"], metadata["name"])
+        headers = {"Content-Type": "application/apply-patch+yaml"}
+        query = {"fieldManager": "benchmark", "force": "true"}
+        url = self._server + path
+        async with self._session.patch(url, params=query, headers=headers, data=yaml.safe_dump(manifest)) as answer:
+            if answer.status >= 300:
+                raise RuntimeError(f"{path}: {answer.status} {await answer.text()}")
+            return time.monotonic()
+
+    async def delete(self, ref: Ref, namespace: str) -> None:
+        async with self._session.delete(self._server + KINDS[ref.kind].path(namespace, ref.name)) as answer:
+            answer.raise_for_status()
+
+    async def items(self, kind: str, namespace: str) -> list[Manifest]:
+        async with self._session.get(self._server + KINDS[kind].path(namespace)) as answer:
+            answer.raise_for_status()
+            found: list[Manifest] = (await answer.json())["items"]
+            return found
+
+    async def watch(self, kind: str, namespace: str) -> None:
+        """Note every object of a kind until cancelled."""
+        url = self._server + KINDS[kind].path(namespace)
+        version = ""
+        while True:
+            query = {"watch": "1", "resourceVersion": version or "0", "timeoutSeconds": "3600"}
+            async with self._session.get(url, params=query, headers={"Accept": _METADATA}, timeout=None) as answer:
+                async for line in answer.content:
+                    event = _event(line)
+                    metadata = event["object"]["metadata"]
+                    version = metadata["resourceVersion"]
+                    await self._note(event["type"], (namespace, Ref(kind, metadata["name"])), metadata["uid"])
+
+    async def _note(self, what: str, at: tuple[str, Ref], uid: str) -> None:
+        known = self.seen.at.get(at)
+        if what == "DELETED":
+            self.seen.at.pop(at, None)
+        elif known is None or known[0] != uid:
+            self.seen.at[at] = uid, time.monotonic()
+        else:
+            return
+        async with self.seen.changed:
+            self.seen.changed.notify_all()
+
+
+def _event(line: bytes) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(line)
+    return found
+
+
+@asynccontextmanager
+async def _api(cluster: Cluster, namespace: str) -> AsyncIterator[Api]:
+    """Connected, with a watch on every kind of child."""
+    config = yaml.safe_load(cluster.kubeconfig.read_text())
+    with tempfile.TemporaryDirectory() as folder:
+        context = _tls(config, Path(folder))
+    server = config["clusters"][0]["cluster"]["server"]
+    connector = aiohttp.TCPConnector(ssl=context, limit=0)
+    timeout = aiohttp.ClientTimeout(total=60)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout, read_bufsize=2**22) as session:
+        api = Api(session, server)
+        watches = [asyncio.create_task(api.watch(kind, namespace)) for kind in CHILD_KINDS]
+        try:
+            yield api
+        finally:
+            for watch in watches:
+                watch.cancel()
+            await asyncio.gather(*watches, return_exceptions=True)
+
+
+def _tls(config: dict[str, Any], folder: Path) -> ssl.SSLContext:
+    cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+    for name, data in (
+        ("ca", cluster["certificate-authority-data"]),
+        ("crt", user["client-certificate-data"]),
+        ("key", user["client-key-data"]),
+    ):
+        (folder / name).write_bytes(base64.b64decode(data))
+    context = ssl.create_default_context(cafile=str(folder / "ca"))
+    context.load_cert_chain(folder / "crt", folder / "key")
+    return context
+
+
+# -- resources -----------------------------------------------------------------------------------------------------
+
+
+def _resource(namespace: str, name: str) -> Manifest:
+    body = sample("gpu-pair")
+    body["metadata"].update(name=name, namespace=namespace)
+    body["spec"]["verifier"].update(accelerator={"classes": ["nvidia-h100-80gb"], "count": 1}, replicas=1)
+    body["spec"]["draft"].update(accelerator={"classes": ["nvidia-l40s-48gb"], "count": 1}, replicas=1)
+    return body
+
+
+def _children(body: Manifest) -> list[Ref]:
+    completed = {**body, "metadata": {**body["metadata"], "uid": UNKNOWN_UID}}
+    return [
+        Ref.of(apply.manifest)
+        for apply in plan_of(completed, OperatorConfig()).apply
+        if Ref.of(apply.manifest).kind in CHILD_KINDS
+    ]
+
+
+async def _children_seconds(api: Api, namespace: str, prefix: str, count: int) -> tuple[list[float], float]:
+    """For each of `count` resources applied at once: until the last child exists; and until that is so of all."""
+    bodies = [_resource(namespace, f"{prefix}-{number}") for number in range(count)]
+    children = {body["metadata"]["name"]: _children(body) for body in bodies}
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def apply(body: Manifest) -> tuple[str, float]:
+        async with gate:
+            return body["metadata"]["name"], await api.apply(body)
+
+    begun = time.monotonic()
+    applied = dict(await asyncio.gather(*(apply(body) for body in bodies)))
+    every = [ref for refs in children.values() for ref in refs]
+    await api.seen.wait_for(lambda: not api.seen.missing(namespace, every), f"all children of {count} resources")
+    last = {name: max(api.seen.at[namespace, ref][1] for ref in refs) for name, refs in children.items()}
+    return [max(last[name] - applied[name], 0.0) for name in children], max(last.values()) - begun
+
+
+async def _until_ready(api: Api, namespace: str, count: int) -> None:
+    """Every resource of the namespace but broken ones is Ready."""
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while True:
+        items = await api.items(names.KIND, namespace)
+        ready = sum(
+            any((c["type"], c["status"]) == ("Ready", "True") for c in (item.get("status") or {}).get("conditions", []))
+            for item in items
+        )
+        if ready >= count:
+            return
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {LIMIT_SECONDS:.0f} s: {ready} of {count} resources are Ready")
+        await asyncio.sleep(1)
+
+
+# -- measuring -----------------------------------------------------------------------------------------------------
+
+
+async def _measure() -> dict[str, float]:
+    cluster = Cluster()
+    cluster.up()
+    place = make_place(cluster, nodes=NODES)
+    figures: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for size in SIZES:
+            namespace = f"bench-{size}-{secrets.token_hex(2)}"
+            make_namespace(cluster.kubectl, namespace)
+            (path := Path(folder) / namespace).mkdir()
+            world = make_world(cluster, place, namespace=namespace, folder=path)
+            try:
+                async with _api(cluster, namespace) as api:
+                    await _measure_size(world, api, size, figures)
+            finally:
+                for operator in world.operators:
+                    operator.end()
+                place.run("delete", "namespace", namespace, "--wait=true", limit_seconds=LIMIT_SECONDS)
+                place.run("delete", "persistentvolume", f"models-{namespace}", "--wait=false")
+    return figures
+
+
+async def _measure_size(world: World, api: Api, size: int, figures: dict[str, float]) -> None:
+    namespace = world.namespace
+    operator = world.operator().start()
+    await _children_seconds(api, namespace, "warm", 1)
+    if size == 1:
+        seconds = [(await _children_seconds(api, namespace, f"alone{run}", 1))[0][0] for run in range(ALONE_RUNS)]
+    else:
+        seconds, figures[f"children_all_seconds_{size}"] = await _children_seconds(api, namespace, "many", size)
+    figures[f"children_p50_seconds_{size}"] = _percentile(seconds, 50)
+    figures[f"children_p95_seconds_{size}"] = _percentile(seconds, 95)
+    if size == 1:
+        await _broken_neighbour(world, api, figures)
+    if size == SIZES[-1]:
+        await _until_ready(api, namespace, size + 1)
+        figures[f"peak_memory_mib_{size}"] = operator.peak_memory_mib()
+        await _restart(world, api, size, figures)
+        before = len(world.writes())
+        await asyncio.sleep(REST_SECONDS)
+        figures["rest_writes"] = len(world.writes()) - before
+        await _repair(world, api, size, figures)
+
+
+async def _broken_neighbour(world: World, api: Api, figures: dict[str, float]) -> None:
+    """How much longer 50 resources take beside three that can never be carried out."""
+    namespace = world.namespace
+    alone, _ = await _children_seconds(api, namespace, "healthy", HEALTHY)
+    unknown, refused, taken = (_resource(namespace, f"broken-{number}") for number in range(3))
+    unknown["spec"]["verifier"]["accelerator"]["classes"] = ["no-such-class"]
+    refused["spec"]["verifier"]["engine"] = {"image": "not.allowed/engine:1"}
+    world.apply(
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "broken-2"}, "spec": {"ports": [{"port": 1}]}}
+    )
+    for broken in (unknown, refused, taken):
+        await api.apply(broken)
+    beside, _ = await _children_seconds(api, namespace, "beside", HEALTHY)
+    figures["healthy_alone_p95_seconds"] = _percentile(alone, 95)
+    figures["healthy_beside_broken_p95_seconds"] = _percentile(beside, 95)
+    figures["broken_neighbour_delay_p95_seconds"] = max(_percentile(beside, 95) - _percentile(alone, 95), 0.0)
+
+
+async def _restart(world: World, api: Api, size: int, figures: dict[str, float]) -> None:
+    """Writes and lists of an operator that starts on converged resources. The repair of a child of the last one shows
+    that it has looked at all of them: passes start in the order of the keys.
+    """
+    namespace = world.namespace
+    world.operators[-1].end()
+    writes, requests = len(world.writes()), len(world.audited())
+    world.operator("restarted").start()
+    ref = Ref("Service", f"warm-{0}")
+    old = api.seen.at[namespace, ref][0]
+    await api.delete(ref, namespace)
+    await api.seen.wait_for(
+        lambda: api.seen.at.get((namespace, ref), (old, 0))[0] != old, "the restarted operator repairs"
+    )
+    await asyncio.sleep(5)
+    # Deleting `warm-0`'s Service is followed by its own repair, status and events; whatever else is written counts.
+    written = [w for w in world.writes()[writes:] if not _is_about(w, ref.name)]
+    # A long listing comes in pages; its first page stands for it.
+    lists = Counter(
+        event["objectRef"]["resource"]
+        for event in world.audited()[requests:]
+        if event["verb"] == "list" and "continue=" not in event["requestURI"]
+    )
+    figures["restart_writes"] = len(written)
+    figures["restart_lists_per_kind"] = max(lists[KINDS[kind].plural] for kind in WATCHED)
+
+
+def _is_about(write: Manifest, name: str) -> bool:
+    about = write["objectRef"]
+    return bool(about["resource"] == "events" or about.get("name") == name)
+
+
+async def _repair(world: World, api: Api, size: int, figures: dict[str, float]) -> None:
+    """Until a child that somebody deletes is there again."""
+    namespace, chosen = world.namespace, random.Random(7)  # noqa: S311 -- a fixed choice
+    seconds = []
+    for _ in range(REPAIRS):
+        body = _resource(namespace, f"many-{chosen.randrange(size)}")
+        ref = chosen.choice([ref for ref in _children(body) if (namespace, ref) in api.seen.at])
+        old = api.seen.at[namespace, ref][0]
+        begun = time.monotonic()
+        await api.delete(ref, namespace)
+        await api.seen.wait_for(lambda: api.seen.at.get((namespace, ref), (old, 0))[0] != old, f"{ref} repaired")  # noqa: B023
+        seconds.append(api.seen.at[namespace, ref][1] - begun)
+    figures["repair_p50_seconds"] = _percentile(seconds, 50)
+    figures["repair_p95_seconds"] = _percentile(seconds, 95)
+
+
+def _percentile(values: list[float], percent: int) -> float:
+    return quantiles(values, n=100, method="inclusive")[percent - 1] if len(values) > 1 else values[0]
+
+
+def _table(figures: dict[str, float]) -> str:
+    bars = {1: "0.3 s", 500: "60 s for all"}
+    rows = [
+        (
+            f"children of {size}, p50 / p95",
+            f"children_p50_seconds_{size}",
+            f"children_p95_seconds_{size}",
+            bars.get(size, ""),
+        )
+        for size in SIZES
+    ]
+    rows += [
+        ("a broken neighbour delays 50, p95", "broken_neighbour_delay_p95_seconds", "", "1 s"),
+        ("restart with 500: writes", "restart_writes", "", "0"),
+        ("restart with 500: lists a kind", "restart_lists_per_kind", "", "2"),
+        (f"at rest for {REST_SECONDS:.0f} s: writes", "rest_writes", "", "0"),
+        ("peak memory with 500, MiB", "peak_memory_mib_500", "", "150"),
+        ("a deleted child is back, p50 / p95", "repair_p50_seconds", "repair_p95_seconds", "5 s"),
+    ]  # fmt: skip
+    lines = []
+    for text, first, second, bar in rows:
+        shown = f"{figures[first]:8.2f}" + (f" / {figures[second]:.2f}" if second else "")
+        lines.append(f"{text:44}{shown:22}{'bar: ' + bar if bar else ''}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
