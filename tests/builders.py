@@ -6,6 +6,7 @@ Each builder takes only what the test is about; everything else is a small pair 
 from __future__ import annotations
 
 import copy
+from datetime import UTC, datetime
 from typing import Any
 
 from tandem_contracts.launch import Role
@@ -13,22 +14,24 @@ from tandem_operator import names
 from tandem_operator.accelerators import table_of
 from tandem_operator.api.deployment import LLMDeployment
 from tandem_operator.config import OperatorConfig
-from tandem_operator.facts import Facts, Manifest, Ref, RevisionFacts, ServiceFacts, WorkloadFacts
+from tandem_operator.facts import Facts, Manifest, PodFacts, Ref, RevisionFacts, ServiceFacts, WorkloadFacts
 from tandem_operator.inputs import RoleInputs, requested_of, resolve
 from tandem_operator.objects.revision import frozen_revision
+from tandem_operator.rollout import Clock
 from tandem_operator.store import Key
 
 NAME = "pair"
 NAMESPACE = "chat"
 UID = "11111111-1111-1111-1111-111111111111"
 KEY = Key(NAMESPACE, NAME)
+CLOCK = Clock(datetime(2030, 1, 1, tzinfo=UTC))
 
 
 def make_role(
     path: str = "verifier",
     classes: tuple[str, ...] = ("cpu",),
     *,
-    count: int | None = None,
+    count: int | None = 1,
     replicas: int | None = None,
     image: str | None = None,
 ) -> Manifest:
@@ -101,6 +104,7 @@ def make_workload(
     is_observed: bool = True,
     is_going: bool = False,
     message: str = "",
+    cannot_create: str = "",
 ) -> WorkloadFacts:
     """The Deployment of a revision as seen."""
     name = names.role_child_name(NAME, role, revision=revision)
@@ -116,7 +120,40 @@ def make_workload(
         is_observed=is_observed,
         is_going=is_going,
         message=message,
+        cannot_create=cannot_create,
     )
+
+
+def make_pod(
+    role: Role,
+    revision: str,
+    *,
+    name: str = "",
+    is_ready: bool = True,
+    trouble: str = "",
+    **parts: Any,
+) -> PodFacts:
+    """A pod of a revision as seen."""
+    name = name or f"{names.role_child_name(NAME, role, revision=revision)}-5d9c8-x2x4q"
+    seen: dict[str, Any] = {"address": "10.0.0.7", "is_going": False, "created": datetime(2030, 1, 1, tzinfo=UTC)}
+    return PodFacts(
+        ref=Ref("Pod", name),
+        uid=f"uid-of-{name}",
+        role=role,
+        revision=revision,
+        is_ready=is_ready,
+        trouble=trouble,
+        **(seen | parts),
+    )
+
+
+def make_raw_pod(role: Role, revision: str, *, name: str = "p", version: int = 1, **status: Any) -> Manifest:
+    """A raw pod of a revision, with `status`, as the API server gives it."""
+    manifest = make_child("Pod", name, version=version, status=status)
+    manifest["apiVersion"] = "v1"
+    manifest["metadata"]["creationTimestamp"] = "2030-01-01T00:00:00Z"
+    manifest["metadata"]["labels"] |= {names.LABEL_ROLE: role.value, names.LABEL_REVISION: revision}
+    return manifest
 
 
 def make_service(role: Role, selected: str, *, name: str = NAME) -> ServiceFacts:

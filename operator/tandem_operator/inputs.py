@@ -9,17 +9,25 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from typing import Any
 
 from pydantic import ValidationError
 
-from tandem_contracts.launch import Role, Speculation
+from tandem_contracts.engine_settings import EngineSettings
+from tandem_contracts.launch import InEngineKind, Role, Speculation
+from tandem_contracts.model_facts import ModelFacts
+from tandem_contracts.stopping import DEFAULT_DRAIN_SECONDS
 from tandem_operator.accelerators import AcceleratorClass
+from tandem_operator.api.access import SecretKeyRef
 from tandem_operator.api.deployment import LLMDeployment, RoleSpec
+from tandem_operator.api.model import Model
+from tandem_operator.api.scheduling import TopologySpread
+from tandem_operator.api.speculation import InEngine
 from tandem_operator.config import OperatorConfig
 from tandem_operator.facts import Manifest
 from tandem_operator.names import Reason
+from tandem_operator.sizing import COUNTS, SizingRequest, Unfit, size_over, split_problem
 
 
 class RejectedSpecError(ValueError):
@@ -30,9 +38,52 @@ class RejectedSpecError(ValueError):
         self.reason = reason
 
 
+class ModelNotInspectedError(Exception):
+    """The count is left to sizing, and nothing is known of the model yet; the message says of which."""
+
+
+DEFAULT_START_LIMIT_SECONDS = 1800
+ENGINE_MEMORY_PERCENT = 92
+"""vLLM's own share of an accelerator's memory, where the user gives none."""
+
+UNSET = EngineSettings()
+
+NOT_HASHED: Mapping[str, Any] = {"hashed": False}
+"""Metadata of a field that does not restart a pod."""
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """A folder with a model: in a claim or in an image, one of them empty; an empty path is the image's root."""
+
+    claim_name: str = ""
+    image: str = ""
+    path: str = ""
+
+    @classmethod
+    def of(cls, model: Model) -> ModelFiles:
+        claim, image = model.source.persistent_volume_claim, model.source.image
+        if claim is not None:
+            return cls(claim_name=claim.claim_name, path=claim.path)
+        assert image is not None  # noqa: S101 -- narrows the type: the model's rules want one of the two
+        return cls(image=image.reference, path=image.path or "")
+
+
+@dataclass(frozen=True)
+class SecretKey:
+    """A key of a Secret, by name."""
+
+    name: str
+    key: str
+
+
 @dataclass(frozen=True)
 class RoleInputs:
-    """Resolved inputs of a role: everything that its pod template is rendered from."""
+    """Resolved inputs of a role: everything that its pod template is rendered from.
+
+    A field that comes with a later version has a default that means "as before": what equals its default is left out
+    of the hash, so that a revision which does not use the field keeps its name.
+    """
 
     role: Role
     served_name: str
@@ -43,6 +94,22 @@ class RoleInputs:
     count: int
     speculation: Speculation
     max_depth: int
+    model_image: str = ""
+    """Image with the model, where it lies in no claim."""
+    engine: EngineSettings = UNSET
+    in_engine: InEngineKind | None = None
+    in_engine_model: ModelFiles | None = None
+    api_key: SecretKey | None = None
+    tolerations: tuple[Mapping[str, Any], ...] = ()
+    """Beside those for the taints of the accelerator classes."""
+    topology_spread: TopologySpread | None = None
+    priority_class_name: str = ""
+    ranks: int = 0
+    """Ranks over which the model is split, where it is not all GPUs of a replica, or one rank of CPU threads."""
+    drain_seconds: int = field(default=DEFAULT_DRAIN_SECONDS, metadata=NOT_HASHED)
+    """How long an old pod may go on with its requests; a change of it is for the pods of the next revision."""
+    start_limit_seconds: int = field(default=DEFAULT_START_LIMIT_SECONDS, metadata=NOT_HASHED)
+    """How long a pod may take to load its model before it is started again; for the next revision likewise."""
 
     @property
     def accelerator(self) -> AcceleratorClass:
@@ -50,14 +117,28 @@ class RoleInputs:
         return self.accelerators[0]
 
     @property
+    def model(self) -> ModelFiles:
+        """The role's own model."""
+        return ModelFiles(claim_name=self.claim_name, image=self.model_image, path=self.model_path)
+
+    @property
     def tensor_parallel(self) -> int:
-        """Ranks over which the model is split: all GPUs of a replica; a CPU engine is one rank with threads."""
-        return 1 if self.accelerator.is_cpu else self.count
+        """Ranks over which the model is split."""
+        return self.ranks or (1 if self.accelerator.is_cpu else self.count)
 
     def as_data(self) -> Manifest:
         """Plain JSON values, for hashing and for the ControllerRevision."""
-        data: Manifest = json.loads(json.dumps(asdict(self), sort_keys=True))
+        kept = [each.name for each in fields(self) if each.metadata != NOT_HASHED and not self._is_default(each)]
+        whole = {
+            **asdict(self),
+            "accelerators": [accelerator.as_data() for accelerator in self.accelerators],
+            "engine": self.engine.given(),
+        }
+        data: Manifest = json.loads(json.dumps({name: whole[name] for name in kept}, sort_keys=True))
         return data
+
+    def _is_default(self, each: Field[Any]) -> bool:
+        return each.default is not MISSING and getattr(self, each.name) == each.default
 
     @property
     def revision(self) -> str:
@@ -70,21 +151,32 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+class _Request(RoleSpec):
+    """What is asked of a role: its spec, and what it takes from the rest of the resource."""
+
+    served_name: str = ""
+    speculation: Speculation = Speculation.OFF
+    max_depth: int = 0
+    in_engine: InEngine | None = None
+    api_key: SecretKeyRef | None = None
+
+    def as_data(self) -> Manifest:
+        """Plain JSON values, without what never restarts a pod (replicas)."""
+        data: Manifest = self.model_dump(mode="json", by_alias=True, exclude={"replicas"}, exclude_none=True)
+        return data
+
+
 def requested_of(deployment: LLMDeployment, role: Role) -> Manifest:
-    """What the user asked of the role, without what never restarts a pod (replicas)."""
+    """What the user asked of the role, without what never restarts a pod."""
     spec = _spec(deployment, role)
-    requested = _dumped(spec)
-    requested["servedName"] = deployment.served_name
-    requested.update(speculation=_speculation(deployment, role).value, maxDepth=_max_depth(deployment, role))
-    return requested
-
-
-_ADDED = ("servedName", "speculation", "maxDepth")
-
-
-def _dumped(spec: RoleSpec) -> Manifest:
-    dumped: Manifest = spec.model_dump(mode="json", by_alias=True, exclude={"replicas"}, exclude_none=True)
-    return dumped
+    return _Request(
+        **dict(spec),
+        served_name=deployment.served_name,
+        speculation=_speculation(deployment, role),
+        max_depth=_max_depth(deployment, role),
+        in_engine=_in_engine(deployment, role),
+        api_key=_api_key(deployment, role),
+    ).as_data()
 
 
 def is_same_request(frozen: Manifest, requested: Manifest) -> bool:
@@ -93,13 +185,10 @@ def is_same_request(frozen: Manifest, requested: Manifest) -> bool:
     A field that the frozen one does not know yet counts as its default: an operator that learns a field must not
     take every frozen revision for another one.
     """
-    given = {key: value for key, value in frozen.items() if key not in _ADDED}
     try:
-        spec = RoleSpec.model_validate(given)
+        return _Request.model_validate(frozen).as_data() == requested
     except ValidationError:
         return False
-    added = {key: frozen.get(key) for key in _ADDED}
-    return {**_dumped(spec), **added} == requested
 
 
 def resolve(
@@ -108,32 +197,118 @@ def resolve(
     *,
     config: OperatorConfig,
     table: Mapping[str, AcceleratorClass],
+    models: Mapping[Role, ModelFacts] | None = None,
 ) -> RoleInputs:
-    """Resolve a role's inputs.
+    """Resolve a role's inputs. `models`: what is known of the models; only an omitted count needs it.
 
+    Raises ModelNotInspectedError where a count is to be sized and the model is not known.
     Raises RejectedSpecError for an unknown class, classes of different resources, an image that may not be named, or
     a speculation method that the hardware cannot run; each names path, value and what is allowed.
     """
     spec, path = _spec(deployment, role), f"spec.{role}"
     accelerators = _accelerators(spec, path, table=table)
     speculation = _speculation(deployment, role)
+    count, ranks = _split(spec, path, is_cpu=accelerators[0].is_cpu)
+    count = count or _sized(deployment, role, accelerators, models=models or {})
+    _require_divisible(path, (models or {}).get(role), ranks or (1 if accelerators[0].is_cpu else count))
     for accelerator in accelerators if role is Role.VERIFIER else ():
         if speculation.value not in accelerator.methods:
             raise RejectedSpecError(
                 Reason.METHOD_NOT_SUPPORTED,
                 f"spec.speculation.method (is {speculation.value}): a verifier on {accelerator.name} can run "
-                f"{', '.join(accelerator.methods)}, since its engine replaces vLLM's own runner",
+                f"{', '.join(accelerator.methods) or 'none'}: {accelerator.methods_note}",
             )
+    for accelerator in accelerators:
+        if count > accelerator.max_count:
+            raise RejectedSpecError(
+                Reason.TOO_MANY_ACCELERATORS,
+                f"{path}.accelerator.count (is {count}): must be at most {accelerator.max_count}, as many "
+                f"{accelerator.name} as one replica can use together",
+            )
+    files, in_engine, api_key = ModelFiles.of(spec.model), _in_engine(deployment, role), _api_key(deployment, role)
     return RoleInputs(
         role=role,
         served_name=deployment.served_name,
-        claim_name=spec.model.source.claim.claim_name,
-        model_path=spec.model.source.claim.path,
+        claim_name=files.claim_name,
+        model_path=files.path,
+        model_image=files.image,
         image=_image(spec, path, config=config, accelerator=accelerators[0]),
         accelerators=accelerators,
-        count=spec.accelerator.count,
+        count=count,
         speculation=speculation,
         max_depth=_max_depth(deployment, role),
+        engine=spec.engine.settings,
+        in_engine=in_engine.kind if in_engine else None,
+        in_engine_model=ModelFiles.of(in_engine.model) if in_engine and in_engine.model else None,
+        api_key=SecretKey(name=api_key.name, key=api_key.key) if api_key else None,
+        tolerations=tuple(
+            toleration.model_dump(mode="json", by_alias=True, exclude_none=True)
+            for toleration in spec.scheduling.tolerations
+        ),
+        topology_spread=spec.scheduling.topology_spread,
+        priority_class_name=spec.scheduling.priority_class_name or "",
+        ranks=ranks,
+        drain_seconds=deployment.spec.rollout.drain_timeout_seconds,
+        start_limit_seconds=deployment.spec.rollout.progress_deadline_seconds,
+    )
+
+
+def _split(spec: RoleSpec, path: str, *, is_cpu: bool) -> tuple[int, int]:
+    """Accelerators of a replica, 0 where sizing decides; and the ranks over them, 0 for the usual number."""
+    ranks, count = spec.tensor_parallel or 0, spec.accelerator.count or 0
+    if is_cpu:  # shares of CPU are the threads of a rank
+        return count or ranks, ranks if ranks > 1 else 0
+    if ranks and count and ranks != count:
+        raise RejectedSpecError(
+            Reason.TENSOR_PARALLEL_MISMATCH,
+            f"{path}.tensorParallel (is {ranks}): must be {count}, {path}.accelerator.count; other "
+            f"{spec.accelerator.classes[0]} of the replica would stand idle",
+        )
+    return count or ranks, 0
+
+
+def _require_divisible(path: str, model: ModelFacts | None, ranks: int) -> None:
+    """Refuse a split that no engine can make, where the model is known: it would fail at each start."""
+    problem = split_problem(model, ranks) if model else ""
+    if model and problem:
+        allowed = ", ".join(str(each) for each in range(1, COUNTS[-1] + 1) if not split_problem(model, each))
+        raise RejectedSpecError(
+            Reason.MODEL_DOES_NOT_FIT,
+            f"{path}.accelerator.count (is {ranks}): {problem}; this model can be split over {allowed}",
+        )
+
+
+def _sized(
+    deployment: LLMDeployment,
+    role: Role,
+    accelerators: tuple[AcceleratorClass, ...],
+    *,
+    models: Mapping[Role, ModelFacts],
+) -> int:
+    path, model, in_engine = f"spec.{role}.accelerator.count", models.get(role), _in_engine(deployment, role)
+    drafts_inside = in_engine is not None and in_engine.kind is InEngineKind.DRAFT_MODEL
+    if model is None or (drafts_inside and Role.DRAFT not in models):
+        missing = "the model" if model is None else "the model of spec.speculation.inEngine"
+        raise ModelNotInspectedError(f"{path} is omitted: it follows from {missing}, which has not been inspected")
+    sized = size_over(model, accelerators, request=sizing_request_of(deployment, role, models=models))
+    if isinstance(sized, Unfit):
+        raise RejectedSpecError(Reason.MODEL_DOES_NOT_FIT, f"{path} (is omitted): no count will do: {sized.reason}")
+    return sized.count
+
+
+def sizing_request_of(deployment: LLMDeployment, role: Role, *, models: Mapping[Role, ModelFacts]) -> SizingRequest:
+    """What a role's engine is asked to hold."""
+    spec, wanted = _spec(deployment, role), SizingRequest()
+    engine = spec.engine
+    return SizingRequest(
+        max_model_length=engine.max_model_length or 0,
+        concurrency=min(wanted.concurrency, engine.scheduler.max_sequences or wanted.concurrency),
+        data_type=engine.data_type or "",
+        kv_cache_dtype=engine.kv_cache_dtype or "",
+        memory_utilization_percent=engine.paging.memory_utilization_percent or ENGINE_MEMORY_PERCENT,
+        count=spec.accelerator.count or 0,
+        tensor_parallel=spec.tensor_parallel or 0,
+        beside=models.get(Role.DRAFT) if _in_engine(deployment, role) else None,
     )
 
 
@@ -152,6 +327,16 @@ def _max_depth(deployment: LLMDeployment, role: Role) -> int:
     return 0 if _speculation(deployment, role) is Speculation.OFF else deployment.spec.speculation.max_depth
 
 
+def _in_engine(deployment: LLMDeployment, role: Role) -> InEngine | None:
+    return deployment.spec.speculation.in_engine if role is Role.VERIFIER else None
+
+
+def _api_key(deployment: LLMDeployment, role: Role) -> SecretKeyRef | None:
+    """Clients talk to verifiers only; drafts are kept from everybody else by their NetworkPolicy."""
+    api_key = deployment.spec.access.api_key
+    return api_key.secret_key_ref if api_key and role is Role.VERIFIER else None
+
+
 def _accelerators(spec: RoleSpec, path: str, *, table: Mapping[str, AcceleratorClass]) -> tuple[AcceleratorClass, ...]:
     unknown = [name for name in spec.accelerator.classes if name not in table]
     if unknown:
@@ -160,7 +345,7 @@ def _accelerators(spec: RoleSpec, path: str, *, table: Mapping[str, AcceleratorC
             f"{path}.accelerator.classes (is {', '.join(unknown)}): must be of {', '.join(sorted(table))}",
         )
     accelerators = tuple(table[name] for name in spec.accelerator.classes)
-    resources = {accelerator.resource for accelerator in accelerators}
+    resources = {accelerator.asked_as for accelerator in accelerators}
     if len(resources) > 1:
         raise RejectedSpecError(
             Reason.MIXED_ACCELERATOR_RESOURCES,

@@ -7,15 +7,19 @@ import argparse
 import dataclasses
 from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import NoReturn, Self
+from types import UnionType
+from typing import Any, NoReturn, Self, get_args
 
+from tandem_contracts.engine_settings import FLAGS, EngineSettings, flags_refused
 from tandem_contracts.ports import HTTP_PORT, METRICS_PORT
+from tandem_contracts.stopping import DEFAULT_DRAIN_SECONDS, DRAIN_LIMIT_SECONDS
 
 LAUNCH_MODULE = "tandem_runtime.launch"
 DEPTH_LIMIT = 16
 DEFAULT_DRAFT_DEADLINE_SECONDS = 0.1
 DRAFT_DEADLINE_LIMIT_SECONDS = 5.0
 TERMINATION_LOG = "/dev/termination-log"
+ENGINE_FLAG = "--engine-flag"
 
 
 class Role(StrEnum):
@@ -29,8 +33,34 @@ class Speculation(StrEnum):
     """Where a verifier's drafts come from; the values are those of `spec.speculation.method`."""
 
     REMOTE = "Remote"
+    IN_ENGINE = "InEngine"
     NGRAM = "NGram"
     OFF = "Off"
+
+
+class InEngineKind(StrEnum):
+    """How a verifier that drafts for itself does it; the values are those of `spec.speculation.inEngine.kind`."""
+
+    DRAFT_MODEL = "DraftModel"
+    EAGLE3 = "EAGLE3"
+    MTP = "MTP"
+    SUFFIX = "Suffix"
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether it has weights of its own, beside the verifier's."""
+        return self in {InEngineKind.DRAFT_MODEL, InEngineKind.EAGLE3}
+
+
+class Access(StrEnum):
+    """Who may ask the engine."""
+
+    OPEN = "Open"
+    API_KEY = "ApiKey"
+
+
+API_KEY_VARIABLE = "VLLM_API_KEY"
+"""Environment variable with the key of `Access.API_KEY`: never an argument, which every process could read."""
 
 
 class InvalidLaunchOptionsError(ValueError):
@@ -43,7 +73,7 @@ class LaunchOptions:
 
     `draft_address` is `host:port`, empty unless drafts are Remote. `max_depth` is 0 when speculation is Off,
     else 1 to DEPTH_LIMIT. `draft_deadline_seconds` is the longest that one step may wait for remote drafts.
-    An empty `host` means all interfaces.
+    `drain_seconds` is how long requests in flight may go on after SIGTERM. An empty `host` means all interfaces.
     """
 
     role: Role
@@ -52,12 +82,17 @@ class LaunchOptions:
     tensor_parallel: int = 1
     speculation: Speculation = Speculation.OFF
     max_depth: int = 0
+    in_engine: InEngineKind | None = None
+    in_engine_model: str = ""
     draft_address: str = ""
     draft_deadline_seconds: float = DEFAULT_DRAFT_DEADLINE_SECONDS
+    drain_seconds: int = DEFAULT_DRAIN_SECONDS
+    access: Access = Access.OPEN
     host: str = ""
     http_port: int = HTTP_PORT
     metrics_port: int = METRICS_PORT
     termination_log: str = TERMINATION_LOG
+    engine: EngineSettings = dataclasses.field(default_factory=EngineSettings)
 
     def __post_init__(self) -> None:
         for flag, text in (("--model", self.model), ("--served-name", self.served_name)):
@@ -71,7 +106,13 @@ class LaunchOptions:
             self.draft_deadline_seconds,
             f"above 0, at most {DRAFT_DEADLINE_LIMIT_SECONDS}",
         )
+        allowed = f"1 to {DRAIN_LIMIT_SECONDS}"
+        _require(1 <= self.drain_seconds <= DRAIN_LIMIT_SECONDS, "--drain-seconds", self.drain_seconds, allowed)
         self._check_speculation()
+        for name, value, allowed in self.engine.refused():
+            raise InvalidLaunchOptionsError(f"{_flag(name)}: {value} is not allowed here (allowed: {allowed})")
+        for sentence in flags_refused(self.engine.flags):
+            raise InvalidLaunchOptionsError(f"{ENGINE_FLAG}: {sentence}")
 
     def _check_speculation(self) -> None:
         if self.role is Role.DRAFT:
@@ -81,6 +122,7 @@ class LaunchOptions:
         else:
             allowed = f"1 to {DEPTH_LIMIT} with --speculation {self.speculation}"
             _require(1 <= self.max_depth <= DEPTH_LIMIT, "--max-depth", self.max_depth, allowed)
+        self._check_in_engine()
         if self.speculation is Speculation.REMOTE:
             host, _, port = self.draft_address.rpartition(":")
             is_address = host != "" and port.isascii() and port.isdecimal() and 1 <= int(port) <= 65535
@@ -89,27 +131,51 @@ class LaunchOptions:
             allowed = "left out unless --speculation is Remote"
             _require(self.draft_address == "", "--draft-address", repr(self.draft_address), allowed)
 
+    def _check_in_engine(self) -> None:
+        if self.speculation is Speculation.IN_ENGINE:
+            allowed = f"one of {', '.join(InEngineKind)} with --speculation InEngine"
+            _require(self.in_engine is not None, "--in-engine", "nothing", allowed)
+        else:
+            _require(self.in_engine is None, "--in-engine", self.in_engine, "left out unless --speculation is InEngine")
+        needs_model = self.in_engine is not None and self.in_engine.needs_model
+        allowed = "a path" if needs_model else "left out"
+        flag, model = "--in-engine-model", self.in_engine_model
+        _require((model != "") is needs_model, flag, repr(model), f"{allowed} with --in-engine {self.in_engine}")
+
     def to_arguments(self) -> list[str]:
         """The arguments after `python -m tandem_runtime.launch`; what equals its default is left out."""
         arguments = []
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if value != field.default:
-                arguments.append(f"{_flag(field.name)}={value}")
-        return arguments
+        for owner in (self, self.engine):
+            for field in _simple_fields(type(owner)):
+                value = getattr(owner, field.name)
+                if value != field.default:
+                    arguments.append(f"{_flag(field.name)}={value}")
+        flags = self.engine.flags
+        return [*arguments, *(f"{ENGINE_FLAG}={name}={flags[name]}" for name in sorted(flags))]
 
     @classmethod
     def parse(cls, arguments: Sequence[str]) -> Self:
         """What `arguments` spell: the inverse of `to_arguments`. Raises InvalidLaunchOptionsError."""
         parser = _Parser(prog=f"python -m {LAUNCH_MODULE}", allow_abbrev=False)
-        for field in dataclasses.fields(cls):
-            required = field.default is dataclasses.MISSING
-            kind = field.type
-            if isinstance(kind, type) and issubclass(kind, StrEnum):
-                kind = _choice_of(kind)
-            # Defaults stay the dataclass's own: an option that was not given is not in the namespace.
-            parser.add_argument(_flag(field.name), type=kind, required=required, default=argparse.SUPPRESS)
-        return cls(**vars(parser.parse_args(arguments)))
+        for owner in (cls, EngineSettings):
+            for field in _simple_fields(owner):
+                required = field.default is dataclasses.MISSING
+                # Defaults stay the dataclass's own: an option that was not given is not in the namespace.
+                parser.add_argument(
+                    _flag(field.name), type=_reader_of(field.type), required=required, default=argparse.SUPPRESS
+                )
+        parser.add_argument(ENGINE_FLAG, action="append", type=_engine_flag, default=[])
+        given = vars(parser.parse_args(arguments))
+        flags = dict(given.pop("engine_flag"))
+        settings = {
+            field.name: given.pop(field.name) for field in _simple_fields(EngineSettings) if field.name in given
+        }
+        return cls(**given, engine=EngineSettings(**settings, flags=flags))
+
+
+def _simple_fields(owner: type[Any]) -> list[dataclasses.Field[Any]]:
+    """The fields that one flag spells."""
+    return [field for field in dataclasses.fields(owner) if field.name not in {"engine", "flags"}]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -117,6 +183,21 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise InvalidLaunchOptionsError(message)
+
+
+def _reader_of(kind: Any) -> Callable[[str], Any]:
+    """What reads a value of a field of this type."""
+    if isinstance(kind, UnionType):
+        (kind,) = (member for member in get_args(kind) if member is not type(None))
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        return _choice_of(kind)
+    reader: Callable[[str], Any] = kind
+    return reader
+
+
+def _engine_flag(text: str) -> tuple[str, int | str]:
+    name, _, value = text.partition("=")
+    return name, FLAGS[name].read(value) if name in FLAGS else value
 
 
 def _choice_of(kind: type[StrEnum]) -> Callable[[str], StrEnum]:

@@ -19,6 +19,7 @@ from tests.cluster.world import REPOSITORY
 IMAGES = {"operator": "tandem.local/operator:none", "engine-cpu": "tandem.local/engine-cpu:none"}
 NAMESPACE = "chat"
 CRD = "llmdeployments.tandem.dev"
+CRDS = (CRD, "modelartifacts.tandem.dev")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def place(own_cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Plac
     found = local_place(own_cluster, request.param)
     found.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
     yield found
-    found.run("delete", "crd", CRD, "--ignore-not-found")
+    found.run("delete", "crd", *CRDS, "--ignore-not-found")
     found.run("delete", "namespace", NAMESPACE, "--wait=true")
 
 
@@ -58,4 +59,5 @@ def test_an_uninstall_leaves_crd_and_resources_and_a_second_install_takes_them_u
 def test_a_crd_that_is_not_to_be_kept_goes_with_the_release(place: Place) -> None:
     _install(place, keep=False)
     chart.uninstall(place, NAMESPACE)
-    place.run("wait", "--for=delete", f"crd/{CRD}", "--timeout=30s")
+    for crd in CRDS:
+        place.run("wait", "--for=delete", f"crd/{crd}", "--timeout=30s")

@@ -96,6 +96,9 @@ def test_the_account_may_do_its_work_and_nothing_around_it(
     assert not may("update", "leases.coordination.k8s.io/another", *here)
     assert not may("list", "secrets", *here)
     assert not may("create", "pods", *here)
-    assert not may("create", "serviceaccounts/token", *here)
+    assert may("create", "serviceaccounts", *here)
+    assert not may("create", "serviceaccounts", "--subresource=token", *here)  # TYPE/token would be one of that name
+    assert may("create", "jobs.batch", *here)
+    assert not may("patch", "modelartifacts.tandem.dev", "-n", "default")
     assert not may("patch", "deployments.apps", "-n", "default")
     assert not may("list", "nodes")

@@ -15,6 +15,9 @@ from deploy.local.layout import layout_of
 from deploy.local.progress import Progress
 from tandem_operator import __main__, names
 from tandem_operator.config import OperatorConfig
+from tandem_operator.objects import inspect_job
+from tandem_operator.objects.protection import NAMESPACE_NAME, OPERATOR_PODS
+from tests.pod_security import pods_of, violations_beyond_restricted, violations_of_restricted
 
 Manifest = dict[str, Any]
 CHART = Path(__file__).parents[2] / "charts" / "tandem"
@@ -29,6 +32,7 @@ VALUES: dict[str, Manifest] = {
     "stopped": {"replicas": 0},
     "by digest": {"image": {"repository": "registry.example/tandem/operator", "tag": "1", "digest": DIGEST}},
     "without crds": {"crds": {"install": False}},
+    "with claims": {"rbac": {"create": True, "resourceClaims": True}},
     "crds that go": {"crds": {"keep": False}},
     "foreign account": {"serviceAccount": {"create": False, "name": "ours"}, "rbac": {"create": False}},
     "placed": {
@@ -99,7 +103,9 @@ def test_both_helms_render_the_same_objects_twice(values: Manifest, binaries: Bi
 
 @pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
 def test_every_object_is_named_placed_and_labelled(values: Manifest, helm: str, tmp_path: Path) -> None:
-    for found in objects(helm, values, tmp_path):
+    rendered_once = objects(helm, values, tmp_path)
+    assert len({(o["kind"], o["metadata"]["name"]) for o in rendered_once}) == len(rendered_once)
+    for found in rendered_once:
         metadata = found["metadata"]
         labels = metadata["labels"]
         assert labels["app.kubernetes.io/part-of"] == "tandem"
@@ -113,7 +119,10 @@ def test_every_object_is_named_placed_and_labelled(values: Manifest, helm: str, 
 
 @pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
 def test_the_pod_is_restricted_and_more(values: Manifest, helm: str, tmp_path: Path) -> None:
-    pod = one(objects(helm, values, tmp_path), "Deployment")["spec"]["template"]["spec"]
+    found = objects(helm, values, tmp_path)
+    pod = one(found, "Deployment")["spec"]["template"]["spec"]
+    for name, each in pods_of(found).items():
+        assert violations_of_restricted(each) == violations_beyond_restricted(each) == [], name
     assert pod["securityContext"] == {
         "runAsNonRoot": True,
         "runAsUser": 10001,
@@ -142,8 +151,11 @@ def test_the_only_token_is_the_one_that_the_pod_asks_for(helm: str, tmp_path: Pa
     pod = one(found, "Deployment")["spec"]["template"]["spec"]
     assert one(found, "ServiceAccount")["automountServiceAccountToken"] is False
     assert pod["automountServiceAccountToken"] is False
-    (token,) = [source for v in pod["volumes"] for source in v.get("projected", {}).get("sources", [])][:1]
-    assert token == {"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}}
+    sources = [source for volume in pod["volumes"] for source in volume.get("projected", {}).get("sources", [])]
+    tokens = [source for source in sources if source.keys() - {"configMap", "downwardAPI"}]
+    assert tokens == [{"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}}]
+    assert not [volume["name"] for volume in pod["volumes"] if "secret" in volume]
+    assert "Secret" not in {manifest["kind"] for manifest in found}
 
 
 def test_rights_end_at_the_namespace_and_before_secrets(helm: str, tmp_path: Path) -> None:
@@ -162,6 +174,19 @@ def test_rights_end_at_the_namespace_and_before_secrets(helm: str, tmp_path: Pat
     ]
 
 
+def test_a_pod_that_is_alive_is_told_from_one_that_is_ready(helm: str, tmp_path: Path) -> None:
+    (container,) = one(objects(helm, {}, tmp_path), "Deployment")["spec"]["template"]["spec"]["containers"]
+    paths = {probe: container[f"{probe}Probe"]["httpGet"]["path"] for probe in ("startup", "liveness", "readiness")}
+    assert paths == {"startup": "/healthz", "liveness": "/healthz", "readiness": "/readyz"}
+
+
+def test_pods_and_events_are_only_read(helm: str, tmp_path: Path) -> None:
+    rules = one(objects(helm, {}, tmp_path), "Role")["rules"]
+    verbs = {resource: set(rule["verbs"]) for rule in rules for resource in rule["resources"]}
+    assert verbs["pods"] == {"get", "list", "watch"}
+    assert verbs["events"] == {"create", "list"}, "an event of its own is made and never changed"
+
+
 def test_the_lease_that_may_be_changed_is_the_operators(helm: str, tmp_path: Path) -> None:
     rules = [r for r in one(objects(helm, {}, tmp_path), "Role")["rules"] if r["resources"] == ["leases"]]
     assert [rule for rule in rules if "resourceNames" not in rule] == [
@@ -177,6 +202,52 @@ def test_selectors_match_the_pods_and_no_label_of_the_user_is_in_them(helm: str,
     assert labels["team"] == "inference"
     assert "team" not in selector
     assert "helm.sh/chart" not in labels
+
+
+@pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
+def test_the_operators_pods_are_those_that_engine_pods_let_in(values: Manifest, helm: str, tmp_path: Path) -> None:
+    labels = one(objects(helm, values, tmp_path), "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert OPERATOR_PODS.items() <= labels.items()
+
+
+def policies(found: list[Manifest]) -> dict[str, Manifest]:
+    """Specs of the chart's NetworkPolicies by name."""
+    return {o["metadata"]["name"]: o["spec"] for o in found if o["kind"] == "NetworkPolicy"}
+
+
+def test_the_operators_metrics_are_read_only_from_where_prometheus_is_said_to_be(helm: str, tmp_path: Path) -> None:
+    def ingress(*namespaces: str) -> list[Manifest]:
+        found = objects(helm, {"config": {"prometheusNamespaces": [*namespaces]}}, tmp_path)
+        spec = policies(found)["release-tandem-operator"]
+        labels = one(found, "Deployment")["spec"]["template"]["metadata"]["labels"]
+        assert spec["podSelector"]["matchLabels"].items() <= labels.items()
+        rules: list[Manifest] = spec["ingress"]
+        return rules
+
+    health = {"ports": [{"port": __main__.HEALTH_PORT, "protocol": "TCP"}]}
+    assert ingress() == [health]
+    (_, metrics) = ingress("b", "a")
+    assert metrics["ports"] == [{"port": __main__.METRICS_PORT, "protocol": "TCP"}]
+    assert metrics["from"] == [
+        {"namespaceSelector": {"matchExpressions": [{"key": NAMESPACE_NAME, "operator": "In", "values": ["b", "a"]}]}}
+    ]
+
+
+def test_pods_that_look_into_a_model_talk_to_nobody(helm: str, tmp_path: Path) -> None:
+    spec = policies(objects(helm, {}, tmp_path))["release-tandem-operator-inspect"]
+    assert spec.keys() == {"podSelector", "policyTypes"}
+    assert set(spec["policyTypes"]) == {"Ingress", "Egress"}
+    selector = spec["podSelector"]["matchLabels"]
+    assert selector == {names.LABEL_COMPONENT: inspect_job.COMPONENT, names.LABEL_MANAGED_BY: names.MANAGED_BY}
+
+
+def test_the_right_to_claims_is_given_only_when_asked_for(helm: str, tmp_path: Path) -> None:
+    def groups(values: Manifest) -> set[str]:
+        rules = one(objects(helm, values, tmp_path), "Role")["rules"]
+        return {group for rule in rules for group in rule["apiGroups"]}
+
+    assert groups(VALUES["with claims"]) - groups({}) == {"resource.k8s.io"}
+    assert "resource.k8s.io" not in groups({})
 
 
 def test_a_label_of_the_user_replaces_none_of_ours(helm: str, tmp_path: Path) -> None:
@@ -263,6 +334,7 @@ REFUSED: dict[str, Manifest] = {
     "unknown key": {"replica": 1},
     "unknown key below": {"image": {"name": "x"}},
     "unknown configuration": {"config": {"prometheus": "x"}},
+    "a namespace without a name": {"config": {"prometheusNamespaces": [""]}},
     "negative replicas": {"replicas": -1},
     "replicas as text": {"replicas": "1"},
     "short digest": {"image": {"digest": "sha256:abc"}},

@@ -18,11 +18,13 @@ def test_a_pair_becomes_ready_and_kubectl_wait_returns(tandem: World) -> None:
     tandem.apply(sample("gpu-pair"))
     said = tandem.run("wait", "--for=condition=Ready", "llm/llama-70b", "--timeout=40s")
     assert "condition met" in said
+    tandem.wait_for("llama-70b", "ArtifactsReady")
     conditions = tandem.conditions("llama-70b")
-    assert {kind: c["status"] for kind, c in conditions.items()} == {
+    assert {kind: c["status"] for kind, c in conditions.items() if kind != "SpeculationEffective"} == {
         "Available": "True",
         "Ready": "True",
         "Accepted": "True",
+        "ArtifactsReady": "True",
         "VerifierReady": "True",
         "DraftReady": "True",
     }
@@ -73,8 +75,8 @@ def test_kubectl_delete_leaves_no_child_behind(tandem: World) -> None:
     tandem.apply(sample("gpu-pair"))
     tandem.wait_for("llama-70b", "Ready")
     tandem.run("delete", "llm/llama-70b", "--timeout=30s")
-    kinds = "deployments,services,controllerrevisions,replicasets,pods"
-    selector = "app.kubernetes.io/managed-by=tandem-operator"
+    kinds = "deployments,services,controllerrevisions,replicasets,pods,serviceaccounts,networkpolicies"
+    selector = "tandem.dev/deployment=llama-70b"
     tandem.wait_until(lambda: tandem.names(kinds, selector) == [], "no object of the deployment is left")
 
 

@@ -38,7 +38,7 @@ def test_the_chart_installs_upgrades_and_uninstalls(cluster: Cluster, namespace:
 def _resource(namespace: str) -> dict[str, object]:
     """A deployment whose pods may stay pending: there is no claim."""
     source = {"persistentVolumeClaim": {"claimName": "absent", "path": "verifier"}}
-    verifier = {"model": {"source": source}, "accelerator": {"classes": ["cpu"]}}
+    verifier = {"model": {"source": source}, "accelerator": {"classes": ["cpu"], "count": 1}}
     return {
         "apiVersion": "tandem.dev/v1alpha1",
         "kind": "LLMDeployment",

@@ -104,6 +104,15 @@ def test_killing_the_draft_pod_in_the_middle_changes_no_text(
     pair.wait_ready(NAME)
 
 
+def test_what_the_models_are_is_in_the_conditions_of_the_pair(pair: Site) -> None:
+    pair.run("wait", "--for=condition=ArtifactsReady", f"llm/{NAME}", "--timeout=60s", limit_seconds=70)
+    conditions = {c["type"]: c for c in pair.get("llm", NAME)["status"]["conditions"]}
+    assert conditions["ArtifactsReady"]["reason"] == "Inspected"
+    assert {"verifier: LlamaForCausalLM", "draft: LlamaForCausalLM"} <= {
+        part.split(",")[0] for part in conditions["ArtifactsReady"]["message"].split("; ")
+    }
+
+
 def test_kubectl_get_llm_shows_a_ready_pair(pair: Site) -> None:
     header, line = pair.run("get", "llm").splitlines()
     assert header.split() == ["NAME", "READY", "REASON", "VERIFIERS", "DRAFTS", "AGE"]

@@ -1,4 +1,4 @@
-"""Turns the pydantic models into the CustomResourceDefinition. Pure; `make crds` writes what this returns.
+"""Turns the pydantic models into the CustomResourceDefinitions. Pure; `make crds` writes what this returns.
 
 pydantic emits JSON Schema 2020; the API server takes structural OpenAPI v3 schemas: no `$ref`, no `type: null`, no
 `const`, no `title`. `structural` closes that gap and refuses what it does not know, so that a new kind of field
@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from tandem_operator import names
+from tandem_operator.api.artifact import ModelArtifactSpec, ModelArtifactStatus
 from tandem_operator.api.deployment import RESOURCE_RULES, LLMDeploymentSpec
 from tandem_operator.api.status import LLMDeploymentStatus
 from tandem_operator.manifest_yaml import manifest_yaml
@@ -18,7 +19,7 @@ Schema = dict[str, Any]
 
 _KEPT = {
     "type", "description", "default", "enum", "pattern", "format", "required", "nullable",
-    "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "maxProperties",
+    "minimum", "maximum", "multipleOf", "minLength", "maxLength", "minItems", "maxItems", "maxProperties",
     "x-kubernetes-validations", "x-kubernetes-list-type", "x-kubernetes-list-map-keys", "x-kubernetes-int-or-string",
 }  # fmt: skip
 _DROPPED = {"title", "$defs"}
@@ -41,12 +42,14 @@ def structural(schema: Schema, definitions: dict[str, Schema] | None = None) -> 
         return structural({**branches[0], **source, **_described(branches[0], source)}, definitions)
     result: Schema = {}
     for key, value in source.items():
-        if key in _DROPPED or (key == "default" and value is None):
-            continue
+        if key in _DROPPED or (key == "default" and value in (None, [])):
+            continue  # what the API server fills in is in everybody's object for good: nothing is
         if key == "const":
             result["enum"] = [value]
         elif key == "properties":
             result["properties"] = {name: structural(child, definitions) for name, child in value.items()}
+        elif key == "additionalProperties" and isinstance(value, dict) and "maxProperties" in source:
+            result["additionalProperties"] = structural(value, definitions)
         elif key == "items":
             result["items"] = structural(value, definitions)
         elif key in _KEPT:
@@ -54,7 +57,9 @@ def structural(schema: Schema, definitions: dict[str, Schema] | None = None) -> 
         else:
             raise ValueError(f"no structural form for {key}={value!r}")
     if isinstance(result.get("default"), dict):
-        result["default"] = {}  # the children's own defaults fill it in
+        del result["default"]
+        if any("default" in child for child in result["properties"].values()):
+            result["default"] = {}  # the children's own defaults fill it in
     return result
 
 
@@ -66,21 +71,63 @@ def _described(branch: Schema, source: Schema) -> Schema:
 
 def crd() -> dict[str, Any]:
     """The CustomResourceDefinition of LLMDeployment as a manifest."""
+    return _definition(names.KIND, names.PLURAL, "llm", version=_version())
+
+
+def artifact_crd() -> dict[str, Any]:
+    """The CustomResourceDefinition of ModelArtifact as a manifest."""
+    return _definition(names.ARTIFACT_KIND, names.ARTIFACT_PLURAL, "ma", version=_artifact_version())
+
+
+def _definition(kind: str, plural: str, short_name: str, *, version: dict[str, Any]) -> dict[str, Any]:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{names.PLURAL}.{names.GROUP}"},
+        "metadata": {"name": f"{plural}.{names.GROUP}"},
         "spec": {
             "group": names.GROUP,
             "scope": "Namespaced",
             "names": {
-                "kind": names.KIND,
-                "listKind": f"{names.KIND}List",
-                "plural": names.PLURAL,
-                "singular": names.KIND.lower(),
-                "shortNames": ["llm"],
+                "kind": kind,
+                "listKind": f"{kind}List",
+                "plural": plural,
+                "singular": kind.lower(),
+                "shortNames": [short_name],
             },
-            "versions": [_version()],
+            "versions": [version],
+        },
+    }
+
+
+def _artifact_version() -> dict[str, Any]:
+    return {
+        "name": names.VERSION,
+        "served": True,
+        "storage": True,
+        "subresources": {"status": {}},
+        "additionalPrinterColumns": [
+            _column("Ready", '.status.conditions[?(@.type=="Ready")].status', "The model has been inspected"),
+            _column("Reason", '.status.conditions[?(@.type=="Ready")].reason', "Why Ready has its status"),
+            _column("Source", ".status.source", "Where the files are"),
+            _column("Model", ".status.summary", "What the model is"),
+            {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+        ],
+        "schema": {"openAPIV3Schema": artifact_schema()},
+    }
+
+
+def artifact_schema() -> Schema:
+    """The structural schema of a ModelArtifact."""
+    return {
+        "type": "object",
+        "description": "One model in one form, shared by every LLMDeployment that serves it.",
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"type": "object"},
+            "spec": structural(ModelArtifactSpec.model_json_schema(by_alias=True)),
+            "status": structural(ModelArtifactStatus.model_json_schema(by_alias=True)),
         },
     }
 
@@ -126,7 +173,7 @@ def crd_schema() -> Schema:
             "spec": structural(LLMDeploymentSpec.model_json_schema(by_alias=True)),
             "status": structural(LLMDeploymentStatus.model_json_schema(by_alias=True)),
         },
-        "x-kubernetes-validations": [dict(rule) for rule in RESOURCE_RULES],
+        "x-kubernetes-validations": [rule.as_cel() for rule in RESOURCE_RULES],
     }
 
 
@@ -134,7 +181,17 @@ def _column(name: str, path: str, description: str) -> dict[str, str]:
     return {"name": name, "type": "string", "jsonPath": path, "description": description}
 
 
+HEADER = "# Generated from operator/tandem_operator/api by `make crds`; do not edit.\n"
+
+
 def crd_yaml() -> str:
     """The file `crds/llmdeployments.yaml`, with a stable order of keys."""
-    header = "# Generated from operator/tandem_operator/api by `make crds`; do not edit.\n"
-    return header + manifest_yaml(crd())
+    return HEADER + manifest_yaml(crd())
+
+
+def crd_files() -> dict[str, str]:
+    """Every generated file by its name."""
+    return {
+        f"{names.PLURAL}.yaml": crd_yaml(),
+        f"{names.ARTIFACT_PLURAL}.yaml": HEADER + manifest_yaml(artifact_crd()),
+    }

@@ -7,81 +7,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from enum import StrEnum
-from typing import Annotated, Any, Self
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError
 
-from tandem_contracts.launch import DEPTH_LIMIT, Role
+from tandem_contracts.launch import Role
 from tandem_contracts.launch import Speculation as SpeculationMethod
 from tandem_operator import names
-from tandem_operator.api.fields import (
-    AcceleratorClassName,
-    ApiModel,
-    DnsSubdomain,
-    ImageReference,
-    RelativePath,
-    Replicas,
-    Rule,
-    ServedName,
-    rules,
-)
-
-
-class EngineType(StrEnum):
-    """Programs that can serve a role."""
-
-    VLLM = "VLLM"
-
-
-class PersistentVolumeClaimSource(ApiModel):
-    """A model folder on a volume of the same namespace, mounted read-only."""
-
-    claim_name: DnsSubdomain
-    """Name of the PersistentVolumeClaim, in the namespace of the LLMDeployment."""
-    path: RelativePath
-    """Folder of the model inside the volume: config.json, tokenizer and safetensors files. Relative, without '..'."""
-
-
-class ModelSource(ApiModel):
-    """Where the model's files are. Exactly one source."""
-
-    model_config = rules(
-        Rule("has(self.persistentVolumeClaim)", "exactly one source is required: persistentVolumeClaim")
-    )
-
-    persistent_volume_claim: PersistentVolumeClaimSource | None = None
-    """The model lies on a PersistentVolumeClaim."""
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if self.persistent_volume_claim is None:
-            raise ValueError("exactly one source is required: persistentVolumeClaim")
-        return self
-
-    @property
-    def claim(self) -> PersistentVolumeClaimSource:
-        """The one source that there is, already validated."""
-        assert self.persistent_volume_claim is not None  # noqa: S101 -- narrows the type; the validator guarantees it
-        return self.persistent_volume_claim
-
-
-class Model(ApiModel):
-    """A model: its files."""
-
-    source: ModelSource
-    """Where the files are."""
-
-
-class Engine(ApiModel):
-    """The program that serves the model."""
-
-    type: EngineType = EngineType.VLLM
-    """VLLM: vLLM's OpenAI server, as published."""
-    image: ImageReference | None = None
-    """Image of the engine. It must contain tandem_runtime and match the operator's allow-list.
-    Omitted: the image of the accelerator class."""
+from tandem_operator.api.access import Access
+from tandem_operator.api.engine import Engine
+from tandem_operator.api.fields import BROKEN_RULES, AcceleratorClassName, ApiModel, Replicas, Rule, ServedName
+from tandem_operator.api.model import Model
+from tandem_operator.api.rollout import Rollout
+from tandem_operator.api.scheduling import Scheduling
+from tandem_operator.api.speculation import Speculation
 
 
 class Accelerator(ApiModel):
@@ -92,13 +33,28 @@ class Accelerator(ApiModel):
         Field(min_length=1, max_length=8, json_schema_extra={"x-kubernetes-list-type": "atomic"}),
     ]
     """Accelerator classes of the operator's table, in order of preference; all of one resource name.
-    `tandem plan` and the chart's values list the classes."""
-    count: Annotated[int, Field(ge=1, le=16)] = 1
-    """Accelerators of one replica: GPUs with tensor parallelism over all of them, or shares of the class cpu."""
+    `tandem accelerators` lists the classes."""
+    count: Annotated[int, Field(ge=1, le=16)] | None = None
+    """Accelerators of one replica: GPUs with tensor parallelism over all of them, or shares of the class cpu.
+    Omitted: as many as tensorParallel, else by sizing."""
 
 
 class RoleSpec(ApiModel):
     """One role: a model, the engine that serves it, and the hardware of each replica."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.tensorParallel) || !has(self.accelerator.count)"
+            " || self.tensorParallel <= self.accelerator.count",
+            lambda role: (
+                role.tensor_parallel is None
+                or role.accelerator.count is None
+                or role.tensor_parallel <= role.accelerator.count
+            ),
+            "tensorParallel must not be above accelerator.count",
+            path=".tensorParallel",
+        ),
+    )
 
     model: Model
     """The model of this role."""
@@ -106,30 +62,25 @@ class RoleSpec(ApiModel):
     """The engine that serves it."""
     accelerator: Accelerator
     """The hardware of each replica."""
+    tensor_parallel: Annotated[int, Field(ge=1, le=16)] | None = None
+    """Ranks over which the model is split. Omitted: all GPUs of a replica; 1 on the class cpu."""
+    scheduling: Scheduling = Scheduling()
+    """Where the pods may go, beyond what the accelerator classes say."""
     replicas: Replicas = 1
     """Wanted replicas. `kubectl scale` and autoscalers write the verifier's through the scale subresource."""
-
-
-class Speculation(ApiModel):
-    """How tokens are proposed before the verifier checks them. The text is the same with every method."""
-
-    method: SpeculationMethod | None = None
-    """Remote: draft pods propose (needs spec.draft). NGram: the verifier proposes from the prompt itself.
-    Off: plain decoding. Omitted: Remote when spec.draft is given, else Off."""
-    max_depth: Annotated[int, Field(ge=1, le=DEPTH_LIMIT)] = 5
-    """Most tokens proposed at once."""
 
 
 class LLMDeploymentSpec(ApiModel):
     """A large language model served as a pair: verifier pods, and draft pods that propose tokens to them."""
 
-    model_config = rules(
+    RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(
             "has(self.draft) || !has(self.speculation) || !has(self.speculation.method)"
             " || self.speculation.method != 'Remote'",
+            lambda spec: spec.draft is not None or spec.speculation.method is not SpeculationMethod.REMOTE,
             "spec.draft is required when spec.speculation.method is Remote",
             path=".draft",
-        )
+        ),
     )
 
     served_name: ServedName | None = None
@@ -140,12 +91,10 @@ class LLMDeploymentSpec(ApiModel):
     """The small model. Its pods exist while the speculation method is Remote."""
     speculation: Speculation = Speculation()
     """How tokens are proposed."""
-
-    @model_validator(mode="after")
-    def _remote_needs_a_draft(self) -> Self:
-        if self.speculation.method is SpeculationMethod.REMOTE and self.draft is None:
-            raise ValueError("spec.draft is required when spec.speculation.method is Remote")
-        return self
+    access: Access = Access()
+    """Who may ask the verifiers."""
+    rollout: Rollout = Rollout()
+    """How a change reaches the pods."""
 
     @property
     def method(self) -> SpeculationMethod:
@@ -182,14 +131,14 @@ class LLMDeployment(ApiModel):
         Raises `InvalidSpecError` that names each path, its value and what is allowed.
         """
         name = body["metadata"]["name"]
-        if len(name) > names.NAME_MAX_LENGTH or not re.fullmatch(names.NAME_PATTERN, name):
-            raise InvalidSpecError(f"metadata.name (is {name!r}): {NAME_RULE}")
+        if not is_name(name):
+            raise InvalidSpecError([Fault("metadata.name", name, NAME_RULE)])
         try:
             # As JSON, since pydantic's strict mode then takes what JSON has for what it is, and nothing else.
-            written = json.dumps(body.get("spec") or {}, default=str)
+            written = json.dumps(_without_nulls(body.get("spec") or {}), default=str)
             spec = LLMDeploymentSpec.model_validate_json(written, strict=True, by_alias=True, by_name=False)
         except ValidationError as error:
-            raise InvalidSpecError(_sentences(error)) from error
+            raise InvalidSpecError(_faults(error)) from error
         return cls(owner=Owner.of(body), generation=body["metadata"].get("generation", 1), spec=spec)
 
     @property
@@ -204,19 +153,60 @@ class LLMDeployment(ApiModel):
         """Whether pods of the role are wanted by this spec."""
         return role is Role.VERIFIER or self.spec.method is SpeculationMethod.REMOTE
 
+    def model(self, role: Role) -> Model | None:
+        """The model that verifies, or that drafts: on its own pods, or inside the engine. None: there is none."""
+        in_engine, spec = self.spec.speculation.in_engine, self.role(role)
+        if role is Role.DRAFT and in_engine is not None:
+            return in_engine.model
+        return spec.model if spec is not None and self.uses(role) else None
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong with a resource."""
+
+    path: str
+    value: Any
+    allowed: str
+
+    def __str__(self) -> str:
+        shown = f" (is {repr(self.value)[:100]})" if isinstance(self.value, str | int | float | bool) else ""
+        return f"{self.path}{shown}: {self.allowed}"
+
 
 class InvalidSpecError(ValueError):
     """The spec breaks a rule of the schema; the message is for the user who wrote it."""
 
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("; ".join(map(str, faults)))
+        self.faults = tuple(faults)
 
-def _sentences(error: ValidationError) -> str:
-    parts = []
-    for detail in error.errors(include_url=False, include_context=False):
-        path = "spec" + "".join(f"[{at}]" if isinstance(at, int) else f".{at}" for at in detail["loc"])
-        value = detail.get("input")
-        shown = f" (is {repr(value)[:100]})" if isinstance(value, str | int | float | bool) else ""
-        parts.append(f"{path}{shown}: {detail['msg'].removeprefix('Value error, ')}")
-    return "; ".join(parts)
+
+def _without_nulls(value: Any) -> Any:
+    """`value` as the API server keeps it: a member of an object that is null counts as left out."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(member) for key, member in value.items() if member is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
+
+
+def _faults(error: ValidationError) -> Sequence[Fault]:
+    faults = []
+    details = error.errors(include_url=False)
+    for detail in details:
+        loc = detail["loc"]
+        if detail["type"] == "too_short" and any(other["loc"][:-1] == loc for other in details):
+            continue  # pydantic counts only the items that are good themselves
+        path = "spec" + "".join(f"[{at}]" if isinstance(at, int) else f".{at}" for at in loc)
+        if detail["type"] == BROKEN_RULES:
+            faults += [Fault(path + at, detail["input"], said) for at, said in detail["ctx"]["broken"]]
+        else:
+            faults.append(Fault(path, detail["input"], detail["msg"]))
+    return faults
+
+
+def is_name(name: str) -> bool:
+    """Whether an LLMDeployment may be called so: its children's names are made of it."""
+    return len(name) <= names.NAME_MAX_LENGTH and re.fullmatch(names.NAME_PATTERN, name) is not None
 
 
 NAME_RULE = (
@@ -227,6 +217,7 @@ NAME_RULE = (
 RESOURCE_RULES = (
     Rule(
         f"size(self.metadata.name) <= {names.NAME_MAX_LENGTH} && self.metadata.name.matches('{names.NAME_PATTERN}')",
+        lambda body: is_name(body["metadata"]["name"]),
         f"metadata.name {NAME_RULE}",
     ),
 )

@@ -8,6 +8,9 @@ from pydantic import Field
 
 from tandem_operator.api.fields import ApiModel
 
+SIZING_SENTENCES = 10
+SIZING_LENGTH = 1024
+
 
 class Condition(ApiModel):
     """A condition as in metav1.Condition."""
@@ -41,6 +44,35 @@ class RoleStatus(ApiModel):
     """Ready and wanted replicas, for `kubectl get`."""
     selector: Annotated[str, Field(max_length=1024)] = ""
     """Label selector of the serving revision's pods, read by the scale subresource."""
+    sizing: (
+        Annotated[
+            tuple[Annotated[str, Field(max_length=SIZING_LENGTH)], ...],
+            Field(max_length=SIZING_SENTENCES, json_schema_extra={"x-kubernetes-list-type": "atomic"}),
+        ]
+        | None
+    ) = None
+    """What the model needs of the accelerators, and why, once it has been inspected."""
+
+
+class ColdStartStatus(ApiModel):
+    """How long the last start of a verifier pod took, by phase; a phase that is not known is left out."""
+
+    pod: Annotated[str, Field(max_length=253)]
+    """The pod that was started."""
+    schedule: Annotated[str, Field(max_length=16)] | None = None
+    """From its creation until it had a node."""
+    pull: Annotated[str, Field(max_length=16)] | None = None
+    """Until its container ran: volumes are mounted and the image is pulled."""
+    process: Annotated[str, Field(max_length=16)] | None = None
+    """Until the engine began to load the model."""
+    weights: Annotated[str, Field(max_length=16)] | None = None
+    """Loading the weights."""
+    compile: Annotated[str, Field(max_length=16)] | None = None
+    """Compiling, as the engine itself measures it."""
+    warm_up: Annotated[str, Field(max_length=16)] | None = None
+    """The rest until the engine answered."""
+    total: Annotated[str, Field(max_length=16)] | None = None
+    """From its creation until it was Ready."""
 
 
 class LLMDeploymentStatus(ApiModel):
@@ -56,8 +88,11 @@ class LLMDeploymentStatus(ApiModel):
         ),
     ] = ()
     """Available: the Service has a Ready verifier. Ready: this generation is valid and fully rolled out.
+    ArtifactsReady: the models have been inspected; one with a given count serves without it.
     Reconciling and Stalled are present only while true."""
     verifier: RoleStatus | None = None
     """The verifier pods."""
     draft: RoleStatus | None = None
     """The draft pods."""
+    cold_start: ColdStartStatus | None = None
+    """The last start that the operator has seen."""

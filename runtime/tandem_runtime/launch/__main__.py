@@ -8,7 +8,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from tandem_contracts.launch import TERMINATION_LOG, InvalidLaunchOptionsError, LaunchOptions
+from tandem_contracts.launch import API_KEY_VARIABLE, TERMINATION_LOG, Access, InvalidLaunchOptionsError, LaunchOptions
+from tandem_contracts.stopping import StopTimes
 from tandem_contracts.termination import ExitCode, Phase, Reason, TerminationMessage
 from tandem_runtime.drafting.counters import Counters
 from tandem_runtime.launch.engine import Platform, engine_command, engine_environment
@@ -48,6 +49,11 @@ def main(arguments: list[str]) -> ExitCode:
 
 
 def _serve(options: LaunchOptions) -> TerminationMessage | None:
+    if options.access is Access.API_KEY and not os.environ.get(API_KEY_VARIABLE):
+        # vLLM takes an empty key for none, and would answer everybody.
+        raise InvalidLaunchOptionsError(
+            f"{API_KEY_VARIABLE}: '' is not allowed here (allowed: a text, from the Secret)"
+        )
     model = read_model_folder(Path(options.model))
     platform = _installed_platform()
     with tempfile.TemporaryDirectory(prefix="tandem-") as scratch:
@@ -61,6 +67,7 @@ def _serve(options: LaunchOptions) -> TerminationMessage | None:
                 engine_environment(os.environ, platform=platform),
                 health=(options.host or LOOPBACK, options.http_port),
                 phases=phases,
+                stop_limit_seconds=StopTimes.of_drain(options.drain_seconds).limit_seconds,
             )
             return supervisor.run()
         finally:

@@ -7,15 +7,23 @@ from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 
-from tandem_contracts.launch import LaunchOptions, Role, Speculation
+from tandem_contracts.engine_settings import FLAGS, SWITCH, Compilation, EngineSettings, Switch
+from tandem_contracts.launch import Access, InEngineKind, LaunchOptions, Role, Speculation
+from tandem_contracts.stopping import StopTimes
 from tandem_runtime.drafting.settings import DraftSettings
 from tandem_runtime.launch.model_folder import ModelFolder
 
 ENGINE_MODULE = "vllm.entrypoints.openai.api_server"
 PROPOSER = "tandem_runtime.drafting.vllm_adapter.RemoteProposer"
 WORKER = "tandem_runtime.drafting.vllm_adapter.DraftingWorker"
-DRAIN_SECONDS = 20
+GUARD = "tandem_runtime.launch.guard.Guard"
 CPU_BLOCK_TOKENS = 32
+_METHODS = {
+    InEngineKind.DRAFT_MODEL: "draft_model",
+    InEngineKind.EAGLE3: "eagle3",
+    InEngineKind.MTP: "mtp",
+    InEngineKind.SUFFIX: "suffix",
+}
 
 
 class Platform(StrEnum):
@@ -35,20 +43,17 @@ def engine_command(options: LaunchOptions, model: ModelFolder, *, platform: Plat
         "--port", str(options.http_port),
         "--tensor-parallel-size", str(options.tensor_parallel),
         # Left alone, vLLM serves float32 weights in half precision, where rounding decides between near ties.
-        "--dtype", model.dtype,
-        "--shutdown-timeout", str(DRAIN_SECONDS),
+        "--dtype", options.engine.data_type or model.dtype,
+        "--shutdown-timeout", str(StopTimes.of_drain(options.drain_seconds).engine_seconds),
         "--disable-uvicorn-access-log",
     ]
     # fmt: on
     if options.host:
         command += ["--host", options.host]
-    if platform is Platform.CPU:
-        # Compiling takes longer than it gains at start, and needs a C++ compiler in the image.
-        command += ["--enforce-eager"]
-        if options.role is Role.DRAFT:
-            # The prefix cache works in whole blocks: with the CPU's default of 128 it finds little between steps.
-            command += ["--block-size", str(CPU_BLOCK_TOKENS)]
-    return command + _speculation(options, counters)
+    if options.access is Access.API_KEY:
+        # vLLM asks for its key under some paths only; others answer the same questions (/invocations).
+        command += ["--middleware", GUARD]
+    return command + _settings(options, platform) + _speculation(options, counters)
 
 
 def engine_environment(inherited: Mapping[str, str], *, platform: Platform) -> dict[str, str]:
@@ -76,6 +81,56 @@ def engine_environment(inherited: Mapping[str, str], *, platform: Platform) -> d
     return environment
 
 
+def _settings(options: LaunchOptions, platform: Platform) -> list[str]:
+    engine = options.engine
+    compilation, block_tokens = engine.compilation, engine.block_tokens
+    if platform is Platform.CPU:
+        # Compiling takes longer than it gains at start, and needs a C++ compiler in the image.
+        compilation = compilation or Compilation.EAGER
+        if options.role is Role.DRAFT:
+            # The prefix cache works in whole blocks: with the CPU's default of 128 it finds little between steps.
+            block_tokens = block_tokens or CPU_BLOCK_TOKENS
+    valued = {
+        "max-model-len": engine.max_model_length,
+        "kv-cache-dtype": engine.kv_cache_dtype,
+        "attention-backend": engine.attention_backend,
+        "block-size": block_tokens,
+        "gpu-memory-utilization": None if engine.memory_percent is None else f"0.{engine.memory_percent:02}",
+        "max-num-seqs": engine.max_sequences,
+        "max-num-batched-tokens": engine.max_batched_tokens,
+        "scheduling-policy": engine.scheduling_policy,
+        "prefix-caching-hash-algo": engine.prefix_hash,
+    }
+    switched = {
+        "enforce-eager": None if compilation is None else _SWITCH_OF[compilation],
+        "enable-chunked-prefill": engine.chunked_prefill,
+        "enable-prefix-caching": engine.prefix_caching,
+    }
+    return [*_valued(valued), *_switched(switched), *_flags(engine)]
+
+
+_SWITCH_OF = {Compilation.EAGER: Switch.ENABLED, Compilation.COMPILED: Switch.DISABLED}
+
+
+def _flags(engine: EngineSettings) -> list[str]:
+    """The flags that a user gave by name; LaunchOptions has checked them against the list."""
+    valued = {name: value for name, value in sorted(engine.flags.items()) if FLAGS[name] is not SWITCH}
+    switched = {name: Switch(str(value)) for name, value in sorted(engine.flags.items()) if FLAGS[name] is SWITCH}
+    return [*_valued(valued), *_switched(switched)]
+
+
+def _valued(values: Mapping[str, object]) -> list[str]:
+    return [part for name, value in values.items() if value is not None for part in (f"--{name}", str(value))]
+
+
+def _switched(switches: Mapping[str, Switch | None]) -> list[str]:
+    return [
+        f"--{name}" if switch is Switch.ENABLED else f"--no-{name}"
+        for name, switch in switches.items()
+        if switch is not None
+    ]
+
+
 def _speculation(options: LaunchOptions, counters: Path) -> list[str]:
     match options.speculation:
         case Speculation.OFF:
@@ -83,6 +138,11 @@ def _speculation(options: LaunchOptions, counters: Path) -> list[str]:
         case Speculation.NGRAM:
             method: dict[str, object] = {"method": "ngram", "prompt_lookup_min": 2, "prompt_lookup_max": 5}
             extra: list[str] = []
+        case Speculation.IN_ENGINE:
+            method = {"method": _METHODS[options.in_engine]} if options.in_engine else {}
+            if options.in_engine_model:
+                method["model"] = options.in_engine_model
+            extra = []
         case Speculation.REMOTE:
             method = {"method": "custom_class", "model": PROPOSER}
             settings = DraftSettings(

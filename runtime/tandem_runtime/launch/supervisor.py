@@ -17,7 +17,6 @@ from tandem_runtime.launch.phases import StartPhases
 from tandem_runtime.launch.root_cause import root_cause
 
 LOG_LINES_KEPT = 2000
-STOP_LIMIT_SECONDS = 25.0
 READER_LIMIT_SECONDS = 5.0
 POLL_SECONDS = 0.1
 HEALTH_LIMIT_SECONDS = 1.0
@@ -35,14 +34,19 @@ class Supervisor:
         *,
         health: tuple[str, int],
         phases: StartPhases,
+        stop_limit_seconds: float,
     ) -> None:
-        """`health` is host and port of the engine's HTTP server; `phases` is told what its log says."""
+        """`health` is host and port of the engine's HTTP server; `phases` is told what its log says.
+
+        After SIGTERM the engine gets `stop_limit_seconds`, then SIGKILL.
+        """
         self._stop_wanted = threading.Event()
         for signal_number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signal_number, lambda _number, _frame: self._stop_wanted.set())
         self._health = health
         self._lines: collections.deque[str] = collections.deque(maxlen=LOG_LINES_KEPT)
         self._phases = phases
+        self._stop_limit_seconds = stop_limit_seconds
         # A process group of its own, so that none of the engine's processes can outlive it.
         self._process = subprocess.Popen(
             command,
@@ -67,17 +71,17 @@ class Supervisor:
         return self._failure() if self._process.poll() is not None else self._stop()
 
     def _stop(self) -> TerminationMessage | None:
-        logger.info("stopping the engine, waiting at most %.0f s for requests in flight", STOP_LIMIT_SECONDS)
+        logger.info("stopping the engine, waiting at most %.0f s for requests in flight", self._stop_limit_seconds)
         self._process.terminate()
         try:
-            self._process.wait(timeout=STOP_LIMIT_SECONDS)
+            self._process.wait(timeout=self._stop_limit_seconds)
         except subprocess.TimeoutExpired:
             self._end_group()
             return TerminationMessage(
                 code=ExitCode.ENGINE_STOP_TIMED_OUT,
                 phase=Phase.STOP,
                 reason=Reason.ENGINE_STOP_TIMED_OUT,
-                message=f"the engine did not stop within {STOP_LIMIT_SECONDS:.0f} s of SIGTERM and was killed",
+                message=f"the engine did not stop within {self._stop_limit_seconds:.0f} s of SIGTERM and was killed",
             )
         self._end_group()
         return None

@@ -60,12 +60,12 @@ class FakeApiServer:
         """A mutating webhook: what is stored of an object that is applied."""
         self.cut_off: set[str] = set()
         """Tokens of the clients that get no answer at all."""
-        self._scripted: list[tuple[str, Answer]] = []
+        self._scripted: list[tuple[str, str, Answer]] = []
         self._always: list[tuple[str, Answer]] = []
 
-    def answer_next(self, method: str, answer: Answer) -> None:
-        """The next request with this method gets this answer."""
-        self._scripted.append((method, answer))
+    def answer_next(self, method: str, answer: Answer, *, about: str = "") -> None:
+        """The next request with this method, and `about` in its path, gets this answer."""
+        self._scripted.append((method, about, answer))
 
     def answer_always(self, method: str, answer: Answer) -> None:
         """Every request with this method gets this answer, until `recover`."""
@@ -100,9 +100,9 @@ class FakeApiServer:
         if request.headers.get("authorization", "").removeprefix("Bearer ") in self.cut_off:
             return await self._scripted_answer(request, Answer(HANG))
         for scripted in self._scripted:
-            if scripted[0] == request.method:
+            if scripted[0] == request.method and scripted[1] in request.path:
                 self._scripted.remove(scripted)
-                return await self._scripted_answer(request, scripted[1])
+                return await self._scripted_answer(request, scripted[2])
         for method, answer in self._always:
             if method == request.method:
                 return await self._scripted_answer(request, answer)
@@ -168,11 +168,13 @@ class FakeApiServer:
 
     def _listing(self, request: Request) -> web.Response:
         selector = dict([request.query["labelSelector"].split("=")]) if "labelSelector" in request.query else {}
+        fields = [pair.split("=") for pair in request.query.get("fieldSelector", "").split(",") if pair]
         found = [
             manifest
             for path, manifest in sorted(self.objects.items())
             if path.startswith(f"{request.path}/")
             and selector.items() <= (manifest["metadata"].get("labels") or {}).items()
+            and all(_field(manifest, path) == value for path, value in fields)
         ]
         first, limit = int(request.query.get("continue", "0")), int(request.query.get("limit", "1000"))
         metadata: dict[str, str] = {"resourceVersion": str(self.version)}
@@ -180,6 +182,12 @@ class FakeApiServer:
             metadata["continue"] = str(first + limit)
         bare = [{k: v for k, v in item.items() if k not in {"apiVersion", "kind"}} for item in found]
         return web.json_response({"kind": "List", "metadata": metadata, "items": bare[first : first + limit]})
+
+
+def _field(manifest: Manifest, path: str) -> Any:
+    for name in path.split("."):
+        manifest = manifest.get(name, {})
+    return manifest
 
 
 def _failure(status: int, message: str) -> web.Response:

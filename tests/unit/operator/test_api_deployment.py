@@ -50,7 +50,11 @@ def test_every_sample_is_accepted(sample: Path) -> None:
         ("verifier.accelerator.classes", [], "spec.verifier.accelerator.classes: Tuple should have at least 1 item"),
         ("verifier.accelerator.classes", ["cpu"] * 9, "should have at most 8 items"),
         ("verifier.accelerator.classes.0", "H100", "spec.verifier.accelerator.classes[0] (is 'H100')"),
-        ("speculation.method", "Magic", "spec.speculation.method (is 'Magic'): Input should be 'Remote', 'NGram' or"),
+        (
+            "speculation.method",
+            "Magic",
+            "spec.speculation.method (is 'Magic'): Input should be 'Remote', 'InEngine', 'NGram' or",
+        ),
         ("speculation.maxDepth", 0, "spec.speculation.maxDepth (is 0): Input should be greater than or equal to 1"),
         ("speculation.maxDepth", 17, "spec.speculation.maxDepth (is 17): Input should be less than or equal to 16"),
         ("servedName", "", "spec.servedName (is ''): String should have at least 1 character"),
@@ -109,11 +113,17 @@ def test_draft_pods_are_wanted_only_while_the_method_is_remote(method: str, want
 
 
 def test_what_is_left_out_has_the_documented_defaults() -> None:
-    deployment = make_deployment(make_spec(speculation=None))
+    deployment = make_deployment(make_spec(verifier=make_role(count=None), speculation=None))
     verifier = deployment.spec.verifier
-    assert (verifier.replicas, verifier.accelerator.count, verifier.engine.image) == (1, 1, None)
+    assert (verifier.replicas, verifier.accelerator.count, verifier.engine.image) == (1, None, None)
     assert deployment.spec.speculation.max_depth == 5
     assert deployment.served_name == "pair"
+
+
+def test_a_null_counts_as_left_out_as_it_does_for_the_api_server() -> None:
+    spec = make_spec(verifier=make_role(count=2), servedName=None)
+    spec["servedName"] = spec["verifier"]["replicas"] = spec["verifier"]["engine"] = None
+    assert make_deployment(spec) == make_deployment(make_spec(verifier=make_role(count=2)))
 
 
 def test_a_served_name_wins_over_the_name_of_the_resource() -> None:

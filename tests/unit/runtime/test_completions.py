@@ -1,5 +1,6 @@
 """The client for draft pods, against a real HTTP server on loopback that says whatever a test wants."""
 
+import contextlib
 import http.server
 import json
 import threading
@@ -10,7 +11,8 @@ import pytest
 from tandem_runtime.drafting.completions import Completions, DraftPodError
 
 MODELS = {"data": [{"id": "draft", "max_model_len": 20}]}
-LIMIT_SECONDS = 30.0
+LIMIT_SECONDS = 10.0
+DRIP_SECONDS = 0.01
 
 
 class DraftServer(http.server.ThreadingHTTPServer):
@@ -24,6 +26,11 @@ class DraftServer(http.server.ThreadingHTTPServer):
         self.completions: object = {"choices": []}
         self.status = 200
         self.closes_after_each_answer = False
+        self.is_silent = False
+        """Takes every question and answers none."""
+        self.drips = False
+        """Every answer begins and goes on, a byte at a time, for longer than any test may last."""
+        self.ended = threading.Event()
         self.asked: list[dict[str, object]] = []
         self.connections = 0
 
@@ -53,11 +60,28 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         """Silence: pytest shows what matters."""
 
     def _reply(self, status: int, value: object) -> None:
+        if self.server.is_silent:
+            self.server.ended.wait(LIMIT_SECONDS)
+            self.close_connection = True
+            return
+        if self.server.drips:
+            self._drip()
+            return
         body = value if isinstance(value, bytes) else json.dumps(value).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def _drip(self) -> None:
+        self.send_response(200)
+        self.end_headers()  # without a length: until the connection is closed
+        self.close_connection = True
+        with contextlib.suppress(OSError):  # the client has had enough
+            for _ in range(int(LIMIT_SECONDS / DRIP_SECONDS)):
+                self.wfile.write(b" ")
+                if self.server.ended.wait(DRIP_SECONDS):
+                    return
 
 
 @pytest.fixture
@@ -66,6 +90,7 @@ def server() -> Iterator[DraftServer]:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield server
+        server.ended.set()
         server.shutdown()
         thread.join(timeout=LIMIT_SECONDS)
 
@@ -163,6 +188,22 @@ def test_an_answer_without_end_is_given_up(
     server.completions = b"x" * 2000
     with pytest.raises(DraftPodError, match="longer than 1000 bytes"):
         client.continuations([[1]], 1)
+
+
+def test_a_draft_pod_that_does_not_answer_is_given_up(server: DraftServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tandem_runtime.drafting.completions.CALL_LIMIT_SECONDS", 0.1)
+    server.is_silent = True
+    with pytest.raises(TimeoutError):
+        Completions(server.address).continuations([[1]], 1)
+
+
+def test_an_answer_that_only_drips_is_given_up_though_no_single_byte_is_late(
+    server: DraftServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tandem_runtime.drafting.completions.CALL_LIMIT_SECONDS", 0.5)
+    server.drips = True
+    with pytest.raises(TimeoutError, match=r"took longer than 0\.5 s"):
+        Completions(server.address).continuations([[1]], 1)
 
 
 def test_a_draft_address_that_nobody_listens_at_fails_at_once(server: DraftServer) -> None:

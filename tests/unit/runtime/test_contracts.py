@@ -1,16 +1,61 @@
 """The launch options and the termination message survive their own round trip, and refuse what does not fit."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tandem_contracts.launch import DEPTH_LIMIT, InvalidLaunchOptionsError, LaunchOptions, Role, Speculation
+from tandem_contracts import engine_settings
+from tandem_contracts.engine_settings import FLAGS, EngineSettings, Whole
+from tandem_contracts.launch import (
+    DEPTH_LIMIT,
+    Access,
+    InEngineKind,
+    InvalidLaunchOptionsError,
+    LaunchOptions,
+    Role,
+    Speculation,
+)
+from tandem_contracts.stopping import DRAIN_LIMIT_SECONDS
 from tandem_contracts.termination import MESSAGE_LIMIT_BYTES, ExitCode, Phase, Reason, TerminationMessage
 
 texts = st.text(min_size=1)
 ports = st.integers(1, 65535)
+
+
+def within(kind: Whole) -> st.SearchStrategy[int]:
+    return st.integers(kind.least, kind.most)
+
+
+@st.composite
+def flags(draw: st.DrawFn) -> Mapping[str, int | str]:
+    names = draw(st.sets(st.sampled_from(sorted(FLAGS)), max_size=4))
+    kinds = {name: FLAGS[name] for name in names}
+    return {
+        name: draw(within(kind) if isinstance(kind, Whole) else st.sampled_from(kind.choices))
+        for name, kind in kinds.items()
+    }
+
+
+settings = st.builds(
+    EngineSettings,
+    data_type=st.none() | st.sampled_from(engine_settings.DataType),
+    max_model_length=st.none() | within(engine_settings.MODEL_LENGTH),
+    kv_cache_dtype=st.none() | st.sampled_from(engine_settings.KVCacheDtype),
+    attention_backend=st.none() | st.sampled_from(engine_settings.AttentionBackend),
+    compilation=st.none() | st.sampled_from(engine_settings.Compilation),
+    block_tokens=st.none() | st.sampled_from([8, 16, 1024]),
+    memory_percent=st.none() | within(engine_settings.MEMORY_PERCENT),
+    max_sequences=st.none() | within(engine_settings.SEQUENCES),
+    max_batched_tokens=st.none() | within(engine_settings.BATCHED_TOKENS),
+    chunked_prefill=st.none() | st.sampled_from(engine_settings.Switch),
+    scheduling_policy=st.none() | st.sampled_from(engine_settings.SchedulingPolicy),
+    prefix_caching=st.none() | st.sampled_from(engine_settings.Switch),
+    prefix_hash=st.none() | st.sampled_from(engine_settings.PrefixHash),
+    flags=flags(),
+)
 
 
 @st.composite
@@ -18,6 +63,7 @@ def launch_options(draw: st.DrawFn) -> LaunchOptions:
     role = draw(st.sampled_from(Role))
     speculation = draw(st.sampled_from(Speculation)) if role is Role.VERIFIER else Speculation.OFF
     is_remote = speculation is Speculation.REMOTE
+    in_engine = draw(st.sampled_from(InEngineKind)) if speculation is Speculation.IN_ENGINE else None
     return LaunchOptions(
         role=role,
         model=draw(texts),
@@ -25,8 +71,13 @@ def launch_options(draw: st.DrawFn) -> LaunchOptions:
         tensor_parallel=draw(st.integers(1, 64)),
         speculation=speculation,
         max_depth=0 if speculation is Speculation.OFF else draw(st.integers(1, DEPTH_LIMIT)),
+        in_engine=in_engine,
+        in_engine_model=draw(texts) if in_engine and in_engine.needs_model else "",
         draft_address=f"drafts-{draw(st.integers(0))}:{draw(ports)}" if is_remote else "",
         draft_deadline_seconds=draw(st.floats(0, 5, exclude_min=True)),
+        drain_seconds=draw(st.integers(1, DRAIN_LIMIT_SECONDS)),
+        access=draw(st.sampled_from(Access)),
+        engine=draw(settings),
         host=draw(st.text()),
         http_port=draw(ports),
         metrics_port=draw(ports),
@@ -58,6 +109,7 @@ def test_arguments_name_only_what_differs_from_the_defaults() -> None:
     ]
 
 
+IN_ENGINE = {"--speculation": "InEngine", "--max-depth": "4", "--in-engine": "MTP"}
 REMOTE = {"--speculation": "Remote", "--max-depth": "4", "--draft-address": "drafts:8000"}
 
 
@@ -77,6 +129,24 @@ REMOTE = {"--speculation": "Remote", "--max-depth": "4", "--draft-address": "dra
         ({**REMOTE, "--role": "draft"}, "--speculation: Remote is not allowed here (allowed: Off for a draft)"),
         ({**REMOTE, "--draft-deadline-seconds": "0"}, "--draft-deadline-seconds: 0.0 is not allowed here"),
         ({**REMOTE, "--draft-deadline-seconds": "nan"}, "--draft-deadline-seconds: nan is not allowed here"),
+        ({"--drain-seconds": "0"}, "--drain-seconds: 0 is not allowed here (allowed: 1 to 3600)"),
+        (
+            {"--speculation": "InEngine", "--max-depth": "1"},
+            "--in-engine: nothing is not allowed here (allowed: one of",
+        ),
+        ({"--in-engine": "MTP"}, "--in-engine: MTP is not allowed here (allowed: left out unless"),
+        ({**IN_ENGINE, "--in-engine": "EAGLE3"}, "--in-engine-model: '' is not allowed here (allowed: a path with"),
+        ({**IN_ENGINE, "--in-engine-model": "/m"}, "--in-engine-model: '/m' is not allowed here (allowed: left out"),
+        ({"--access": "Everybody"}, "'Everybody' is not allowed (allowed: Open, ApiKey)"),
+        (
+            {"--memory-percent": "100"},
+            "--memory-percent: 100 is not allowed here (allowed: a whole number from 1 to 99)",
+        ),
+        ({"--block-tokens": "9"}, "--block-tokens: 9 is not allowed here (allowed: a multiple of 8)"),
+        ({"--data-type": "int8"}, "'int8' is not allowed (allowed: bfloat16, float16, float32)"),
+        ({"--engine-flag": "trust-remote-code=Enabled"}, "'trust-remote-code' is not a flag that may be set (allowed:"),
+        ({"--engine-flag": "seed=-1"}, "seed (is '-1'): must be a whole number from 0 to 2147483647"),
+        ({"--engine-flag": "seed"}, "seed (is ''): must be a whole number"),
         ({"--served-name": ""}, "--served-name: '' is not allowed here"),
         ({"--model-name": "x"}, "unrecognized arguments: --model-name=x"),
         ({"--rol": "draft"}, "unrecognized arguments: --rol=draft"),

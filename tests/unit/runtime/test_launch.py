@@ -1,15 +1,27 @@
 """What the launcher makes of its options, of a model folder, and of an engine's log."""
 
+import importlib
 import json
 from pathlib import Path
 
 import pytest
 
-from tandem_contracts.launch import LaunchOptions, Role, Speculation
+from tandem_contracts.engine_settings import (
+    AttentionBackend,
+    Compilation,
+    DataType,
+    EngineSettings,
+    KVCacheDtype,
+    PrefixHash,
+    SchedulingPolicy,
+    Switch,
+)
+from tandem_contracts.launch import Access, InEngineKind, LaunchOptions, Role, Speculation
+from tandem_contracts.stopping import StopTimes
 from tandem_contracts.termination import ExitCode, Phase, Reason, TerminationMessage
 from tandem_runtime.drafting.settings import DraftSettings
 from tandem_runtime.launch.__main__ import main
-from tandem_runtime.launch.engine import PROPOSER, WORKER, Platform, engine_command, engine_environment
+from tandem_runtime.launch.engine import GUARD, PROPOSER, WORKER, Platform, engine_command, engine_environment
 from tandem_runtime.launch.model_folder import (
     ModelFolder,
     ModelInvalidError,
@@ -63,6 +75,92 @@ def test_ngram_drafts_need_nothing_of_ours() -> None:
     flags = flags_of(make_options(speculation=Speculation.NGRAM, max_depth=3))
     assert json.loads(flags["--speculative-config"])["method"] == "ngram"
     assert "--worker-cls" not in flags
+
+
+@pytest.mark.parametrize(
+    ("kind", "model", "expected"),
+    [
+        (InEngineKind.DRAFT_MODEL, "/m/d", {"method": "draft_model", "model": "/m/d"}),
+        (InEngineKind.EAGLE3, "/m/e", {"method": "eagle3", "model": "/m/e"}),
+        (InEngineKind.MTP, "", {"method": "mtp"}),
+        (InEngineKind.SUFFIX, "", {"method": "suffix"}),
+    ],
+)
+def test_drafts_in_the_engine_are_vllms_own(kind: InEngineKind, model: str, expected: dict[str, str]) -> None:
+    options = make_options(speculation=Speculation.IN_ENGINE, in_engine=kind, in_engine_model=model, max_depth=3)
+    flags = flags_of(options)
+    assert json.loads(flags["--speculative-config"]) == {**expected, "num_speculative_tokens": 3}
+    assert "--worker-cls" not in flags
+
+
+def test_what_is_set_of_an_engine_becomes_vllms_flags() -> None:
+    settings = EngineSettings(
+        data_type=DataType.BFLOAT16,
+        max_model_length=8192,
+        kv_cache_dtype=KVCacheDtype.FP8,
+        attention_backend=AttentionBackend.FLASHINFER,
+        compilation=Compilation.EAGER,
+        block_tokens=64,
+        memory_percent=5,
+        max_sequences=16,
+        max_batched_tokens=2048,
+        chunked_prefill=Switch.DISABLED,
+        scheduling_policy=SchedulingPolicy.PRIORITY,
+        prefix_caching=Switch.ENABLED,
+        prefix_hash=PrefixHash.SHA256_CBOR,
+        flags={"seed": 0, "enable-mfu-metrics": "Enabled", "disable-custom-all-reduce": "Disabled"},
+    )
+    flags = flags_of(make_options(engine=settings), Platform.GPU)
+    assert (
+        flags.items()
+        >= {
+            "--dtype": "bfloat16",
+            "--max-model-len": "8192",
+            "--kv-cache-dtype": "fp8",
+            "--attention-backend": "FLASHINFER",
+            "--enforce-eager": "",
+            "--block-size": "64",
+            "--gpu-memory-utilization": "0.05",
+            "--max-num-seqs": "16",
+            "--max-num-batched-tokens": "2048",
+            "--no-enable-chunked-prefill": "",
+            "--scheduling-policy": "priority",
+            "--enable-prefix-caching": "",
+            "--prefix-caching-hash-algo": "sha256_cbor",
+            "--seed": "0",
+            "--enable-mfu-metrics": "",
+            "--no-disable-custom-all-reduce": "",
+        }.items()
+    )
+
+
+def test_what_is_not_set_is_left_to_the_engine() -> None:
+    assert set(flags_of(make_options(), Platform.GPU)) == {
+        "--model", "--served-model-name", "--port", "--tensor-parallel-size", "--dtype", "--shutdown-timeout",
+        "--disable-uvicorn-access-log",
+    }  # fmt: skip
+
+
+def test_a_user_may_have_a_cpu_engine_compile_and_a_draft_cut_its_cache_otherwise() -> None:
+    settings = EngineSettings(compilation=Compilation.COMPILED, block_tokens=128)
+    flags = flags_of(make_options(role=Role.DRAFT, engine=settings))
+    assert "--no-enforce-eager" in flags
+    assert flags["--block-size"] == "128"
+    assert flags_of(make_options(role=Role.DRAFT))["--block-size"] == "32"
+
+
+def test_the_engines_wait_for_requests_is_shorter_than_what_would_cut_it_off() -> None:
+    options = make_options(drain_seconds=90)
+    assert flags_of(options)["--shutdown-timeout"] == "90"
+    assert StopTimes.of_drain(90).limit_seconds > 90
+
+
+def test_a_key_is_asked_for_by_our_guard_and_is_no_argument() -> None:
+    flags = flags_of(make_options(access=Access.API_KEY))
+    assert flags["--middleware"] == GUARD
+    assert "--api-key" not in flags
+    module, _, name = GUARD.rpartition(".")
+    assert isinstance(getattr(importlib.import_module(module), name), type)
 
 
 def test_only_a_cpu_engine_is_kept_from_compiling() -> None:
@@ -128,6 +226,7 @@ def test_a_file_and_a_missing_path_are_no_model_folders(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "code", "reason", "message"),
     [
+        (["--model={folder}", "--access=ApiKey"], ExitCode.INVALID_OPTIONS, Reason.INVALID_OPTIONS, "VLLM_API_KEY"),
         (["--model={folder}/missing"], ExitCode.MODEL_NOT_FOUND, Reason.MODEL_NOT_FOUND, "{folder}/missing"),
         (["--model={folder}"], ExitCode.MODEL_INVALID, Reason.MODEL_INVALID, "{folder} has no config.json"),
         (["--model={folder}", "--max-depth=2"], ExitCode.INVALID_OPTIONS, Reason.INVALID_OPTIONS, "--max-depth"),
@@ -160,6 +259,34 @@ def test_the_phases_of_a_start_are_read_from_the_log() -> None:
     phases.see_answer(120.0)
     assert [*seen, phases.current] == [Phase.PROCESS, Phase.PROCESS, Phase.WEIGHTS, Phase.WARM_UP, Phase.SERVE]
     assert phases.durations_seconds() == {"process": 10.0, "weights": 2.5, "warm_up": 7.5, "total": 20.0}
+
+
+def test_compiling_is_told_from_the_rest_of_the_warm_up() -> None:
+    phases = StartPhases(100.0)
+    seen = []
+    for line, now in (
+        ("(Worker_TP0 pid=3) INFO 01-01 00:00:00 [gpu_model_runner.py:1] Starting to load model /m...", 110.0),
+        ("(Worker_TP0 pid=3) INFO 01-01 00:00:00 [default_loader.py:501] Loading weights took 2.0 seconds", 112.5),
+        ("(Worker_TP0 pid=3) INFO 01-01 00:00:00 [monitor.py:36] Starting torch.compile", 113.0),
+        ("(Worker_TP0 pid=3) INFO 01-01 00:00:00 [monitor.py:59] torch.compile took 3.50 s in total", 116.5),
+        ("(Worker_TP1 pid=4) INFO 01-01 00:00:00 [monitor.py:59] torch.compile took 3.25 s in total", 116.5),
+        (
+            "(Worker_TP0 pid=3) INFO 01-01 00:00:00 [monitor.py:59] [draft] torch.compile and initial profiling/warmup "
+            "run together took 1.00 s in total",
+            117.5,
+        ),
+    ):
+        phases.see_line(line, now)
+        seen.append(phases.current)
+    phases.see_answer(120.0)
+    assert seen == [Phase.WEIGHTS, Phase.WARM_UP, Phase.COMPILE, Phase.WARM_UP, Phase.WARM_UP, Phase.WARM_UP]
+    assert phases.durations_seconds() == {
+        "process": 10.0,
+        "weights": 2.5,
+        "compile": 4.5,
+        "warm_up": 3.0,
+        "total": 20.0,
+    }
 
 
 def test_a_log_that_tells_nothing_still_gives_the_total() -> None:

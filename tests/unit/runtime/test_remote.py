@@ -111,8 +111,12 @@ def test_a_step_waits_for_a_pod_that_has_answered_in_time(proven: RemoteDrafts, 
     assert proven.propose([row("a", 1, 5)]) == [[6, 7, 8]]
 
 
-def test_a_new_request_in_the_batch_keeps_the_step_from_waiting(proven: RemoteDrafts, pod: ManualDraftPod) -> None:
+def test_a_new_request_in_the_batch_keeps_the_step_from_waiting(
+    proven: RemoteDrafts, pod: ManualDraftPod, counters: Counters
+) -> None:
     assert proven.propose([row("a", 1, 5), row("b", 9)]) == [[], []]
+    assert proven._caller.is_busy, "the call goes on beside the engine"
+    assert counters.value(Counted.DEADLINES_MISSED) == 0, "a step that waits in vain misses its deadline"
     assert pod.asked.get(timeout=LIMIT_SECONDS) == [[1, 5], [9]]
 
 
@@ -148,13 +152,15 @@ def test_after_a_failure_nothing_is_asked_until_the_pause_is_over(
     for pause_seconds in (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0):
         clock.seconds += pause_seconds * 0.99
         assert proven.propose([row("a", 1, 5)]) == [[]]
-        assert pod.asked.empty()
+        assert not proven._caller.is_busy, f"asked before {pause_seconds} s were over"
         clock.seconds += pause_seconds * 0.02
+        assert proven.propose([row("a", 1, 5)]) == [[]]
+        assert proven._caller.is_busy, f"not asked after {pause_seconds} s"
+        assert pod.asked.get(timeout=LIMIT_SECONDS) == [[1, 5]]
         pod.will_answer(ConnectionRefusedError("nobody there"))
         failed_before = counters.value(Counted.CALLS_FAILED)
         while counters.value(Counted.CALLS_FAILED) == failed_before:
             proven.propose([row("a", 1, 5)])
-        assert pod.asked.get(timeout=LIMIT_SECONDS) == [[1, 5]]
 
 
 def test_a_pod_that_never_answers_costs_one_deadline_and_then_nothing(pod: ManualDraftPod, counters: Counters) -> None:

@@ -1,0 +1,128 @@
+"""What stands around a role's pods: their ServiceAccount, who may talk to them, how many may be taken away at once.
+
+One of each for a role, not for a revision: a rollout changes nobody's rights. NetworkPolicies add up, so that whoever
+needs more (a mesh's control plane, a collector of traces) allows it with a policy of their own for the same pods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tandem_contracts.launch import Role
+from tandem_contracts.ports import HTTP_PORT, METRICS_PORT
+from tandem_operator import names
+from tandem_operator.api.access import Peer
+from tandem_operator.api.deployment import Owner
+from tandem_operator.facts import Manifest
+from tandem_operator.objects.ownership import metadata_of, sealed, selector_of
+
+MAX_UNAVAILABLE = 1
+DNS_PORTS = (53, 5353)
+"""Where DNS servers listen behind port 53 of their Service, which is what a policy sees: 5353 on OpenShift."""
+NODE_LOCAL_DNS = "169.254.20.10/32"
+"""Address of the cache that many clusters run on every node, in the node's network: no selector of pods reaches it."""
+NAMESPACE_NAME = "kubernetes.io/metadata.name"
+OPERATOR_PODS: Mapping[str, str] = {names.LABEL_COMPONENT: "operator", names.LABEL_PART_OF: names.PART_OF}
+"""Labels of the operator's own pods. They run in the namespace that they serve."""
+
+
+def service_account_of(owner: Owner, role: Role, *, pull_secrets: tuple[str, ...] = ()) -> Manifest:
+    """The identity of a role's pods: no right is bound to it, and nobody gets a token of it unasked.
+
+    `pull_secrets` are names: pods that do not use the namespace's default account do not get that one's either.
+    """
+    return sealed(
+        {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": metadata_of(owner, names.protection_name(owner.name, role), role=role),
+            "automountServiceAccountToken": False,
+            **({"imagePullSecrets": [{"name": name} for name in pull_secrets]} if pull_secrets else {}),
+        }
+    )
+
+
+def disruption_budget_of(owner: Owner, role: Role, *, revision: str = "") -> Manifest:
+    """Lets a drain of nodes take one pod at a time of those that serve, and every pod that does not serve anyway.
+
+    It counts the pods that the Service selects (without a revision: all of the role). Those of a revision that is
+    only coming up would count as unavailable, and hold up every drain until they are Ready, if they ever are.
+    """
+    return sealed(
+        {
+            "apiVersion": "policy/v1",
+            "kind": "PodDisruptionBudget",
+            "metadata": metadata_of(owner, names.protection_name(owner.name, role), role=role),
+            "spec": {
+                "maxUnavailable": MAX_UNAVAILABLE,
+                "unhealthyPodEvictionPolicy": "AlwaysAllow",
+                "selector": {"matchLabels": selector_of(owner, role, revision=revision)},
+            },
+        }
+    )
+
+
+def network_policy_of(
+    owner: Owner, role: Role, *, allowed_from: tuple[Peer, ...], prometheus_namespaces: tuple[str, ...]
+) -> Manifest:
+    """Who may talk to a role's pods, and whom they may talk to.
+
+    `allowed_from`: the clients of verifiers; none named is everybody. The engine serves its metrics where it serves
+    requests, so that whoever collects metrics reaches both ports.
+    """
+    watchers = _watchers(prometheus_namespaces)
+    http = _port(HTTP_PORT)
+    if role is Role.DRAFT:
+        requests = {"ports": [http], "from": [_pods(selector_of(owner, Role.VERIFIER)), *watchers]}
+    elif allowed_from:
+        requests = {"ports": [http], "from": [*map(_peer, allowed_from), *watchers]}
+    else:
+        requests = {"ports": [http]}
+    drafts = {"ports": [http], "to": [_pods(selector_of(owner, Role.DRAFT))]}
+    return sealed(
+        {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": metadata_of(owner, names.protection_name(owner.name, role), role=role),
+            "spec": {
+                "podSelector": {"matchLabels": selector_of(owner, role)},
+                "policyTypes": ["Ingress", "Egress"],
+                "ingress": [requests, {"ports": [_port(METRICS_PORT)], "from": watchers}],
+                "egress": [_dns(), drafts] if role is Role.VERIFIER else [_dns()],
+            },
+        }
+    )
+
+
+def _watchers(prometheus_namespaces: tuple[str, ...]) -> list[Manifest]:
+    """The operator, which counts requests while pods drain, and every Prometheus."""
+    operator = _pods(OPERATOR_PODS)
+    if not prometheus_namespaces:
+        return [operator]
+    within = {"key": NAMESPACE_NAME, "operator": "In", "values": sorted(set(prometheus_namespaces))}
+    return [operator, {"namespaceSelector": {"matchExpressions": [within]}}]
+
+
+def _dns() -> Manifest:
+    """Any pod of the cluster that answers DNS: where those pods are is the cluster's affair."""
+    return {
+        "ports": [_port(port, protocol) for port in DNS_PORTS for protocol in ("UDP", "TCP")],
+        "to": [{"namespaceSelector": {}}, {"ipBlock": {"cidr": NODE_LOCAL_DNS}}],
+    }
+
+
+def _peer(peer: Peer) -> Manifest:
+    pods: Manifest = {"podSelector": _labelled(peer.pod_labels)}
+    return {"namespaceSelector": _labelled(peer.namespace_labels), **pods} if peer.namespace_labels else pods
+
+
+def _pods(labels: Mapping[str, str]) -> Manifest:
+    return {"podSelector": _labelled(labels)}
+
+
+def _labelled(labels: Mapping[str, str]) -> Manifest:
+    return {"matchLabels": dict(sorted(labels.items()))} if labels else {}
+
+
+def _port(port: int, protocol: str = "TCP") -> Manifest:
+    return {"port": port, "protocol": protocol}
