@@ -13,18 +13,22 @@ import pytest
 
 from deploy import chart
 from deploy.local.cluster import Cluster
+from deploy.local.processes import wait_until
 from deploy.place import Place
 from tandem_operator.cli.plan import plan_of
 from tandem_operator.config import OperatorConfig
 from tandem_operator.drift import needs_apply
-from tests.cluster.world import Manifest, World
+from tests.cluster.world import ON_FAKE_NODES, Manifest, World
 
 NAME = "model"
 VERIFIERS = f"tandem.dev/deployment={NAME},tandem.dev/role=verifier"
 NODES = {"amd-mi300x-192gb": 1, "amd-mi325x-256gb": 1, "mig-h100-80gb": 1, "spot-a10g-24gb": 1, "dra": 2}
 IMAGES = {key: f"tandem.local/engine-{key}:none" for key in ("cpu", "gpu", "rocm", "fpga")}
 H100, L40S = "NVIDIA H100 80GB HBM3", "NVIDIA L40S"
-CLAIMED = {name: {"allocation": "ResourceClaim"} for name in ("nvidia-h100-80gb", "nvidia-l40s-48gb")}
+CLAIMED = {
+    **ON_FAKE_NODES["accelerators"],
+    **{name: {"allocation": "ResourceClaim"} for name in ("nvidia-h100-80gb", "nvidia-l40s-48gb")},
+}
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +37,17 @@ def nodes(cluster: Cluster, place: Place) -> Iterator[dict[str, list[str]]]:
     made = {name: cluster.add_nodes(name, count=count) for name, count in NODES.items()}
     yield made
     place.run("delete", "node", *[name for names in made.values() for name in names], "--wait=false")
+
+
+@pytest.fixture(autouse=True)
+def _empty(cluster: Cluster, place: Place, nodes: dict[str, list[str]]) -> None:
+    """No pod of the test before is left there: its namespace was deleted without waiting for it."""
+    mine = {name for names in nodes.values() for name in names}
+
+    def is_empty() -> bool:
+        return mine.isdisjoint(pod["spec"].get("nodeName") for pod in place.get("pods", "--all-namespaces")["items"])
+
+    wait_until(is_empty, "no pod on these nodes", limit_seconds=60, log=cluster.layout.log_of("controller-manager"))
 
 
 @pytest.fixture(scope="module")
