@@ -26,6 +26,7 @@ NAMESPACE = "tandem-demo"
 NAME = "pair"
 MADE_BY = "tandem.dev/demo"
 CRD = "llmdeployments.tandem.dev"
+CRDS = (CRD, "modelartifacts.tandem.dev")
 SAMPLE = REPOSITORY / "deploy/samples/cpu-pair.yaml"
 IMAGES = ("operator", "engine-cpu")
 READY_LIMIT_SECONDS = 600
@@ -145,11 +146,13 @@ def _namespace() -> dict[str, object]:
 
 
 def _crd_values(place: Place) -> dict[str, bool]:
-    """The demo takes the CRD away again, unless somebody else's release brought it."""
-    found = place.run("get", "crd", CRD, "--ignore-not-found", "-o", "json")
-    annotations = json.loads(found)["metadata"].get("annotations", {}) if found.strip() else {}
-    is_ours = not found.strip() or annotations.get("meta.helm.sh/release-namespace") == NAMESPACE
-    return {"install": is_ours, "keep": False}
+    """The demo takes the CRDs away again, unless one of them is there and not by its own release."""
+    found = (
+        place.get("crd", *CRDS, "--ignore-not-found") if place.run("get", "crd", *CRDS, "--ignore-not-found") else {}
+    )
+    items = found.get("items", [found] if found else [])
+    owners = {(i["metadata"].get("annotations") or {}).get("meta.helm.sh/release-namespace") for i in items}
+    return {"install": owners <= {NAMESPACE}, "keep": False}
 
 
 def _provide_models(place: Place, pair: ModelPair, *, cluster: str, references: Mapping[str, str]) -> None:

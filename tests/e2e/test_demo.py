@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.demo.steps import CRD, NAMESPACE
+from deploy.demo.steps import CRD, CRDS, NAMESPACE
 from deploy.local.cluster import Cluster
 from deploy.model_volume import volume_name
 from deploy.place import Place, local_place
@@ -46,7 +46,7 @@ def test_the_demo_ends_with_an_answer_and_takes_away_all_that_it_made(cluster: C
     place = local_place(cluster)
     if used := _used_by_somebody(place):
         pytest.skip(f"somebody uses this cluster, and the test would take it away from them: {used}; `make demo-down`")
-    place.run("delete", "crd", CRD, "--ignore-not-found")  # another test's: the demo shall bring its own
+    place.run("delete", "crd", *CRDS, "--ignore-not-found")  # another test's: the demo shall bring its own
     told = _demo(cluster, "up")
     drafts = re.search(r"(\d+) tokens; the draft pod proposed (\d+), the verifier accepted (\d+) of them", told)
     assert drafts is not None, told
@@ -56,6 +56,6 @@ def test_the_demo_ends_with_an_answer_and_takes_away_all_that_it_made(cluster: C
     assert re.search(r"^llmdeployment\S*/pair\s+True\s+RolledOut\s+1/1\s+1/1", told, re.MULTILINE), told
     # Taken down as on somebody else's cluster: piece by piece, while the cluster stays.
     _demo(cluster, "down", "--cluster", "current")
-    gone = (f"namespace/{NAMESPACE}", f"crd/{CRD}", f"persistentvolume/{volume_name(NAMESPACE)}")
+    gone = (f"namespace/{NAMESPACE}", *(f"crd/{crd}" for crd in CRDS), f"persistentvolume/{volume_name(NAMESPACE)}")
     assert place.run("get", *gone, "--ignore-not-found") == ""
     assert cluster.is_running()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
 import urllib3
 from kubernetes import client, config
+from yaml import YAMLError
 
 from tandem_operator.cluster import KINDS
 from tandem_operator.facts import Manifest
@@ -40,8 +42,11 @@ class Connection:
                     f"context {context} (is unknown): must be of {', '.join(c['name'] for c in contexts)}"
                 )
             api = config.new_client_from_config(kubeconfig, context)
-        except (config.ConfigException, OSError) as error:
-            raise CommandError(f"no cluster: {error}") from error
+        except (config.ConfigException, OSError, YAMLError, TypeError, KeyError) as error:
+            where = kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
+            raise CommandError(
+                f"no cluster in kubeconfig {where} (--kubeconfig or KUBECONFIG names another): {error}"
+            ) from error
         return cls(api, namespace or chosen["context"].get("namespace") or "default")
 
     def get(self, kind: str, name: str = "", **query: str) -> Manifest:
