@@ -10,17 +10,15 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-import aiohttp
 from prometheus_client import Histogram
 
 from tandem_contracts.launch import Role
 from tandem_contracts.ports import METRICS_PORT
 from tandem_operator.cold_start import ColdStart, StartPhase, cold_start_of, engine_phases_in
 from tandem_operator.facts import Manifest, pod_of
+from tandem_operator.pod_pages import PodPages
 from tandem_operator.store import Key
 
-ANSWER_LIMIT_SECONDS = 2.0
-PAGE_LIMIT_BYTES = 1 << 20
 READS_AT_ONCE = 16
 READS_WAITING_LIMIT = 1000
 """Further pods are not asked: their phases inside the engine stay unknown."""
@@ -37,12 +35,11 @@ class ColdStarts:
     """Pods on their way, and the last start of a verifier of each deployment."""
 
     def __init__(self, *, port: int = METRICS_PORT) -> None:
-        self._port = port
+        self._pages = PodPages(port)
         self._starting: dict[Key, frozenset[str]] = {}
         self._last: dict[Key, ColdStart] = {}
         self._reads: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(READS_AT_ONCE)
-        self._session: aiohttp.ClientSession | None = None
 
     def last(self, key: Key, children: Iterable[Manifest]) -> ColdStart | None:
         """Take in how the pods are now; the last start of a verifier, None while none was seen."""
@@ -67,8 +64,7 @@ class ColdStarts:
         for read in self._reads:
             read.cancel()
         await asyncio.gather(*self._reads, return_exceptions=True)
-        if self._session:
-            await self._session.close()
+        await self._pages.close()
 
     def _count(self, key: Key, start: ColdStart | None, *, address: str) -> None:
         if start is None:
@@ -89,15 +85,8 @@ class ColdStarts:
             self._last[key] = start.with_engine(phases)
 
     async def _phases(self, address: str) -> Mapping[StartPhase, float]:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_LIMIT_SECONDS))
-        host = f"[{address}]" if ":" in address else address
-        try:
-            async with self._session.get(f"http://{host}:{self._port}/metrics") as answer:
-                page = await answer.content.read(PAGE_LIMIT_BYTES)
-                return engine_phases_in(page.decode(errors="replace")) if answer.status == 200 else _UNKNOWN
-        except (aiohttp.ClientError, TimeoutError, OSError):
-            return _UNKNOWN
+        page = await self._pages.read(address)
+        return _UNKNOWN if page is None else engine_phases_in(page)
 
 
 _UNKNOWN: Mapping[StartPhase, float] = MappingProxyType({})

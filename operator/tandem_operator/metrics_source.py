@@ -10,14 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import monotonic
 
-import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
 from tandem_contracts.metrics import ENGINE_RUNNING, ENGINE_WAITING
 from tandem_contracts.ports import HTTP_PORT
+from tandem_operator.pod_pages import PodPages
 from tandem_operator.store import Key
 
-ANSWER_LIMIT_SECONDS = 2.0
 SAMPLE_GAP_SECONDS = 1.5
 SAMPLES = 2
 _FAMILIES = (ENGINE_RUNNING, ENGINE_WAITING)
@@ -49,13 +48,11 @@ class EngineLoads:
     """Samples the engines of revisions that drain. Forgetting what it knows only makes a drain a little longer."""
 
     def __init__(self, *, port: int = HTTP_PORT, clock: Callable[[], float] = monotonic) -> None:
-        self._port, self._clock = port, clock
+        self._pages, self._clock = PodPages(port), clock
         self._seen: dict[tuple[Key, str], _Idleness] = {}
-        self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
-        if self._session:
-            await self._session.close()
+        await self._pages.close()
 
     async def idle(self, key: Key, pods: Mapping[str, tuple[str, ...]]) -> frozenset[str]:
         """Of the draining revisions of a deployment, with the addresses of their Ready pods, those that are done.
@@ -75,11 +72,5 @@ class EngineLoads:
         return seen.samples >= SAMPLES
 
     async def _requests(self, address: str) -> float | None:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_LIMIT_SECONDS))
-        host = f"[{address}]" if ":" in address else address
-        try:
-            async with self._session.get(f"http://{host}:{self._port}/metrics") as answer:
-                return requests_in(await answer.text()) if answer.status == 200 else None
-        except (aiohttp.ClientError, TimeoutError, OSError, UnicodeDecodeError):
-            return None
+        page = await self._pages.read(address)
+        return None if page is None else requests_in(page)

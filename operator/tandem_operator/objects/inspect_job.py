@@ -13,7 +13,7 @@ from tandem_operator.inputs import ModelFiles
 from tandem_operator.objects.model_volumes import MODELS, folder_of, mount_of, volume_of
 from tandem_operator.objects.ownership import sealed
 from tandem_operator.objects.placement import placement_of
-from tandem_operator.objects.pod_template import UID
+from tandem_operator.objects.restricted import container_security, pod_security
 
 COMPONENT = "inspect"
 BACKOFF_LIMIT = 3
@@ -85,14 +85,7 @@ def inspect_job_of(
                         "activeDeadlineSeconds": POD_LIMIT_SECONDS,
                         "automountServiceAccountToken": False,
                         "enableServiceLinks": False,
-                        "securityContext": {
-                            "runAsNonRoot": True,
-                            "runAsUser": UID,
-                            "runAsGroup": UID,
-                            "fsGroup": UID,
-                            "fsGroupChangePolicy": "OnRootMismatch",
-                            "seccompProfile": {"type": "RuntimeDefault"},
-                        },
+                        "securityContext": pod_security(),
                         "containers": [_container(files, image)],
                         "volumes": [volume_of("models", files)],
                         **({"imagePullSecrets": [{"name": name} for name in pull_secrets]} if pull_secrets else {}),
@@ -112,11 +105,7 @@ def _container(files: ModelFiles, image: str) -> Manifest:
         "command": ["python", "-m", INSPECT_MODULE],
         "args": inspect_arguments(folder_of(MODELS, files)),
         "resources": {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "2Gi"}},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": container_security(),
         "volumeMounts": [mount_of("models", MODELS)],
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }

@@ -15,9 +15,8 @@ from tandem_operator.objects.model_volumes import ModelVolumes, model_volumes_of
 from tandem_operator.objects.ownership import labels_of
 from tandem_operator.objects.placement import placement_of
 from tandem_operator.objects.probes import probes_of
+from tandem_operator.objects.restricted import container_security, pod_security
 from tandem_operator.objects.scheduling import with_scheduling
-
-UID = 10001
 
 
 def pod_template_of(owner: Owner, inputs: RoleInputs) -> Manifest:
@@ -31,14 +30,7 @@ def pod_template_of(owner: Owner, inputs: RoleInputs) -> Manifest:
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "terminationGracePeriodSeconds": StopTimes.of_drain(inputs.drain_seconds).grace_seconds,
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": UID,
-                "runAsGroup": UID,
-                "fsGroup": UID,
-                "fsGroupChangePolicy": "OnRootMismatch",
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
+            "securityContext": pod_security(),
             "containers": [_engine(owner, inputs, models)],
             "volumes": [*models.volumes, *scratch_volumes(inputs)],
             **pod_claims_of(owner, inputs),
@@ -61,11 +53,7 @@ def _engine(owner: Owner, inputs: RoleInputs, models: ModelVolumes) -> Manifest:
         ],
         "resources": resources_of(inputs),
         **probes_of(start_limit_seconds=inputs.start_limit_seconds),
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": container_security(),
         "volumeMounts": [
             *models.mounts,
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108

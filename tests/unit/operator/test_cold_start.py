@@ -171,7 +171,7 @@ def test_a_launcher_that_says_nothing_leaves_its_phases_unknown() -> None:
 
 def test_a_pod_that_cannot_be_reached_leaves_its_phases_unknown() -> None:
     async def script(starts: ColdStarts, asked: list[str]) -> None:
-        starts._port = 1
+        starts._pages._port = 1
         starts.last(KEY, [make_pod(is_ready=False)])
         first = starts.last(KEY, [make_pod(is_ready=True)])
         await reads(starts)
