@@ -13,13 +13,18 @@ import yaml
 from deploy import chart
 from deploy.local.cluster import Cluster
 from deploy.local.layout import Layout, layout_of
-from deploy.place import Place, local_place
+from deploy.place import Place, PlaceError, local_place
 from tests.cluster.world import REPOSITORY
 
 IMAGES = {"operator": "tandem.local/operator:none", "engine-cpu": "tandem.local/engine-cpu:none"}
 NAMESPACE = "chat"
 CRD = "llmdeployments.tandem.dev"
 CRDS = (CRD, "modelartifacts.tandem.dev")
+GOING_SECONDS = 180.0
+"""The API server deletes a CRD's instances first, and tries again with a growing delay while it cannot list them
+because their storage is still starting; that takes it minutes at worst."""
+
+pytestmark = pytest.mark.timeout(480)
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +43,18 @@ def place(own_cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Plac
     found = local_place(own_cluster, request.param)
     found.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
     yield found
-    found.run("delete", "crd", *CRDS, "--ignore-not-found")
+    found.run("delete", "crd", *CRDS, "--ignore-not-found", "--wait=false")
+    _wait_until_gone(found)
     found.run("delete", "namespace", NAMESPACE, "--wait=true")
+
+
+def _wait_until_gone(place: Place) -> None:
+    for crd in CRDS:
+        try:
+            limit = f"--timeout={GOING_SECONDS:.0f}s"
+            place.run("wait", "--for=delete", f"crd/{crd}", limit, limit_seconds=GOING_SECONDS + 10)
+        except PlaceError as error:
+            raise PlaceError(f"{error}; it says: {place.get('crd', crd).get('status', {}).get('conditions')}") from None
 
 
 def _install(place: Place, *, keep: bool) -> None:
@@ -59,5 +74,4 @@ def test_an_uninstall_leaves_crd_and_resources_and_a_second_install_takes_them_u
 def test_a_crd_that_is_not_to_be_kept_goes_with_the_release(place: Place) -> None:
     _install(place, keep=False)
     chart.uninstall(place, NAMESPACE)
-    for crd in CRDS:
-        place.run("wait", "--for=delete", f"crd/{crd}", "--timeout=30s")
+    _wait_until_gone(place)
