@@ -167,7 +167,7 @@ def apiserver_argv(layout: Layout, record: Record, *, program: str) -> list[str]
         f"--audit-log-path={layout.audit_log}",
         # An event is in the log before its answer is sent, so that a test may count at once.
         "--audit-log-mode=blocking-strict",
-        "--audit-log-maxsize=200",
+        "--audit-log-maxsize=1000",
         "--audit-log-maxbackup=2",
         "--event-ttl=1h",
         "--profiling=false",

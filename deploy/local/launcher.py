@@ -37,4 +37,8 @@ class Launcher:
 def environment_of(layout: Layout, folders: Sequence[str] = ()) -> dict[str, str]:
     """The environment of every program of the cluster."""
     path = ":".join([*folders, "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"])
-    return {"PATH": path, "HOME": str(layout.configuration), "LANG": "C.UTF-8"}
+    return {"PATH": path, "HOME": str(layout.configuration), "LANG": "C.UTF-8", **_COLLECTING}
+
+
+_COLLECTING = {"GOGC": "400", "GOMEMLIMIT": "2GiB"}
+"""Go's garbage collector runs less often: it takes a seventh of the API server's time otherwise, memory is at hand."""

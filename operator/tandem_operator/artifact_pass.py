@@ -144,13 +144,13 @@ class ArtifactPasses:
     async def _make(self, job: Manifest, artifact: Artifact) -> None:
         """Make the Job, unless one of its name is there that the store does not know. Raises ClusterError."""
         try:
-            there = await self._cluster.get(Ref.of(job), artifact.namespace)
-        except NotFoundError:
-            self._store.observe(await self._cluster.apply(job))
-            return
-        if controller_uid(there) != artifact.uid:
-            raise RefusedError(409, f"Job {there['metadata']['name']} exists and does not belong to the artifact")
-        self._store.observe(there)
+            made = await self._cluster.make(job)
+        except ConflictError:
+            made = await self._cluster.get(Ref.of(job), artifact.namespace)
+            if controller_uid(made) != artifact.uid:
+                name = made["metadata"]["name"]
+                raise RefusedError(409, f"Job {name} exists and does not belong to the artifact") from None
+        self._store.observe(made)
 
     def _job(self, owner: Owner, source: ModelSource | None) -> Manifest | None:
         image = self._config.engine_images.get(self._node.engine_image)

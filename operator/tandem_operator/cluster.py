@@ -8,7 +8,7 @@ every request, and errors as a small tree. Decides nothing and retries nothing; 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,7 +58,10 @@ WATCHED: Mapping[str, str] = {
 """Every kind that is watched and listed, with the label selector for it."""
 OPTIONAL_WATCHED: Mapping[str, str] = {names.CLAIM_TEMPLATE_KIND: names.MANAGED_SELECTOR}
 """Kinds that an API server may not have, or the operator no right to; see `watched_of`."""
-PAGE_SIZE = 500
+PAGE_SIZE = 100
+_OF_NO_OBJECT = "1"
+"""A resourceVersion that no object has, since etcd counts from 2: an apply of it creates what is missing, and conflicts
+with whatever is there."""
 _JSON = "application/json"
 _METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _APPLY = "application/apply-patch+yaml"
@@ -147,12 +150,33 @@ class Cluster:
         return _typed(await self._request("get", ref.kind, KINDS[ref.kind].path(namespace, ref.name)), ref.kind)
 
     async def list_objects(self, kind: str, namespace: str, *, selector: str = "", fields: str = "") -> Listing:
-        """All objects of a kind that have these labels and fields, in pages."""
-        return await self._pages(kind, namespace, selector=selector, fields=fields, accept=_JSON)
+        """All objects of a kind that have these labels and fields."""
+        items: list[Manifest] = []
+        version = 0
+        async for page in self._pages(kind, namespace, selector=selector, fields=fields, accept=_JSON):
+            items += page.items
+            version = page.version
+        return Listing(tuple(items), version)
 
-    async def list_metadata(self, kind: str, namespace: str, *, selector: str = "") -> Listing:
-        """Only the metadata of all objects of a kind: cheap enough for once a minute."""
-        return await self._pages(kind, namespace, selector=selector, accept=_METADATA)
+    async def list_versions(
+        self, kind: str, namespace: str, *, selector: str = "", take: Callable[[Manifest], object] | None = None
+    ) -> Listing:
+        """Name and version of all objects of a kind: cheap enough for once a minute.
+
+        With `take` the objects are read whole and handed to it, of which no more than a page is in memory.
+        """
+        items: list[Manifest] = []
+        version = 0
+        accept = _JSON if take else _METADATA
+        async for page in self._pages(kind, namespace, selector=selector, accept=accept):
+            for item in page.items:
+                if take:
+                    take(item)
+                metadata = item["metadata"]
+                seen = {key: metadata[key] for key in ("name", "namespace", "resourceVersion")}
+                items.append({"kind": kind, "metadata": seen})
+            version = page.version
+        return Listing(tuple(items), version)
 
     async def apply(self, manifest: Manifest, *, resource_version: str = "") -> Manifest:
         """Server-side apply of a complete object. With a resource version, only if that is still the newest."""
@@ -160,6 +184,10 @@ class Cluster:
         if resource_version:
             body = {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": resource_version}}
         return await self._apply(body)
+
+    async def make(self, manifest: Manifest) -> Manifest:
+        """Server-side apply of an object that is not there, in one request. Raises ConflictError when it is."""
+        return await self.apply(manifest, resource_version=_OF_NO_OBJECT)
 
     async def apply_status(self, ref: Ref, namespace: str, *, status: Manifest, uid: str) -> Manifest:
         """Server-side apply of the status subresource of the object with this uid."""
@@ -205,18 +233,22 @@ class Cluster:
         answer = await self._request(verb, kind, path, query=query, body=body, content_type=_APPLY)
         return _typed(answer, kind)
 
-    async def _pages(self, kind: str, namespace: str, *, selector: str, accept: str, fields: str = "") -> Listing:
-        items: list[Manifest] = []
+    async def _pages(
+        self, kind: str, namespace: str, *, selector: str, accept: str, fields: str = ""
+    ) -> AsyncIterator[Listing]:
         continued = ""
         while True:
             selectors = [("labelSelector", selector), ("fieldSelector", fields)]
             query = [("limit", str(PAGE_SIZE)), *selectors, ("continue", continued)]
             given = [(key, value) for key, value in query if value]
             page = await self._request("list", kind, KINDS[kind].path(namespace), query=given, accept=accept)
-            items += [_typed(item, kind) for item in page.get("items") or []]
-            continued = page["metadata"].get("continue", "")
+            metadata = page["metadata"]
+            yield Listing(
+                tuple(_typed(item, kind) for item in page.pop("items", None) or []), int(metadata["resourceVersion"])
+            )
+            continued = metadata.get("continue", "")
             if not continued:
-                return Listing(tuple(items), int(page["metadata"]["resourceVersion"]))
+                return
 
     async def _request(
         self,

@@ -34,6 +34,10 @@ _log = logging.getLogger(__name__)
 RESYNC_AGE_LIMIT_SECONDS = 300.0
 """Or three resyncs, where the configuration makes them rarer."""
 RETRY_LIMIT_SECONDS = 15.0
+WATCH_PAGE_SIZE = 20
+"""kopf lists all kinds at once when it starts to watch: this many objects of each are in memory."""
+IDLE_SECONDS = 0.05
+"""How long kopf keeps a task for an object after an event."""
 ENDING_LIMIT_SECONDS = 15.0
 """A watcher that fails for good (a token refused with 401) ends kopf, whose own ending may hang: then nothing leads."""
 
@@ -219,15 +223,50 @@ def _watch(registry: kopf.OperatorRegistry, shell: Shell, kind: str) -> None:
         shell.take_in(kind, event)
 
 
+class _NoDiffs(kopf.DiffBaseStorage):
+    """Nothing to compare: kopf would copy every object twice at each event, for handlers that we do not have."""
+
+    def build(self, **_: Any) -> Any:
+        return {}
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        return None
+
+
+class _NoProgress(kopf.ProgressStorage):
+    """No handler of ours is ever retried."""
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        return None
+
+    def purge(self, **_: Any) -> None:
+        return None
+
+    def touch(self, **_: Any) -> None:
+        return None
+
+    def clear(self, *, essence: Any) -> Any:
+        return essence
+
+
 def settings_of() -> kopf.OperatorSettings:
     """kopf's settings, each pinned for a reason that CONTRIBUTING.md gives."""
     settings = kopf.OperatorSettings()
     settings.networking.error_backoffs = Backoffs()
     settings.watching.server_timeout = 300
     settings.watching.client_timeout = 330
+    settings.watching.chunk_size = WATCH_PAGE_SIZE
     settings.scanning.disabled = True
     settings.posting.enabled = False
     settings.process.ultimate_exiting_timeout = ENDING_LIMIT_SECONDS
+    settings.persistence.diffbase_storage, settings.persistence.progress_storage = _NoDiffs(), _NoProgress()
+    settings.queueing.idle_timeout = IDLE_SECONDS
     for kind, selector in {**WATCHED, **OPTIONAL_WATCHED}.items():
         if selector:
             settings.watching.label_selectors[KINDS[kind].plural] = selector

@@ -6,11 +6,12 @@ the values from one step to the next, and turns what the API server refuses into
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 from tandem_operator import names
 from tandem_operator.accelerators import table_of
@@ -22,7 +23,6 @@ from tandem_operator.cluster import (
     Cluster,
     ClusterError,
     ConflictError,
-    Listing,
     NotFoundError,
     RefusedError,
     watched_of,
@@ -53,10 +53,6 @@ AGAIN_AFTER_WRITE_LIMIT_SECONDS = 60.0
 NOT_CONVERGING_PASSES = 8
 
 
-class _Lister(Protocol):
-    async def __call__(self, kind: str, namespace: str, *, selector: str = "") -> Listing: ...
-
-
 @dataclass
 class _Carried:
     """What became of a plan."""
@@ -66,6 +62,13 @@ class _Carried:
     refused: list[str] = field(default_factory=list)
     unanswered: list[str] = field(default_factory=list)
     failed: list[ClusterError] = field(default_factory=list)
+    unfrozen: set[str] = field(default_factory=set)
+    """ControllerRevisions that should be there and are not."""
+
+    def lacks_template(self, apply: Apply) -> bool:
+        """Whether the pods would run from a template that no later pass could find again."""
+        ref = Ref.of(apply.manifest)
+        return ref.kind == "Deployment" and ref.name in self.unfrozen
 
     def note(self, ref: Ref, error: ClusterError) -> None:
         """Keep an error: what a person must mend or should know of in words, what passes by itself to be raised."""
@@ -80,6 +83,14 @@ class _Carried:
         """The objects of others that are in the way and will not go by themselves."""
         told = [conflict.message for conflict in self.conflicts if not conflict.passes]
         return Problem(Reason.NAME_CONFLICT, "; ".join(told)) if told else None
+
+
+_STAGES = 3
+
+
+def _stage(apply: Apply) -> int:
+    """What goes first: all that pods need, then the pods, then what selects them. Each stage is written at once."""
+    return {"Deployment": 1, "Service": 2}.get(apply.manifest["kind"], 0)
 
 
 class Reconciler:
@@ -205,9 +216,23 @@ class Reconciler:
 
     async def resync(self, namespace: str) -> tuple[Key, ...]:
         """Compare the store with cheap listings, fetch what was missed, drop ghosts; the keys that are due."""
+        return await self._read(namespace)
+
+    async def fill(self, namespace: str) -> tuple[Key, ...]:
+        """Read everything once, before the first pass: a store that is half full must not be planned from."""
+        return await self._read(namespace, take=self._store.observe)
+
+    async def _read(self, namespace: str, *, take: Callable[[Manifest], object] | None = None) -> tuple[Key, ...]:
+        """List every kind. One that is optional and that the API server does not have, or grants no right to, is left
+        out: deployments that need it get a condition when it is applied; all others go on.
+        """
         for kind, selector in self._watched.items():
-            listing = await self._listing(self._cluster.list_metadata, kind, namespace, selector=selector)
-            if listing is None:
+            try:
+                listing = await self._cluster.list_versions(kind, namespace, selector=selector, take=take)
+            except (NotFoundError, RefusedError) as error:
+                if kind not in OPTIONAL_WATCHED:
+                    raise
+                _log.warning("%s cannot be read, but a class of the accelerator table needs it: %s", kind, error)
                 continue
             missed = self._store.settle(kind, namespace, listed=listing.items, version=listing.version)
             for ref in missed:
@@ -217,50 +242,14 @@ class Reconciler:
                     continue  # gone since the listing
         return self._store.keys()
 
-    async def fill(self, namespace: str) -> tuple[Key, ...]:
-        """Read everything once, before the first pass: a store that is half full must not be planned from."""
-        for kind, selector in self._watched.items():
-            listing = await self._listing(self._cluster.list_objects, kind, namespace, selector=selector)
-            if listing is None:
-                continue
-            self._store.settle(kind, namespace, listed=listing.items, version=listing.version)
-            for item in listing.items:
-                self._store.observe(item)
-        return self._store.keys()
-
-    async def _listing(self, read: _Lister, kind: str, namespace: str, *, selector: str) -> Listing | None:
-        """A listing; None for an optional kind that the API server does not have, or grants no right to.
-
-        Deployments that need it get a condition when it is applied; all others go on.
-        """
-        try:
-            return await read(kind, namespace, selector=selector)
-        except (NotFoundError, RefusedError) as error:
-            if kind not in OPTIONAL_WATCHED:
-                raise
-            _log.warning("%s cannot be read, but a class of the accelerator table needs it: %s", kind, error)
-            return None
-
     async def _carry_out(self, planned: Plan, owner: Owner) -> _Carried:
         """Apply and delete all that can be: one object that the API server will not have keeps no other one back."""
         carried = _Carried()
-        unfrozen: set[str] = set()
-        for apply in planned.apply:
-            ref = Ref.of(apply.manifest)
-            if ref.kind == "Deployment" and ref.name in unfrozen:
-                continue  # its pods would run from a template that no later pass could find again
-            try:
-                conflict = await self._apply(apply, owner, carried)
-                if conflict:
-                    carried.conflicts.append(conflict)
-                if conflict and ref.kind == "ControllerRevision":
-                    unfrozen.add(ref.name)
-            except ClusterError as error:
-                carried.note(ref, error)
-                if ref.kind == "ControllerRevision":
-                    unfrozen.add(ref.name)
-                if not error.status:
-                    return carried  # no answer at all: each further request would only wait as long again
+        for stage in range(_STAGES):
+            due = [apply for apply in planned.apply if _stage(apply) == stage and not carried.lacks_template(apply)]
+            await asyncio.gather(*(self._try(apply, owner, carried) for apply in due))
+            if any(not error.status for error in carried.failed):
+                return carried  # no answer at all: each further request would only wait as long again
         for deletion in planned.delete:
             ref, seen = deletion.ref, {"uid": deletion.uid, "resource_version": deletion.resource_version}
             there = self._store.child(ref, owner.namespace)
@@ -276,24 +265,45 @@ class Reconciler:
                     await self._refresh(ref, owner)
         return carried
 
+    async def _try(self, apply: Apply, owner: Owner, carried: _Carried) -> None:
+        """Apply an object; what keeps it from being there is noted."""
+        ref = Ref.of(apply.manifest)
+        try:
+            conflict = await self._apply(apply, owner, carried)
+            if conflict:
+                carried.conflicts.append(conflict)
+        except ClusterError as error:
+            carried.note(ref, error)
+        else:
+            if not conflict:
+                return
+        if ref.kind == "ControllerRevision":
+            carried.unfrozen.add(ref.name)
+
     async def _apply(self, apply: Apply, owner: Owner, carried: _Carried) -> Conflict | None:
         """Apply an object where that is due; what is in its way, if it is not ours. The one place that judges this."""
         ref = Ref.of(apply.manifest)
-        there = self._store.child(ref, owner.namespace) or await self._refresh(ref, owner)
+        there = self._store.child(ref, owner.namespace)
         conflict = conflict_of(there, owner) if there is not None else None
         if conflict or (there is not None and not needs_apply(apply.manifest, there)):
             return conflict
         try:
-            written = await self._cluster.apply(apply.manifest, resource_version=apply.resource_version)
+            if there is None:
+                written = await self._cluster.make(apply.manifest)
+            else:
+                written = await self._cluster.apply(apply.manifest, resource_version=apply.resource_version)
         except ConflictError:
-            await self._refresh(ref, owner)
+            found = await self._refresh(ref, owner)
+            conflict = conflict_of(found, owner) if found is not None else None
+            if conflict:
+                return conflict
             raise
         carried.wrote = True
         self._store.observe(written)
         return None
 
     async def _refresh(self, ref: Ref, owner: Owner) -> Manifest | None:
-        """Read an object live, past the store: before it is made, and after it turned out to be another.
+        """Read an object live, past the store, after it turned out to be there or to be another.
 
         What is not ours is not remembered: no watch would tell when it goes.
         """

@@ -130,7 +130,7 @@ class FakeApiServer:
             return self._listing(request)
         if request.method == "PATCH":
             version = request.body["metadata"].get("resourceVersion")
-            if version and (there is None or there["metadata"]["resourceVersion"] != version):
+            if version and there is not None and there["metadata"]["resourceVersion"] != version:
                 return _failure(409, "the object has been modified")
             return self._applied(request)
         if there is None:

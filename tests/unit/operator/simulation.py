@@ -58,7 +58,7 @@ class Cluster:
     def apply(self, manifest: Manifest, resource_version: str) -> Manifest:
         ref = Ref.of(manifest)
         there = self.objects.get(ref)
-        if resource_version and (there is None or there["metadata"]["resourceVersion"] != resource_version):
+        if resource_version and there is not None and there["metadata"]["resourceVersion"] != resource_version:
             raise StaleWriteError(f"apply {ref}: not at {resource_version}")
         metadata, more = dict(manifest["metadata"]), {}
         if there is None:

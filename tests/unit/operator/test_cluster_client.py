@@ -89,6 +89,17 @@ def test_apply_is_a_forced_server_side_apply_that_refuses_unknown_fields() -> No
     assert request.body == child()
 
 
+def test_what_is_made_is_made_in_one_request_and_never_over_what_is_there() -> None:
+    async def script(_: FakeApiServer, cluster: Cluster) -> None:
+        made = await cluster.make(child())
+        with pytest.raises(ConflictError):
+            await cluster.make({**child(), "spec": {}})
+        assert await cluster.get(Ref("Deployment", "x"), "chat") == made
+
+    first, second, _ = play(script).requests
+    assert (first.method, second.method) == ("PATCH", "PATCH")
+
+
 def test_an_apply_with_a_version_takes_place_only_at_that_version() -> None:
     async def script(server: FakeApiServer, cluster: Cluster) -> None:
         there = server.put(f"{APPS}/deployments/x", child())
@@ -168,7 +179,7 @@ def test_replacing_an_older_version_is_a_conflict() -> None:
     play(script)
 
 
-@pytest.mark.parametrize(("count", "pages"), [(0, 1), (1, 1), (500, 1), (501, 2), (1203, 3)])
+@pytest.mark.parametrize(("count", "pages"), [(0, 1), (1, 1), (100, 1), (101, 2), (203, 3)])
 def test_a_list_is_read_to_its_last_page(count: int, pages: int) -> None:
     async def script(server: FakeApiServer, cluster: Cluster) -> None:
         for number in range(count):
@@ -186,13 +197,13 @@ def test_a_list_is_read_to_its_last_page(count: int, pages: int) -> None:
     for request in requests:
         assert request.path == f"{APPS}/deployments"
         assert request.query["labelSelector"] == "a=b"
-        assert request.query["limit"] == "500"
+        assert request.query["limit"] == "100"
         assert "resourceVersion" not in request.query, "the newest state, not one from a cache"
 
 
 def test_a_list_of_metadata_asks_for_nothing_else() -> None:
     async def script(_: FakeApiServer, cluster: Cluster) -> None:
-        await cluster.list_metadata("Deployment", "chat")
+        await cluster.list_versions("Deployment", "chat")
 
     (request,) = play(script).requests
     assert request.headers["accept"] == "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
