@@ -284,23 +284,36 @@ class Reconciler:
         """Apply an object where that is due; what is in its way, if it is not ours. The one place that judges this."""
         ref = Ref.of(apply.manifest)
         there = self._store.child(ref, owner.namespace)
-        conflict = conflict_of(there, owner) if there is not None else None
-        if conflict or (there is not None and not needs_apply(apply.manifest, there)):
+        if there is None:
+            there = await self._make(apply.manifest, owner, carried)
+        if there is None:
+            return None
+        conflict = conflict_of(there, owner)
+        if conflict or not needs_apply(apply.manifest, there):
             return conflict
         try:
-            if there is None:
-                written = await self._cluster.make(apply.manifest)
-            else:
-                written = await self._cluster.apply(apply.manifest, resource_version=apply.resource_version)
+            written = await self._cluster.apply(apply.manifest, resource_version=apply.resource_version)
         except ConflictError:
-            found = await self._refresh(ref, owner)
-            conflict = conflict_of(found, owner) if found is not None else None
-            if conflict:
-                return conflict
+            await self._refresh(ref, owner)
             raise
-        carried.wrote = True
-        self._store.observe(written)
+        self._wrote(written, carried)
         return None
+
+    async def _make(self, manifest: Manifest, owner: Owner, carried: _Carried) -> Manifest | None:
+        """Make an object; the one that is there already, if no watch told of it or it has lost its labels."""
+        try:
+            made = await self._cluster.make(manifest)
+        except ConflictError:
+            there = await self._refresh(Ref.of(manifest), owner)
+            if there is None:
+                raise
+            return there
+        self._wrote(made, carried)
+        return None
+
+    def _wrote(self, manifest: Manifest, carried: _Carried) -> None:
+        carried.wrote = True
+        self._store.observe(manifest)
 
     async def _refresh(self, ref: Ref, owner: Owner) -> Manifest | None:
         """Read an object live, past the store, after it turned out to be there or to be another.

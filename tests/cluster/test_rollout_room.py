@@ -89,7 +89,7 @@ def test_without_room_one_old_pod_goes_for_one_new_and_never_two_are_missing(rol
     rolling.wait_until(is_done, "the rollout, one for one")
     rolling.wait_for(NAME, "Ready")
     assert watched.look() == 4
-    assert watched.fewest == 3
+    assert watched.fewest >= 3, "the one that is missing may be back before anybody looks"
 
 
 def test_one_replica_without_room_serves_on_until_a_node_comes(rolling: World, cluster: Cluster) -> None:
@@ -145,7 +145,7 @@ def test_a_rolling_rollout_that_fails_brings_the_old_pods_back(rolling: World) -
         return is_failed and _revision(rolling) == old and _is_alone(rolling, old) and ready == 4
 
     rolling.wait_until(is_back, "the failure, and four pods of the old revision")
-    assert watched.fewest == 3
+    assert watched.fewest >= 3, "the one that is missing may be back before anybody looks"
 
 
 def test_with_hold_the_failed_pods_stay(rolling: World) -> None:
