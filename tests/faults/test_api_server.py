@@ -254,7 +254,9 @@ def test_an_operator_that_first_reads_an_earlier_state_takes_no_pod_away(
     served.proxy.remove(reads, watches)
     served.proxy.cut()
     served.settle()
-    assert kept == {pod["metadata"]["uid"] for pod in served.pods("tandem.dev/role=verifier")}
+    found = lambda: {pod["metadata"]["uid"] for pod in served.pods("tandem.dev/role=verifier")}  # noqa: E731
+    assert kept <= found()
+    served.wait(lambda: kept == found(), "the pods of the earlier state are gone")  # the garbage collector takes them
     served.served(most_pods=6)
 
 
