@@ -147,10 +147,9 @@ def _namespace() -> dict[str, object]:
 
 def _crd_values(place: Place) -> dict[str, bool]:
     """The demo takes the CRDs away again, unless one of them is there and not by its own release."""
-    found = (
-        place.get("crd", *CRDS, "--ignore-not-found") if place.run("get", "crd", *CRDS, "--ignore-not-found") else {}
-    )
-    items = found.get("items", [found] if found else [])
+    told = place.run("get", "crd", *CRDS, "--ignore-not-found", "-o", "json")
+    found = json.loads(told) if told.strip() else {"items": []}
+    items = found.get("items", [found])
     owners = {(i["metadata"].get("annotations") or {}).get("meta.helm.sh/release-namespace") for i in items}
     return {"install": owners <= {NAMESPACE}, "keep": False}
 

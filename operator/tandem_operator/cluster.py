@@ -152,14 +152,17 @@ class Cluster:
     async def list_objects(self, kind: str, namespace: str, *, selector: str = "", fields: str = "") -> Listing:
         """All objects of a kind that have these labels and fields."""
         items: list[Manifest] = []
-        version = 0
-        async for page in self._pages(kind, namespace, selector=selector, fields=fields, accept=_JSON):
-            items += page.items
-            version = page.version
-        return Listing(tuple(items), version)
+        listing = await self.list_versions(kind, namespace, selector=selector, fields=fields, take=items.append)
+        return Listing(tuple(items), listing.version)
 
     async def list_versions(
-        self, kind: str, namespace: str, *, selector: str = "", take: Callable[[Manifest], object] | None = None
+        self,
+        kind: str,
+        namespace: str,
+        *,
+        selector: str = "",
+        fields: str = "",
+        take: Callable[[Manifest], object] | None = None,
     ) -> Listing:
         """Name and version of all objects of a kind: cheap enough for once a minute.
 
@@ -168,7 +171,7 @@ class Cluster:
         items: list[Manifest] = []
         version = 0
         accept = _JSON if take else _METADATA
-        async for page in self._pages(kind, namespace, selector=selector, accept=accept):
+        async for page in self._pages(kind, namespace, selector=selector, fields=fields, accept=accept):
             for item in page.items:
                 if take:
                     take(item)
@@ -234,7 +237,7 @@ class Cluster:
         return _typed(answer, kind)
 
     async def _pages(
-        self, kind: str, namespace: str, *, selector: str, accept: str, fields: str = ""
+        self, kind: str, namespace: str, *, selector: str, fields: str, accept: str
     ) -> AsyncIterator[Listing]:
         continued = ""
         while True:

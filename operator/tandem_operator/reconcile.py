@@ -144,7 +144,8 @@ class Reconciler:
             _log.info("%s/%s: %s", key.namespace, key.name, detail)
         carried = await self._carry_out(planned, owner)
         # Status speaks of what is there now, so that it counts what this very pass has made.
-        facts_now = facts_of(self._store.children(key), owner_uid=owner.uid, mishaps=mishaps)
+        children = self._store.children(key)
+        facts_now = facts_of(children, owner_uid=owner.uid, mishaps=mishaps)
         observation = Observation(
             name=owner.name,
             generation=body["metadata"].get("generation", 1),
@@ -155,7 +156,7 @@ class Reconciler:
             predecessors=tuple(conflict.message for conflict in carried.conflicts if conflict.passes),
             refused=tuple(carried.refused),
             unanswered=tuple(carried.unanswered),
-            cold_start=self._cold_starts.last(key, self._store.children(key)),
+            cold_start=self._cold_starts.last(key, children),
         )
         is_news = await self._say(body, observation)
         if carried.failed:
