@@ -249,3 +249,11 @@ def violations(seen: Iterable[Seen], *, service: str, most_pods: int, keeps_serv
         if len(scene.staying()) > most_pods:
             found.append(f"at {event.version} there are {len(scene.staying())} verifier pods, at most {most_pods} may")
     return found
+
+
+def fewest_serving(seen: Iterable[Seen], *, service: str, after: int) -> int:
+    """The fewest Ready pods that the Service selected at any event, counted from the first one with `after` of them."""
+    scene = _Scene()
+    ordered = sorted(seen, key=lambda event: event.version)
+    counts = [len(scene.serving()) for event in ordered if scene.take_in(event, service)]
+    return min(counts[counts.index(after) :])

@@ -85,7 +85,10 @@ def test_a_pass_ends_also_when_the_api_server_never_answers() -> None:
         begun = now()
         with pytest.raises(ClusterError):
             await world.run()
-        assert not [request for request in world.server.requests if "/deployments/" in request.path], "no later stage"
+        paths = [request.path for request in world.server.requests]
+        assert {request.method for request in world.server.requests} == {"PATCH"}
+        assert len(paths) == len(set(paths)), "nothing is asked for twice"
+        assert not [path for path in paths if "/deployments/" in path], "no later stage"
         assert now() - begun <= 2 * 8 + 1
 
     play(script)
