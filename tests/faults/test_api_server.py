@@ -229,6 +229,17 @@ STALE = {
 }
 
 
+def _verifiers(case: Case) -> set[str]:
+    return {pod["metadata"]["name"] for pod in case.pods("tandem.dev/role=verifier")}
+
+
+def _alone(case: Case) -> set[str]:
+    """The verifier pods of a settled deployment, once the garbage collector has taken those of earlier revisions."""
+    replicas = (case.resource() or {})["spec"]["verifier"]["replicas"]
+    case.wait(lambda: len(_verifiers(case)) == replicas, f"{replicas} verifier pods; there are {_verifiers(case)}")
+    return _verifiers(case)
+
+
 @pytest.mark.covers("B10")
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("stale", STALE)
@@ -242,7 +253,7 @@ def test_an_operator_that_first_reads_an_earlier_state_takes_no_pod_away(
     }
     served.change(CHANGES[change])
     served.settle()
-    kept = {pod["metadata"]["uid"] for pod in served.pods("tandem.dev/role=verifier")}
+    kept = _alone(served)
     served.operator.end(signal.SIGKILL)
     is_old = lambda request: request.resource in before  # noqa: E731
     # What a list or a watch says may come from a cache that is behind; a get of one object never does.
@@ -254,9 +265,7 @@ def test_an_operator_that_first_reads_an_earlier_state_takes_no_pod_away(
     served.proxy.remove(reads, watches)
     served.proxy.cut()
     served.settle()
-    found = lambda: {pod["metadata"]["uid"] for pod in served.pods("tandem.dev/role=verifier")}  # noqa: E731
-    assert kept <= found()
-    served.wait(lambda: kept == found(), "the pods of the earlier state are gone")  # the garbage collector takes them
+    assert kept == _alone(served)
     served.served(most_pods=6)
 
 
