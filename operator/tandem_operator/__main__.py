@@ -9,13 +9,11 @@ import sys
 from pathlib import Path
 
 import kopf
-import yaml
 from prometheus_client import start_http_server
-from pydantic import ValidationError
 
 from tandem_operator import __version__
-from tandem_operator.accelerators import InvalidAcceleratorError, table_of
-from tandem_operator.config import OperatorConfig
+from tandem_operator.accelerators import table_of
+from tandem_operator.config import InvalidConfigError, OperatorConfig
 from tandem_operator.handlers import Shell, registry_of, settings_of
 from tandem_operator.logs import FORMATS, set_up
 
@@ -30,8 +28,8 @@ def main() -> int:
     try:
         config = OperatorConfig.load(options.config)
         table_of(config)
-    except (ValidationError, InvalidAcceleratorError, yaml.YAMLError, OSError) as error:
-        sys.stderr.write(f"{options.config or 'environment'}: {error}\n")
+    except InvalidConfigError as error:
+        sys.stderr.write(f"{options.config}: {error}\n")
         return 2
     shell = Shell(namespace=options.namespace, identity=_identity(), config=config, health_port=options.health_port)
     if options.metrics_port:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 
 from tandem_operator.accelerator_class import CPU, EVERY_METHOD, AcceleratorClass
-from tandem_operator.config import AcceleratorOverride, Capacity, OperatorConfig
+from tandem_operator.config import AcceleratorOverride, Capacity, InvalidConfigError, OperatorConfig
 from tandem_operator.quantities import multiplied
 from tandem_operator.shipped_accelerators import SHIPPED
 
@@ -20,7 +20,6 @@ __all__ = [
     "SHIPPED",
     "SPOT_SUFFIX",
     "AcceleratorClass",
-    "InvalidAcceleratorError",
     "table_of",
     "uses_claims",
 ]
@@ -28,16 +27,12 @@ __all__ = [
 SPOT_SUFFIX = "-spot"
 
 
-class InvalidAcceleratorError(ValueError):
-    """A line of the administrator's table cannot work; the message names key, value and what is allowed."""
-
-
 def table_of(config: OperatorConfig) -> dict[str, AcceleratorClass]:
     """The shipped table with the administrator's overrides and additions, by class name.
 
     Each class with capacity OnDemand has a twin NAME-spot, made from the line as it is overridden; none where the
     configuration knows no label of spot nodes.
-    Raises InvalidAcceleratorError.
+    Raises InvalidConfigError.
     """
     table = {accelerator.name: accelerator for accelerator in SHIPPED}
     twins = {name: line for name, line in config.accelerators.items() if name.removesuffix(SPOT_SUFFIX) != name}
@@ -63,7 +58,7 @@ def uses_claims(table: Mapping[str, AcceleratorClass]) -> bool:
 def _overridden(known: AcceleratorClass | None, name: str, *, override: AcceleratorOverride) -> AcceleratorClass:
     given = {key: value for key, value in override if value is not None}
     if known is None and "resource" not in given:
-        raise InvalidAcceleratorError(
+        raise InvalidConfigError(
             f"accelerators.{name}.resource (is omitted): required for a class that Tandem does not ship: cpu, or an "
             "extended resource such as example.com/npu"
         )
@@ -72,24 +67,24 @@ def _overridden(known: AcceleratorClass | None, name: str, *, override: Accelera
 
 
 def _check(accelerator: AcceleratorClass) -> None:
-    """Raise InvalidAcceleratorError for keys that do not fit together."""
+    """Raise InvalidConfigError for keys that do not fit together."""
     path = f"accelerators.{accelerator.name}"
     for key, quantity in (("quantity", accelerator.quantity), ("hostMemory", accelerator.host_memory)):
         try:
             multiplied(quantity, 1)
         except ValueError as error:
-            raise InvalidAcceleratorError(f"{path}.{key}: {error}") from error
+            raise InvalidConfigError(f"{path}.{key}: {error}") from error
     if not accelerator.is_cpu and not accelerator.quantity.isdecimal():
-        raise InvalidAcceleratorError(
+        raise InvalidConfigError(
             f"{path}.quantity (is {accelerator.quantity}): must be a whole number, as everything but cpu is"
         )
     if accelerator.is_claimed and not accelerator.device_class:
-        raise InvalidAcceleratorError(
+        raise InvalidConfigError(
             f"{path}.deviceClass (is omitted): required with allocation ResourceClaim: the name of a DeviceClass"
         )
     if accelerator.is_claimed and accelerator.is_cpu:
-        raise InvalidAcceleratorError(f"{path}.allocation (is ResourceClaim): must be DevicePlugin for cpu")
+        raise InvalidConfigError(f"{path}.allocation (is ResourceClaim): must be DevicePlugin for cpu")
     if accelerator.capacity is Capacity.SPOT and not accelerator.spot_labels:
-        raise InvalidAcceleratorError(
+        raise InvalidConfigError(
             f"{path}.capacity (is Spot): must be OnDemand or Any while spotNodeLabels names no label of spot nodes"
         )

@@ -25,7 +25,7 @@ from tandem_operator.cluster import Cluster, ClusterError, ConflictError, NotFou
 from tandem_operator.config import OperatorConfig
 from tandem_operator.facts import Facts, Manifest, Ref, controller_uid
 from tandem_operator.mishaps import Mishaps
-from tandem_operator.objects.inspect_job import artifact_of, inspect_job_of
+from tandem_operator.objects.inspect_job import artifact_of, configured_job
 from tandem_operator.outcome import Outcome
 from tandem_operator.store import Key, Store
 
@@ -153,11 +153,7 @@ class ArtifactPasses:
         self._store.observe(made)
 
     def _job(self, owner: Owner, source: ModelSource | None) -> Manifest | None:
-        image = self._config.engine_images.get(self._node.engine_image)
-        if source is None or image is None:
-            return None
-        secrets = self._config.engine_pull_secrets
-        return inspect_job_of(owner, source, image=image, node=self._node, pull_secrets=secrets)
+        return configured_job(owner, source, config=self._config, node=self._node) if source else None
 
     def _referrers(self, key: Key) -> tuple[Key, ...]:
         """Deployments that need the artifact: by their spec, or by a revision of theirs that still has pods."""

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
 from tandem_contracts.launch import Speculation
+from tandem_operator.api.deployment import faults_of
 from tandem_operator.api.fields import DnsLabel, DnsSubdomain
 
 
@@ -99,6 +100,10 @@ class AcceleratorOverride(BaseModel):
     """Why not the others, shown to a user who asks for one."""
 
 
+class InvalidConfigError(ValueError):
+    """The administrator's configuration is wrong; the message names key, value and what is allowed."""
+
+
 class OperatorConfig(BaseModel):
     """Configuration of one operator process."""
 
@@ -137,11 +142,15 @@ class OperatorConfig(BaseModel):
     def load(cls, path: Path | None) -> Self:
         """Read the YAML file at `path` (None: defaults).
 
-        Raises pydantic's ValidationError that names the key, its value and what is allowed; OSError and
-        yaml.YAMLError for a file that cannot be read.
+        Raises InvalidConfigError, also for a file that cannot be read.
         """
-        written = yaml.safe_load(path.read_text(encoding="utf-8")) if path else None
-        return cls.model_validate(written or {})
+        try:
+            written = yaml.safe_load(path.read_text(encoding="utf-8")) if path else None
+            return cls.model_validate(written or {})
+        except ValidationError as error:
+            raise InvalidConfigError("; ".join(map(str, faults_of(error)))) from error
+        except (yaml.YAMLError, UnicodeError, RecursionError, OSError) as error:
+            raise InvalidConfigError(str(error)) from error
 
     @field_validator("engine_image_allow_list")
     @classmethod

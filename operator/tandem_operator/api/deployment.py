@@ -138,7 +138,7 @@ class LLMDeployment(ApiModel):
             written = json.dumps(_without_nulls(body.get("spec") or {}), default=str)
             spec = LLMDeploymentSpec.model_validate_json(written, strict=True, by_alias=True, by_name=False)
         except ValidationError as error:
-            raise InvalidSpecError(_faults(error)) from error
+            raise InvalidSpecError(faults_of(error, "spec")) from error
         return cls(owner=Owner.of(body), generation=body["metadata"].get("generation", 1), spec=spec)
 
     @property
@@ -189,14 +189,15 @@ def _without_nulls(value: Any) -> Any:
     return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
-def _faults(error: ValidationError) -> Sequence[Fault]:
+def faults_of(error: ValidationError, root: str = "") -> Sequence[Fault]:
+    """What is wrong, fault by fault; their paths begin at `root`."""
     faults = []
     details = error.errors(include_url=False)
     for detail in details:
         loc = detail["loc"]
         if detail["type"] == "too_short" and any(other["loc"][:-1] == loc for other in details):
             continue  # pydantic counts only the items that are good themselves
-        path = "spec" + "".join(f"[{at}]" if isinstance(at, int) else f".{at}" for at in loc)
+        path = "".join([root, *(f"[{at}]" if isinstance(at, int) else f".{at}" for at in loc)]).removeprefix(".")
         if detail["type"] == BROKEN_RULES:
             faults += [Fault(path + at, detail["input"], said) for at, said in detail["ctx"]["broken"]]
         else:

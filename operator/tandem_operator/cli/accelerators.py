@@ -5,23 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import yaml
-from pydantic import ValidationError
-
-from tandem_operator.accelerators import SPOT_SUFFIX, AcceleratorClass, InvalidAcceleratorError, table_of
-from tandem_operator.cli.plan import PlanError
-from tandem_operator.config import OperatorConfig
+from tandem_operator.accelerators import SPOT_SUFFIX, AcceleratorClass
+from tandem_operator.cli.inputs import configuration_in
 
 HEADER = ("CLASS", "ASKED AS", "GiB", "GB/s", "TFLOPS", "$/h", "CAPACITY", "VERIFIER METHODS")
 NUMBERS = slice(2, 6)
 
 
 def run_accelerators(*, config: Path | None) -> str:
-    """The table under the operator's configuration file, as text. Raises PlanError for a wrong configuration."""
-    try:
-        table = table_of(OperatorConfig.load(config))
-    except (ValidationError, InvalidAcceleratorError, yaml.YAMLError, UnicodeError, OSError) as error:
-        raise PlanError(f"{config}: {error}") from error
+    """The table under the operator's configuration file, as text. Raises CommandError for a wrong configuration."""
+    _, table = configuration_in(config)
     shown = [line for name, line in table.items() if name.removesuffix(SPOT_SUFFIX) not in table.keys() - {name}]
     rows = [HEADER, *(_row(line, has_twin=line.name + SPOT_SUFFIX in table) for line in shown)]
     note = f"Each class with capacity OnDemand|Spot is also there as NAME{SPOT_SUFFIX}, on spot nodes only.\n"

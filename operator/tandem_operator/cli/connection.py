@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,18 +12,11 @@ import urllib3
 from kubernetes import client, config
 from yaml import YAMLError
 
+from tandem_operator.cli.inputs import CommandError
 from tandem_operator.cluster import KINDS
 from tandem_operator.facts import Manifest
 
 LIMIT_SECONDS = 15
-
-
-class CommandError(Exception):
-    """A command cannot be carried out; the message says what is missing. `exit_code` is the process's."""
-
-    def __init__(self, message: str, *, exit_code: int = 1) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
 
 
 class Connection:
@@ -83,9 +77,17 @@ class Connection:
                 verb, url, headers=header_params, body=payload, _request_timeout=LIMIT_SECONDS
             )
             answer: Manifest = json.loads(response.read())
-        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            raise CommandError(f"{method} {where}: {error}") from error
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            server = self._api.configuration.host
+            raise CommandError(f"no answer from the API server {server}: {_cause(error)}") from error
+        except ValueError as error:
+            raise CommandError(f"{method} {where}: the answer is no JSON: {error}") from error
         if response.status >= 300:
             told = f"{kind} {self.namespace}/{name}: {answer.get('message', response.status)}"
             raise CommandError(told, exit_code=2 if response.status == 404 else 1)
         return answer
+
+
+def _cause(error: Exception) -> str:
+    """What went wrong, without the retries and the connection object that urllib3 names before it."""
+    return re.sub(r"^\w+\(.*?\): ", "", str(getattr(error, "reason", None) or error))

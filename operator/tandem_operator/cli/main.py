@@ -12,8 +12,9 @@ from pathlib import Path
 from tandem_contracts.launch import Role
 from tandem_operator import __version__
 from tandem_operator.cli.accelerators import run_accelerators
-from tandem_operator.cli.connection import CommandError, Connection
-from tandem_operator.cli.plan import PlanError, run_plan
+from tandem_operator.cli.connection import Connection
+from tandem_operator.cli.inputs import CommandError
+from tandem_operator.cli.plan import run_plan
 from tandem_operator.cli.revisions import run_refresh, run_rollback
 from tandem_operator.cli.status import Paint, run_status
 
@@ -26,16 +27,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         answer, exit_code = _answer(options)
-        sys.stdout.write(answer)
-    except PlanError as error:
-        sys.stderr.write(f"tandem: {error}\n")
-        return 1
+        _print(answer)
     except CommandError as error:
         sys.stderr.write(f"tandem: {error}\n")
         return error.exit_code
     except BrokenPipeError:
         return 0  # `tandem plan … | head`
+    except OSError as error:
+        sys.stderr.write(f"tandem: standard output: {error}\n")
+        return 1
     return exit_code
+
+
+def _print(answer: str) -> None:
+    """What the terminal's encoding has no sign for is escaped."""
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(answer.encode(encoding, "backslashreplace").decode(encoding))
+    sys.stdout.flush()
 
 
 def _answer(options: argparse.Namespace) -> tuple[str, int]:

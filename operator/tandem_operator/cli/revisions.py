@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 
 from tandem_contracts.launch import Role
 from tandem_operator import names
-from tandem_operator.cli.connection import CommandError, Connection
+from tandem_operator.cli.connection import Connection
+from tandem_operator.cli.inputs import CommandError
 from tandem_operator.facts import Facts, Manifest, RevisionFacts, facts_of
 
 _ADDED = ("servedName", "speculation", "maxDepth")

@@ -11,7 +11,8 @@ from datetime import datetime
 
 from tandem_contracts.launch import Role
 from tandem_operator import names
-from tandem_operator.cli.connection import CommandError, Connection
+from tandem_operator.cli.connection import Connection
+from tandem_operator.cli.inputs import CommandError
 from tandem_operator.cold_start import StartPhase
 from tandem_operator.facts import Manifest, PodFacts, pod_of
 from tandem_operator.masking import one_line

@@ -8,6 +8,7 @@ from tandem_operator.accelerators import AcceleratorClass
 from tandem_operator.api.artifact import key_of_source, source_data
 from tandem_operator.api.deployment import Owner
 from tandem_operator.api.model import Model, ModelSource
+from tandem_operator.config import OperatorConfig
 from tandem_operator.facts import Manifest
 from tandem_operator.inputs import ModelFiles
 from tandem_operator.objects.model_volumes import MODELS, folder_of, mount_of, volume_of
@@ -32,6 +33,16 @@ def artifact_of(source: ModelSource, namespace: str) -> Manifest:
         "metadata": {"name": name, "namespace": namespace, "labels": _labels(name)},
         "spec": {"source": source_data(source)},
     }
+
+
+def configured_job(
+    artifact: Owner, source: ModelSource, *, config: OperatorConfig, node: AcceleratorClass
+) -> Manifest | None:
+    """The Job with what the administrator has configured; None where there is no engine image for `node`."""
+    image = config.engine_images.get(node.engine_image)
+    if image is None:
+        return None
+    return inspect_job_of(artifact, source, image=image, node=node, pull_secrets=config.engine_pull_secrets)
 
 
 def inspect_job_of(

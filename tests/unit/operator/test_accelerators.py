@@ -16,11 +16,10 @@ from tandem_operator.accelerators import (
     EVERY_METHOD,
     SHIPPED,
     AcceleratorClass,
-    InvalidAcceleratorError,
     table_of,
     uses_claims,
 )
-from tandem_operator.config import AcceleratorOverride, Capacity, OperatorConfig
+from tandem_operator.config import AcceleratorOverride, Capacity, InvalidConfigError, OperatorConfig
 from tandem_operator.inputs import RejectedSpecError, resolve
 from tandem_operator.names import Reason
 from tandem_operator.quantities import multiplied
@@ -146,9 +145,7 @@ def test_a_spot_twin_follows_its_class_and_can_be_changed_itself() -> None:
 def test_without_labels_of_spot_nodes_there_are_no_spot_classes() -> None:
     assert table_of(make_config(spotNodeLabels={})).keys() == {line.name for line in SHIPPED}
     wrong = {"npu": {"resource": "example.com/npu", "capacity": "Spot"}}
-    with pytest.raises(
-        InvalidAcceleratorError, match=r"accelerators\.npu\.capacity \(is Spot\): must be OnDemand or Any"
-    ):
+    with pytest.raises(InvalidConfigError, match=r"accelerators\.npu\.capacity \(is Spot\): must be OnDemand or Any"):
         table_of(make_config(spotNodeLabels={}, accelerators=wrong))
 
 
@@ -195,7 +192,7 @@ def test_classes_of_one_role_are_all_claimed_or_none() -> None:
     ],
 )
 def test_keys_that_do_not_fit_together_are_refused_at_start(line: dict[str, Any], told: str) -> None:
-    with pytest.raises(InvalidAcceleratorError, match=told):
+    with pytest.raises(InvalidConfigError, match=told):
         table_of(make_config(accelerators={"npu": {"resource": "example.com/npu", **line}}))
 
 
@@ -271,19 +268,19 @@ def test_an_administrator_adds_a_class_of_their_own() -> None:
 
 
 def test_a_class_of_their_own_without_a_resource_is_refused_by_its_path() -> None:
-    with pytest.raises(InvalidAcceleratorError, match=r"^accelerators\.npu\.resource \(is omitted\): required"):
+    with pytest.raises(InvalidConfigError, match=r"^accelerators\.npu\.resource \(is omitted\): required"):
         table_of(make_config(accelerators={"npu": {"quantity": "1"}}))
 
 
 @pytest.mark.parametrize("field", ["quantity", "hostMemory"])
 @pytest.mark.parametrize("quantity", ["1.5Gi", "sixteen", ""])
 def test_a_quantity_that_cannot_be_multiplied_is_refused_at_start(field: str, quantity: str) -> None:
-    with pytest.raises((InvalidAcceleratorError, ValidationError), match=r"cpu"):
+    with pytest.raises((InvalidConfigError, ValidationError), match=r"cpu"):
         table_of(make_config(accelerators={"cpu": {field: quantity}}))
 
 
 def test_a_method_that_does_not_exist_is_refused_at_start() -> None:
-    with pytest.raises((InvalidAcceleratorError, ValidationError), match="Sideways"):
+    with pytest.raises((InvalidConfigError, ValidationError), match="Sideways"):
         table_of(make_config(accelerators={"cpu": {"methods": ["Sideways"]}}))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections import Counter
 from datetime import date
@@ -36,12 +37,19 @@ def body_of(spec: Any = None, **metadata: Any) -> dict[str, Any]:
     return body
 
 
+def split(text: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The objects that belong to deployments, and those of their models."""
+    objects = list(yaml.safe_load_all(text))
+    ours = [m for m in objects if names.LABEL_ARTIFACT not in m["metadata"]["labels"]]
+    return ours, [m for m in objects if m not in ours]
+
+
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.stem)
 def test_every_object_of_a_sample_is_printed_as_yaml(sample: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "-f", str(sample)]) == 0
     printed = capsys.readouterr()
     assert printed.err == ""
-    objects = list(yaml.safe_load_all(printed.out))
+    objects, shared = split(printed.out)
     roles = 2 if "draft" in yaml.safe_load(sample.read_text(encoding="utf-8"))["spec"] else 1
     kinds = Counter(manifest["kind"] for manifest in objects)
     budgets = kinds.pop("PodDisruptionBudget", 0)
@@ -50,6 +58,7 @@ def test_every_object_of_a_sample_is_printed_as_yaml(sample: Path, capsys: pytes
     for manifest in objects:
         assert manifest["metadata"]["namespace"] == "default"
         assert names.ANNOTATION_APPLIED in manifest["metadata"]["annotations"]
+    assert [manifest["kind"] for manifest in shared] == ["ModelArtifact", "Job"] * roles
     assert "&id" not in printed.out, "no anchors"
     assert printed.out.startswith(f"# LLMDeployment default/{objects[0]['metadata']['labels'][names.LABEL_INSTANCE]}: ")
 
@@ -62,20 +71,91 @@ def test_several_resources_of_one_file_are_planned_one_after_the_other(
     ngram["metadata"]["name"] = "second"
     assert main(["plan", "-n", "chat", "-f", write(file, body_of(), service, None, ngram)]) == 0
     text = capsys.readouterr().out
-    objects = list(yaml.safe_load_all(text))
+    objects, shared = split(text)
     assert [(m["metadata"]["labels"][names.LABEL_INSTANCE], m["metadata"]["namespace"]) for m in objects] == [
         *[("pair", "chat")] * 2 * len(KINDS_OF_A_ROLE),
         *[("second", "mine")] * len(KINDS_OF_A_ROLE),
     ]
     assert "# LLMDeployment chat/pair: 10 objects" in text
     assert "# LLMDeployment mine/second: 5 objects" in text
-    assert text.count("shared by all that serve this model; Job v1-") == 3
+    artifacts = [m for m in shared if m["kind"] == "ModelArtifact"]
+    assert Counter(m["metadata"]["namespace"] for m in artifacts) == {"chat": 2, "mine": 1}
+
+
+def test_a_model_that_several_serve_is_one_artifact_with_its_job(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    second = body_of()
+    second["metadata"]["name"] = "second"
+    assert main(["plan", "-f", write(file, body_of(), second)]) == 0
+    text = capsys.readouterr().out
+    _, shared = split(text)
+    assert Counter(m["kind"] for m in shared) == {"ModelArtifact": 2, "Job": 2}
+    for artifact, job in zip(shared[::2], shared[1::2], strict=True):
+        assert job["metadata"]["ownerReferences"][0]["name"] == artifact["metadata"]["name"]
+        assert text.count(f"its model is ModelArtifact {artifact['metadata']['name']}\n") == 2
+
+
+def test_a_count_that_is_left_to_sizing_says_that_there_is_nothing_yet(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = make_spec()
+    del spec["verifier"]["accelerator"]["count"]
+    assert main(["plan", "-f", write(file, body_of(spec))]) == 0
+    text = capsys.readouterr().out
+    assert "# spec.verifier.accelerator.count is omitted: it follows from the model" in text
+    assert "--model DIR reads it" in text
+
+
+def test_a_draft_that_the_method_leaves_idle_is_told(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "-f", write(file, body_of(make_spec(speculation={"method": "NGram"})))]) == 0
+    assert "# draft: not used: spec.speculation.method is NGram" in capsys.readouterr().out
+
+
+def test_what_a_list_holds_is_planned(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    second = body_of()
+    second["metadata"]["name"] = "second"
+    listed = {"apiVersion": "v1", "kind": "List", "items": [body_of(), {"kind": "Service"}, second]}
+    assert main(["plan", "-f", write(file, listed)]) == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("# LLMDeployment")] == [
+        "# LLMDeployment default/pair: 10 objects",
+        "# LLMDeployment default/second: 10 objects",
+    ]
+
+
+def test_a_resource_that_is_there_twice_is_refused(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(capsys, "-n", "chat", "-f", write(file, body_of(), body_of(namespace="chat")))
+    assert f"{file}: holds LLMDeployment chat/pair more than once" in said
+
+
+@pytest.mark.parametrize("namespace", ["Bad NS", "", "n" * 64, "-a", "a\n"])
+def test_a_namespace_that_cannot_be_is_refused(namespace: str, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(capsys, f"--namespace={namespace}", "-f", write(file, body_of()))
+    assert f"metadata.namespace (is {namespace!r}): must be a DNS label" in said
+
+
+def test_a_file_that_is_nested_too_deeply_is_named(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text("[" * 20_000, encoding="utf-8")
+    assert f"{file}: is nested too deeply" in refused(capsys, "-f", str(file))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full here")
+def test_an_output_that_cannot_be_written_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    full = Path("/dev/full").open("w", encoding="utf-8")  # noqa: SIM115 -- closing it fails, too
+    monkeypatch.setattr("sys.stdout", full)
+    code, told = main(["accelerators"]), capsys.readouterr().err
+    with contextlib.suppress(OSError):
+        full.close()
+    assert code == 1
+    assert "tandem: standard output: " in told
 
 
 def test_a_dash_reads_standard_input(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(yaml.safe_dump(body_of())))
     assert main(["plan", "-f", "-"]) == 0
-    assert len(list(yaml.safe_load_all(capsys.readouterr().out))) == 2 * len(KINDS_OF_A_ROLE)
+    assert len(split(capsys.readouterr().out)[0]) == 2 * len(KINDS_OF_A_ROLE)
 
 
 def test_the_operators_configuration_decides_images_and_classes(
@@ -152,7 +232,7 @@ NO_SUCH_CLASS = make_spec(verifier=make_role(classes=("abacus",)))
         ({**body_of(), "metadata": {"name": "n" * 41}}, ["metadata.name", "at most 40"]),
         pytest.param(
             {**body_of(), "metadata": {"name": "pair", "namespace": 5}},
-            ["metadata.namespace"],
+            ["metadata.namespace (is 5): must be a DNS label"],
         ),
         (body_of({**make_spec(), "replica": 3}), ["unknown field spec.replica"]),
         (

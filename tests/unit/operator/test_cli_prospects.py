@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -209,3 +210,14 @@ def test_drafts_inside_the_engine_are_sized_and_predicted_with_the_verifier(
     assert " Remote " not in comments.replace("tax of Remote ", "")
     comments, _ = planned(tmp_path, capsys, spec, "--model", verifier)
     assert "# the drafting model inside the engine is not known; --draft-model DIR reads its folder\n" in comments
+
+
+def test_a_terminal_without_unicode_gets_escapes(
+    tmp_path: Path, verifier: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding="ascii"))
+    file = tmp_path / "pair.yaml"
+    file.write_text(yaml.safe_dump(make_body(pair_spec())))
+    assert main(["plan", "-f", str(file), "--model", str(verifier)]) == 0
+    assert b"verifier: 1 \\xd7 nvidia-h100-80gb a replica" in written.getvalue()

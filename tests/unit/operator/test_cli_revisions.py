@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tandem_contracts.launch import Role
-from tandem_operator.cli.connection import CommandError
+from tandem_operator.cli.inputs import CommandError
 from tandem_operator.cli.revisions import chosen_revision, rolled_back
 from tandem_operator.facts import Facts, Manifest, RevisionFacts
 from tests.builders import make_config, make_role, make_spec

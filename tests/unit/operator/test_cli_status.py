@@ -10,7 +10,7 @@ import pytest
 
 from tandem_contracts.launch import Role
 from tandem_operator import names
-from tandem_operator.cli.connection import CommandError
+from tandem_operator.cli.inputs import CommandError
 from tandem_operator.cli.status import Paint, exit_code_of, run_status, tree
 from tandem_operator.facts import Manifest, PodFacts, pod_of
 from tests.builders import make_body, make_raw_pod
