@@ -149,7 +149,7 @@ class Shell:
         elif not self.store.observe(manifest) or (before and not _is_news(before, manifest)):
             return
         if key and self.queue:
-            self.queue.add(key)
+            self.queue.add(key, is_asked_for=kind == names.KIND)
             for manifest in self.store.naming(key) if kind == names.ARTIFACT_KIND else ():
                 referrer = key_of(manifest)
                 if referrer:

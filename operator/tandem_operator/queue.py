@@ -2,11 +2,15 @@
 
 Knows nothing of deployments. A key that is added while its pass runs is run again afterwards, so no event is lost
 between the read and the end of a pass; a key that is added ten times before its turn is run once.
+
+The earliest deadline goes first. What somebody has asked for is due at once; what follows from it, and what a resync
+repeats, has some time: so a storm of events keeps no new resource waiting, and nothing waits for ever.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import random
 from collections.abc import Awaitable, Callable
@@ -21,6 +25,8 @@ _log = logging.getLogger(__name__)
 
 BACKOFF_FIRST_SECONDS = 0.5
 BACKOFF_LIMIT_SECONDS = 60.0
+PATIENCE_SECONDS = 30.0
+"""How much later a pass may begin that nobody has asked for, when there are others."""
 
 PASSES = Counter("tandem_operator_passes_total", "Passes by outcome.", ["outcome"])
 PASS_ERRORS = Counter("tandem_operator_pass_errors_total", "Passes that failed, by cause.", ["cause"])
@@ -39,19 +45,22 @@ class Queue:
     def __init__(self, process: Callable[[Key], Awaitable[Outcome]], *, workers: int = 8) -> None:
         self._process = process
         self._workers = workers
-        self._ready: asyncio.Queue[Key] = asyncio.Queue()
-        self._waiting: dict[Key, float] = {}
-        """Since when, by the loop's clock."""
+        self._ready: asyncio.PriorityQueue[tuple[float, int, Key]] = asyncio.PriorityQueue()
+        self._count = itertools.count()
+        self._waiting: dict[Key, tuple[float, float]] = {}
+        """Since when and with which deadline, by the loop's clock."""
         self._running: set[Key] = set()
-        self._again: set[Key] = set()
+        self._again: dict[Key, bool] = {}
+        """Keys that were added while their pass ran, and whether somebody has asked for it."""
         self._failures: dict[Key, int] = {}
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._not_before: dict[Key, float] = {}
         """Until when the API server has asked to be left alone, by the loop's clock."""
 
-    def add(self, key: Key) -> None:
+    def add(self, key: Key, *, is_asked_for: bool = False) -> None:
         """A pass is due now, or as soon as the API server wants to hear of the key again."""
-        left_alone_seconds = self._not_before.get(key, 0.0) - asyncio.get_running_loop().time()
+        now = asyncio.get_running_loop().time()
+        left_alone_seconds = self._not_before.get(key, 0.0) - now
         if left_alone_seconds > 0:
             self.add_later(key, seconds=left_alone_seconds)
             return
@@ -60,10 +69,13 @@ class Queue:
         if timer:
             timer.cancel()
         if key in self._running:
-            self._again.add(key)
-        elif key not in self._waiting:
-            self._waiting[key] = asyncio.get_running_loop().time()
-            self._ready.put_nowait(key)
+            self._again[key] = is_asked_for or self._again.get(key, False)
+            return
+        deadline = now if is_asked_for else now + PATIENCE_SECONDS
+        since, known = self._waiting.get(key, (now, float("inf")))
+        if deadline < known:  # an entry that is in the heap with a later deadline is passed over in its turn
+            self._waiting[key] = since, deadline
+            self._ready.put_nowait((deadline, next(self._count), key))
             QUEUE_DEPTH.set(len(self._waiting))
 
     def add_later(self, key: Key, *, seconds: float) -> None:
@@ -88,8 +100,12 @@ class Queue:
 
     async def _work(self) -> None:
         while True:
-            key = await self._ready.get()
-            QUEUE_WAIT_SECONDS.observe(asyncio.get_running_loop().time() - self._waiting.pop(key))
+            deadline, _, key = await self._ready.get()
+            since, newest = self._waiting.get(key, (0.0, None))
+            if deadline != newest:
+                continue
+            del self._waiting[key]
+            QUEUE_WAIT_SECONDS.observe(asyncio.get_running_loop().time() - since)
             QUEUE_DEPTH.set(len(self._waiting))
             self._running.add(key)
             try:
@@ -97,8 +113,7 @@ class Queue:
             finally:
                 self._running.discard(key)
             if key in self._again:
-                self._again.discard(key)
-                self.add(key)
+                self.add(key, is_asked_for=self._again.pop(key))
 
     async def _run_once(self, key: Key) -> None:
         try:

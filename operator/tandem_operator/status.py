@@ -110,7 +110,7 @@ def flipped(previous: Mapping[str, Any], status: Mapping[str, Any]) -> tuple[Man
 
     The others only repeat these in detail, and an event for each would say everything three times.
     """
-    before = {c["type"]: (c["status"], c["reason"]) for c in previous.get("conditions") or []}
+    before = _AT_FIRST | {c["type"]: (c["status"], c["reason"]) for c in previous.get("conditions") or []}
     told = [c for c in status["conditions"] if c["type"] in _TOLD]
     return tuple(c for c in told if before.get(c["type"]) != (c["status"], c["reason"]))
 
@@ -118,6 +118,8 @@ def flipped(previous: Mapping[str, Any], status: Mapping[str, Any]) -> tuple[Man
 _STALLING = frozenset({Reason.ROLLOUT_FAILED})
 """What does not pass by itself, besides a spec that is not accepted."""
 _TOLD = frozenset({ConditionType.AVAILABLE, ConditionType.READY, ConditionType.STALLED})
+_AT_FIRST = {ConditionType.AVAILABLE.value: ("False", Reason.NO_READY_VERIFIER.value)}
+"""What is so of every deployment that is new."""
 
 
 def _condition(

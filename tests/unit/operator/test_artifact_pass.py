@@ -16,12 +16,12 @@ from tandem_operator.api.artifact import key_of_source, source_of
 from tandem_operator.cluster import KINDS, Cluster
 from tandem_operator.config import OperatorConfig
 from tandem_operator.facts import Manifest
-from tandem_operator.handlers import Shell
 from tandem_operator.outcome import Outcome
 from tandem_operator.reconcile import Reconciler
 from tandem_operator.store import Key, Store
 from tests.builders import NAMESPACE, make_body, make_child, make_role, make_spec
 from tests.unit.operator.fake_api_server import Answer, FakeApiServer, connect, serve
+from tests.unit.operator.listening import Ears
 from tests.unit.operator.test_artifact_plan import MODEL
 from tests.unit.operator.virtual_time import run
 
@@ -351,26 +351,18 @@ def test_an_artifact_stays_for_as_long_as_something_refers_to_it(left: str) -> N
 
 
 def test_news_of_an_artifact_its_job_and_its_pods_wake_its_pass_and_those_of_its_deployments() -> None:
-    added: list[Key] = []
-
-    class Keys:
-        def add(self, key: Key) -> None:
-            added.append(key)
-
-    shell = Shell(namespace=NAMESPACE, identity="me", config=OperatorConfig())
-    shell.queue = Keys()  # type: ignore[assignment]
-    shell.is_leading = True
+    ears = Ears()
 
     def heard(kind: str, what: str, version: int, **parts: Any) -> list[Key]:
-        added.clear()
+        ears.added.clear()
         name = VERIFIER.name if kind == names.ARTIFACT_KIND else f"{VERIFIER.name}-{kind.lower()}"
         labels = {names.LABEL_ARTIFACT: VERIFIER.name}
         metadata = {"name": name, "namespace": NAMESPACE, "uid": "x", "resourceVersion": str(version), "labels": labels}
-        shell.take_in(kind, {"type": what, "object": {"metadata": metadata, **parts}})
-        return sorted(added)
+        ears.hear(kind, what, {"metadata": metadata, **parts})
+        return sorted(ears.added)
 
     deployment = Key(NAMESPACE, "pair")
-    shell.take_in(names.KIND, {"type": "ADDED", "object": make_body(ALONE, resourceVersion="1")})
+    ears.hear(names.KIND, "ADDED", make_body(ALONE, resourceVersion="1"))
     assert heard(names.ARTIFACT_KIND, "ADDED", 2) == sorted([VERIFIER, deployment])
     assert heard("Job", "ADDED", 3) == [VERIFIER]
     assert heard("Pod", "ADDED", 4) == [VERIFIER]

@@ -10,12 +10,10 @@ import pytest
 
 from tandem_contracts.launch import Role
 from tandem_operator import names
-from tandem_operator.config import OperatorConfig
 from tandem_operator.facts import Facts, Manifest, PodFacts, Ref, facts_of, pod_of
-from tandem_operator.handlers import Shell
 from tandem_operator.kept import kept_of
-from tandem_operator.store import Key
-from tests.builders import KEY, NAMESPACE, UID, make_child, make_raw_pod
+from tests.builders import KEY, UID, make_child, make_raw_pod
+from tests.unit.operator.listening import Ears
 
 AT = "2030-01-01T00:00:05Z"
 REVISION = "7f3a90c1"
@@ -120,26 +118,14 @@ def test_of_other_kinds_only_the_bookkeeping_of_field_managers_is_dropped() -> N
     assert copied["metadata"]["annotations"] == written
 
 
-class Keys:
-    """The queue's side of the shell: remembers what was added, runs nothing."""
-
-    def __init__(self) -> None:
-        self.added: list[Key] = []
-
-    def add(self, key: Key) -> None:
-        self.added.append(key)
-
-
 def passes(*pods: tuple[str, Manifest]) -> int:
     """How many passes a series of a pod's events asks for."""
-    shell, keys = Shell(namespace=NAMESPACE, identity="me", config=OperatorConfig()), Keys()
-    shell.is_leading = True
-    shell.queue = keys  # type: ignore[assignment]
+    ears = Ears()
     for version, (what, manifest) in enumerate(pods, start=1):
         metadata = {**manifest["metadata"], "resourceVersion": str(version)}
-        shell.take_in("Pod", {"type": what, "object": {**manifest, "metadata": metadata}})
-    assert set(keys.added) <= {KEY}
-    return len(keys.added)
+        ears.hear("Pod", what, {**manifest, "metadata": metadata})
+    assert set(ears.added) <= {KEY}
+    return len(ears.added)
 
 
 def test_only_a_change_of_what_is_read_wakes_the_deployment() -> None:

@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from tandem_operator.cluster import ClusterError
-from tandem_operator.queue import BACKOFF_LIMIT_SECONDS, Queue, backoff_seconds
+from tandem_operator.queue import BACKOFF_LIMIT_SECONDS, PATIENCE_SECONDS, Queue, backoff_seconds
 from tandem_operator.reconcile import Outcome
 from tandem_operator.store import Key
 from tests.unit.operator.virtual_time import now, run
@@ -247,6 +247,56 @@ def test_no_event_cuts_short_the_time_for_which_the_api_server_wants_to_be_left_
     times = play(Passes(then=throttled), script).times(A)
     assert times[:2] == [0, 25]
     assert len(times) > 20
+
+
+def test_what_somebody_asks_for_goes_before_what_follows_by_itself() -> None:
+    async def script(queue: Queue) -> None:
+        for number in range(20):
+            queue.add(Key("chat", f"event-{number}"))
+        queue.add(A, is_asked_for=True)
+        queue.add(B, is_asked_for=True)
+        await asyncio.sleep(100)
+
+    passes = play(Passes(seconds=1), script, workers=1)
+    assert [key for key, _ in passes.begun[:3]] == [A, B, Key("chat", "event-0")]
+    assert len(passes.begun) == 22
+
+
+@pytest.mark.parametrize("is_asked_for_first", [True, False])
+def test_a_key_that_waits_moves_to_the_front_once_somebody_asks_for_it(*, is_asked_for_first: bool) -> None:
+    async def script(queue: Queue) -> None:
+        for number in range(20):
+            queue.add(Key("chat", f"event-{number}"))
+        queue.add(A, is_asked_for=is_asked_for_first)
+        queue.add(A, is_asked_for=not is_asked_for_first)
+        await asyncio.sleep(100)
+
+    assert play(Passes(seconds=1), script, workers=1).times(A) == [0]
+
+
+def test_an_event_during_a_pass_keeps_the_place_of_one_that_asks() -> None:
+    async def script(queue: Queue) -> None:
+        queue.add(A)
+        await asyncio.sleep(0.5)
+        for number in range(20):
+            queue.add(Key("chat", f"event-{number}"))
+        queue.add(A, is_asked_for=True)
+        queue.add(A)
+        await asyncio.sleep(100)
+
+    assert play(Passes(seconds=1), script, workers=1).times(A) == [0, 1]
+
+
+def test_a_storm_of_requests_keeps_nothing_waiting_for_ever() -> None:
+    async def script(queue: Queue) -> None:
+        await asyncio.sleep(10)
+        queue.add(B)
+        for number in range(200):
+            queue.add(Key("chat", f"asked-{number}"), is_asked_for=True)
+            await asyncio.sleep(1)
+
+    (begun,) = play(Passes(seconds=2), script, workers=1).times(B)
+    assert PATIENCE_SECONDS <= begun - 10 <= 2 * PATIENCE_SECONDS + 2
 
 
 def test_stopping_the_queue_stops_the_passes_that_run() -> None:

@@ -11,9 +11,9 @@ from tandem_operator.cluster import KINDS, WATCHED
 from tandem_operator.config import OperatorConfig
 from tandem_operator.facts import Manifest
 from tandem_operator.handlers import Shell
-from tandem_operator.store import Key
 from tests.builders import KEY, NAME, NAMESPACE, make_body, make_child, make_role
 from tests.unit.operator.fake_api_server import Answer
+from tests.unit.operator.listening import Ears
 from tests.unit.operator.reconcile_world import ALONE, BODY_PATH, World, foreign, play
 
 
@@ -36,26 +36,13 @@ def test_a_resync_fetches_what_was_missed_and_drops_what_is_gone() -> None:
     play(script)
 
 
-class Keys:
-    """The queue's side of the shell: remembers what was added, runs nothing."""
-
-    def __init__(self) -> None:
-        self.added: list[Key] = []
-
-    def add(self, key: Key) -> None:
-        self.added.append(key)
-
-
 def heard(*events: tuple[str, str, Manifest]) -> int:
     """How many passes a series of watch events asks for."""
-    shell = Shell(namespace=NAMESPACE, identity="me", config=OperatorConfig())
-    keys = Keys()
-    shell.is_leading = True
-    shell.queue = keys  # type: ignore[assignment]
-    for kind, what, manifest in events:
-        shell.take_in(kind, {"type": what, "object": manifest})
-    assert set(keys.added) <= {KEY}
-    return len(keys.added)
+    ears = Ears()
+    for event in events:
+        ears.hear(*event)
+    assert set(ears.added) <= {KEY}
+    return len(ears.added)
 
 
 def body(version: int, generation: int = 1, **parts: Any) -> Manifest:
@@ -68,6 +55,14 @@ def test_a_new_or_changed_resource_is_news_and_its_status_is_not() -> None:
     assert heard(first, (names.KIND, "MODIFIED", body(2, status={"a": 1}))) == 1
     assert heard(first, (names.KIND, "MODIFIED", body(2, generation=2))) == 2
     assert heard(first, (names.KIND, "DELETED", body(3))) == 2
+
+
+def test_only_events_of_the_resource_itself_are_somebodys_wish() -> None:
+    ears = Ears()
+    ears.hear(names.KIND, "ADDED", body(1))
+    assert ears.asked == [KEY]
+    ears.hear("Service", "ADDED", make_child("Service", f"{NAME}-service", version=2))
+    assert (ears.added, ears.asked) == ([KEY, KEY], [KEY])
 
 
 def test_the_same_event_twice_and_an_older_one_are_no_news() -> None:
