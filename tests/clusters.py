@@ -1,4 +1,4 @@
-"""Fixtures for tests on the real local cluster: one cluster a run, one namespace a test. Registered as a pytest plugin.
+"""Fixtures for tests on the real local cluster: one cluster a worker, one namespace a test. A pytest plugin.
 
 Only the cluster that `python -m deploy.local up` made from our own state folder is ever touched; `KUBECONFIG` is
 ignored. Build the programs before the tests (`python -m deploy.local build`): the limit of a test is shorter than a
@@ -13,14 +13,30 @@ import pytest
 
 from deploy.local.cluster import Cluster
 from deploy.local.kubectl import Kubectl
+from deploy.local.layout import layout_of
 from deploy.local.processes import wait_until
 
 REAL_NODE = "real_node: needs the real node of the local cluster; skipped without root, and only then"
 
 
+ONE_WORKER = {"e2e": "the images are loaded into one cluster", "runtime": "the engines are started once"}
+"""Folders of which one worker has all tests, and why; of any other, a file is what a worker gets."""
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known."""
+    """Make the marker known, and give each worker of a parallel run a cluster of its own."""
     config.addinivalue_line("markers", REAL_NODE)
+    if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+        state = layout_of().state
+        os.environ["TANDEM_STATE"] = str(state.with_name(f"{state.name}-{worker}"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say which tests of a parallel run belong together (`--dist loadgroup`)."""
+    for item in items:
+        folder = item.path.parent.name
+        item.add_marker(pytest.mark.xdist_group(folder if folder in ONE_WORKER else str(item.path)))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

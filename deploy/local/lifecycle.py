@@ -14,6 +14,7 @@ from deploy.local.errors import ClusterError
 from deploy.local.kubectl import Kubectl
 from deploy.local.launcher import Launcher, environment_of
 from deploy.local.layout import Layout
+from deploy.local.locks import locked
 from deploy.local.objects import cluster_objects
 from deploy.local.processes import (
     Process,
@@ -29,6 +30,8 @@ from deploy.local.processes import (
 from deploy.local.progress import Progress
 from deploy.local.record import Record, new_record, read_record, with_free_ports, write_record
 
+NETWORK_LIMIT_SECONDS = 60
+
 
 def start(layout: Layout, *, progress: Progress, kubectl: Kubectl) -> None:
     """Start everything, from nothing or over what a crash left; the programs are built already.
@@ -36,11 +39,14 @@ def start(layout: Layout, *, progress: Progress, kubectl: Kubectl) -> None:
     Raises ClusterError at the first step that fails.
     """
     binaries = binaries_of(layout)
-    record = _prepare(layout, progress)
-    layout.logs.mkdir(exist_ok=True)
+    # A network is free until its route is laid: of two clusters that start at once, the second one shall see it.
+    with locked(layout.cache / "network.lock", "choosing a network", limit_seconds=NETWORK_LIMIT_SECONDS):
+        record = _prepare(layout, progress)
+        layout.logs.mkdir(exist_ok=True)
+        anchor = _isolated(layout, record, progress) if record.has_real_node else None
     controlplane.write_files(layout, record)
-    if record.has_real_node:
-        _start_with_node(layout, record, binaries=binaries, kubectl=kubectl, progress=progress)
+    if anchor is not None:
+        _start_with_node(layout, record, anchor=anchor, binaries=binaries, kubectl=kubectl, progress=progress)
     else:
         _start_control_plane(Launcher(layout), record, binaries=binaries, kubectl=kubectl, progress=progress)
     # Pods are refused in a namespace until the controller manager has made its default ServiceAccount.
@@ -108,15 +114,17 @@ def _prepare(layout: Layout, progress: Progress) -> Record:
     return record
 
 
+def _isolated(layout: Layout, record: Record, progress: Progress) -> Process:
+    with progress.step("the node's namespaces are ready"):
+        return isolation.start_anchor(layout, record.network, environment=environment_of(layout))
+
+
 def _start_with_node(
-    layout: Layout, record: Record, *, binaries: Binaries, kubectl: Kubectl, progress: Progress
+    layout: Layout, record: Record, *, anchor: Process, binaries: Binaries, kubectl: Kubectl, progress: Progress
 ) -> None:
     pause = images.pause_archive(layout, progress=progress)
-    layout.node.mkdir(parents=True, exist_ok=True)
     image_store.take(layout, version=_containerd_version(binaries))
     node.write_files(layout, record, pause=pause.reference)
-    with progress.step("the node's namespaces are ready"):
-        anchor = isolation.start_anchor(layout, record.network, environment=environment_of(layout))
     entry = isolation.entry(anchor.pid)
     launcher = Launcher(layout, entry, [str(Path(binaries["containerd"]).parent)])
     launcher.remember(anchor)
