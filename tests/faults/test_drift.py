@@ -89,8 +89,12 @@ def _leaves(fields: dict[str, Any], value: Any, at: tuple[str, ...]) -> Iterator
 
 
 def _at(manifest: Any, place: tuple[str, ...]) -> Any:
+    """The value at a place; None where there is none: the API server leaves out what is false or empty."""
     for part in place:
-        manifest = manifest[int(part)] if isinstance(manifest, list) else manifest[part]
+        if isinstance(manifest, list):
+            manifest = manifest[int(part)] if int(part) < len(manifest) else None
+        else:
+            manifest = (manifest or {}).get(part)
     return manifest
 
 
@@ -131,11 +135,7 @@ def _mutate_and_wait(case: Case, kind: str, name: str, *, draw: random.Random | 
             continue
 
         def is_restored() -> bool:
-            found = case.api.find(kind, case.namespace, name)
-            try:
-                return found is not None and bool(_at(found, place) == value)  # noqa: B023
-            except (KeyError, IndexError):
-                return False
+            return bool(_at(case.api.find(kind, case.namespace, name), place) == value)  # noqa: B023
 
         case.wait(is_restored, f"{kind} {name} {pointer}: {other!r} made {value!r} again")
         restored += 1
