@@ -153,15 +153,16 @@ def _containerd_version(binaries: Binaries) -> str:
 
 
 def _strays(layout: Layout) -> list[Process]:
-    """Programs of ours that name this state folder and that no record knows: a crash came between their start and the
-    record.
+    """Programs of ours that name this state folder and that no record knows, since a crash came between their start and
+    the record; and what entered the node's namespaces with them, which does not end by itself once it was stopped.
     """
     programs, state = f"{layout.bin}/", f"{layout.state}/"
     return [
         process
         for pid in all_pids()
         if (argv := arguments_of(pid))
-        and argv[0].startswith(programs)
+        and (program := next((argument for argument in argv if argument.startswith(programs)), None))
+        and (program == argv[0] or argv[0] == "nsenter")
         and any(state in argument for argument in argv)
-        and (process := process_of(Path(argv[0]).name, pid, log=layout.logs)) is not None
+        and (process := process_of(Path(program).name, pid, log=layout.logs)) is not None
     ]

@@ -105,7 +105,11 @@ def test_a_cluster_serves_survives_a_crash_and_leaves_nothing_behind(tmp_path: P
         answers = answers_in_pods(cluster, image, service=f"http://server.{SPACE}/", headless="http://direct:8080/")
         assert answers == {"service": "hello", "headless": "hello"}
 
-        # Containers and their shims stay, as nothing is left that could end them.
+        # Containers and their shims stay, as nothing is left that could end them; and what entered the namespaces for
+        # a program that is stopped stops with it, and never collects it.
+        stopped = cluster.processes()["etcd"]
+        assert stopped is not None
+        os.kill(stopped.pid, signal.SIGSTOP)
         crash(cluster, *(name for name in cluster.processes() if name != "anchor"))
         assert not cluster.is_running()
         cluster.up()
