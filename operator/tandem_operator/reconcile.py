@@ -138,7 +138,8 @@ class Reconciler:
             terms=intent.terms,
             waits=intent.waits,
         )
-        if self._takes_away(planned, owner) and not await self._is_newest(body):
+        is_risky = self._takes_away(planned, owner) or self._makes_again(planned, body)
+        if is_risky and not await self._is_newest(body):
             return Outcome(AGAIN_AFTER_WRITE_SECONDS)  # the next pass plans from what it has just read
         for detail in planned.details:
             _log.info("%s/%s: %s", key.namespace, key.name, detail)
@@ -176,6 +177,15 @@ class Reconciler:
             return True
         return any(apply.resource_version or self._is_scale_down(apply.manifest, owner) for apply in planned.apply)
 
+    def _makes_again(self, planned: Plan, body: Manifest) -> bool:
+        """Whether the plan makes an object for a deployment that has had its first pass: the children of one that was
+        deleted go, too, and that may be heard of before its own end.
+        """
+        namespace = body["metadata"]["namespace"]
+        return bool(body.get("status")) and any(
+            self._store.child(Ref.of(apply.manifest), namespace) is None for apply in planned.apply
+        )
+
     def _is_scale_down(self, wanted: Manifest, owner: Owner) -> bool:
         there = self._store.child(Ref.of(wanted), owner.namespace)
         if wanted["kind"] != "Deployment" or there is None:
@@ -186,7 +196,7 @@ class Reconciler:
         """Whether this is the spec that counts, asked of the API server itself, and taken in if it is not.
 
         A list or a watch may be behind, a get without a version never is. The preconditions of what is written say
-        only that the child is the one that was seen; whether anything of it is superfluous is the spec's to say.
+        only that the child is the one that was seen; whether any is superfluous or missing is the spec's to say.
         """
         owner = Owner.of(body)
         try:

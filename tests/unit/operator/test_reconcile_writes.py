@@ -7,7 +7,7 @@ import pytest
 from tandem_contracts.launch import Role
 from tandem_operator.cluster import KINDS, ConflictError
 from tests.builders import NAME, NAMESPACE, make_role
-from tests.unit.operator.reconcile_world import ALONE, World, make_stray, play
+from tests.unit.operator.reconcile_world import ALONE, BODY_PATH, World, make_stray, play
 
 STRAY_DEPLOYMENT = KINDS["Deployment"].path(NAMESPACE, f"{NAME}-verifier-deadbeef")
 
@@ -31,6 +31,26 @@ def test_a_deletion_is_asked_for_once_however_late_its_event_comes() -> None:
         for _ in range(4):
             await world.run()
         assert [write for write in world.writes() if write.startswith("DELETE")] == [f"DELETE {STRAY_DEPLOYMENT}"]
+
+    play(script)
+
+
+@pytest.mark.parametrize("uid", ["", "u2"], ids=["deleted", "deleted and made again"])
+def test_the_children_of_a_deployment_whose_own_end_is_not_heard_of_yet_are_not_made_again(uid: str) -> None:
+    async def script(world: World) -> None:
+        world.user_writes(ALONE)
+        await world.converge()
+        del world.server.objects[BODY_PATH]
+        if uid:
+            world.user_writes(ALONE, uid=uid)
+        for kind in ("Deployment", "Service"):
+            for path in world.paths(kind):
+                world.store.forget(world.server.objects.pop(path))
+        world.server.requests.clear()
+        await world.run()
+        assert world.writes() == []
+        await world.run()
+        assert bool(world.writes()) is bool(uid)
 
     play(script)
 
