@@ -34,7 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Say which tests of a parallel run belong together (`--dist loadgroup`)."""
-    for item in items:
+    for item in items if "PYTEST_XDIST_WORKER" in os.environ else ():
         folder = item.path.parent.name
         item.add_marker(pytest.mark.xdist_group(folder if folder in ONE_WORKER else str(item.path)))
 
