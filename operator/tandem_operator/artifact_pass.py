@@ -17,7 +17,7 @@ from tandem_contracts.launch import Role
 from tandem_operator import names
 from tandem_operator.accelerators import CPU, AcceleratorClass
 from tandem_operator.api.artifact import source_of
-from tandem_operator.api.deployment import Owner
+from tandem_operator.api.deployment import Owner, faults_of
 from tandem_operator.api.model import ModelSource
 from tandem_operator.artifact_facts import JobFacts, artifact_facts_of, inspection_of, with_artifacts
 from tandem_operator.artifact_plan import Artifact, plan_artifact
@@ -173,7 +173,7 @@ def _artifact(body: Manifest, owner: Owner) -> Artifact:
     try:
         source = source_of((body.get("spec") or {}).get("source"))
     except ValidationError as error:
-        problem = "; ".join(f"spec.source: {detail['msg']}" for detail in error.errors(include_url=False))
+        problem = "; ".join(map(str, faults_of(error, "spec.source")))
     return Artifact(
         name=owner.name,
         namespace=owner.namespace,

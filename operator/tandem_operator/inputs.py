@@ -13,6 +13,7 @@ from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic.alias_generators import to_camel
 
 from tandem_contracts.engine_settings import EngineSettings
 from tandem_contracts.launch import InEngineKind, Role, Speculation
@@ -166,6 +167,10 @@ class _Request(RoleSpec):
         return data
 
 
+ADDED_TO_REQUEST = frozenset(to_camel(name) for name in _Request.model_fields.keys() - RoleSpec.model_fields.keys())
+"""Keys of a request that are not the role's own: they come from the rest of the resource."""
+
+
 def requested_of(deployment: LLMDeployment, role: Role) -> Manifest:
     """What the user asked of the role, without what never restarts a pod."""
     spec = _spec(deployment, role)
@@ -210,7 +215,6 @@ def resolve(
     speculation = _speculation(deployment, role)
     count, ranks = _split(spec, path, is_cpu=accelerators[0].is_cpu)
     count = count or _sized(deployment, role, accelerators, models=models or {})
-    _require_divisible(path, (models or {}).get(role), ranks or (1 if accelerators[0].is_cpu else count))
     for accelerator in accelerators if role is Role.VERIFIER else ():
         if speculation.value not in accelerator.methods:
             raise RejectedSpecError(
@@ -267,14 +271,28 @@ def _split(spec: RoleSpec, path: str, *, is_cpu: bool) -> tuple[int, int]:
     return count or ranks, 0
 
 
-def _require_divisible(path: str, model: ModelFacts | None, ranks: int) -> None:
-    """Refuse a split that no engine can make, where the model is known: it would fail at each start."""
-    problem = split_problem(model, ranks) if model else ""
-    if model and problem:
-        allowed = ", ".join(str(each) for each in range(1, COUNTS[-1] + 1) if not split_problem(model, each))
+def require_servable(deployment: LLMDeployment, role: Role, model: ModelFacts, *, is_cpu: bool) -> None:
+    """Refuse what no engine can do with this model: it would fail at each start.
+
+    Raises RejectedSpecError that names path, value and what is allowed. An estimate of memory is no reason.
+    """
+    spec, path = _spec(deployment, role), f"spec.{role}"
+    length = spec.engine.max_model_length or 0
+    if length > model.max_positions > 0:
         raise RejectedSpecError(
             Reason.MODEL_DOES_NOT_FIT,
-            f"{path}.accelerator.count (is {ranks}): {problem}; this model can be split over {allowed}",
+            f"{path}.engine.maxModelLength (is {length}): must be at most {model.max_positions}, what the model was "
+            "made for",
+        )
+    count, ranks = _split(spec, path, is_cpu=is_cpu)
+    ranks = ranks or (1 if is_cpu else count)
+    problem = split_problem(model, ranks) if ranks else ""
+    if problem:
+        allowed = ", ".join(str(each) for each in range(1, COUNTS[-1] + 1) if not split_problem(model, each))
+        field = "tensorParallel" if spec.tensor_parallel else "accelerator.count"
+        raise RejectedSpecError(
+            Reason.MODEL_DOES_NOT_FIT,
+            f"{path}.{field} (is {ranks}): {problem}; this model can be split over {allowed}",
         )
 
 

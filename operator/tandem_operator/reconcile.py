@@ -187,10 +187,10 @@ class Reconciler:
         )
 
     def _is_scale_down(self, wanted: Manifest, owner: Owner) -> bool:
-        there = self._store.child(Ref.of(wanted), owner.namespace)
-        if wanted["kind"] != "Deployment" or there is None:
+        if wanted["kind"] != "Deployment":
             return False
-        return bool(wanted["spec"]["replicas"] < there["spec"].get("replicas", 1))
+        there = self._store.child(Ref.of(wanted), owner.namespace)
+        return there is not None and bool(wanted["spec"]["replicas"] < there["spec"].get("replicas", 1))
 
     async def _is_newest(self, body: Manifest) -> bool:
         """Whether this is the spec that counts, asked of the API server itself, and taken in if it is not.

@@ -204,7 +204,9 @@ class _VerifierRollout:
 
     def _recreate(self, want: Want) -> None:
         step = self.step
-        if self.old and self.old.replicas > 0:
+        # The controller does not count pods that are going, which hold their accelerators to the end of their drain.
+        old = [p for p in self.facts.pods if p.role is Role.VERIFIER and p.revision != step.target and not p.is_over]
+        if old or (self.old and self.old.replicas > 0):
             step.replicas = {step.serving: 0, step.target: 0}
             self._wait(Reason.ROLLING_OUT, f"strategy Recreate: revision {step.serving} ends before {step.target}")
         else:

@@ -27,6 +27,8 @@ CPU_CACHE_VARIABLE = "VLLM_CPU_KVCACHE_SPACE"
 """GiB of key-value cache of a CPU engine; vLLM's own variable, from the class's environment."""
 CPU_CACHE_GIB = 1.0
 _BYTES = {"float32": 4, "float": 4, "bfloat16": 2, "float16": 2, "half": 2, "int8": 1}
+_CACHE_BYTES = {"nvfp4": 0.5 + 1 / 16}
+"""Of a value with its share of the scale of 16; a scale for each token and head is too little to count."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +113,9 @@ def size_over(
         again = sized
     else:
         again = [size(model, a, request=replace(request, count=largest.count)) for a in accelerators]
+        unfit = next((outcome for outcome in again if isinstance(outcome, Unfit)), None)
+        if unfit is not None:
+            return Unfit(reason=f"{largest.count} are needed, and {unfit.reason}", arithmetic=largest.arithmetic)
     least = min((outcome for outcome in again if isinstance(outcome, Sizing)), key=lambda s: s.kv_tokens)
     return replace(largest, kv_tokens=least.kv_tokens, concurrent_sequences=least.concurrent_sequences)
 
@@ -136,25 +141,28 @@ class Cache:
         self.context = min(request.context_tokens, self.longest)
         self.data_type = _given(request.data_type) or model.data_type or "bfloat16"
         self.dtype = _given(request.kv_cache_dtype) or self.data_type
-        self.bytes_per_value = 1 if self.dtype.startswith("fp8") else _BYTES.get(self.dtype, 2)
+        self.bytes_per_value = _bytes_per_value(self.dtype)
 
     @property
-    def bytes_per_token(self) -> int:
+    def bytes_per_token(self) -> float:
         """Of one token in all layers and heads, of every model in the engine."""
-        beside = self.request.beside
-        return self._bytes_of(self.model) + (self._bytes_of(beside) if beside else 0)
+        return sum(self._bytes_of(model) for model in self._models)
 
-    def _bytes_of(self, model: ModelFacts) -> int:
+    @property
+    def _models(self) -> tuple[ModelFacts, ...]:
+        return (self.model, self.request.beside) if self.request.beside else (self.model,)
+
+    def _bytes_of(self, model: ModelFacts) -> float:
         values = model.latent_kv_rank or 2 * model.kv_heads * model.head_dim
         return model.layers * values * self.bytes_per_value
 
-    def of(self, sequences: int, tokens: int) -> int:
+    def of(self, sequences: int, tokens: int) -> float:
         """Bytes of `sequences` with `tokens` each. A model whose every layer looks back so far keeps no more."""
-        kept = min(tokens, self.model.sliding_window or tokens)
-        return sequences * kept * self.bytes_per_token
+        kept = (min(tokens, model.sliding_window or tokens) * self._bytes_of(model) for model in self._models)
+        return sequences * sum(kept)
 
     @property
-    def wanted(self) -> int:
+    def wanted(self) -> float:
         """Bytes that must fit: the sequences that are asked for, and one of full length, or the engine refuses."""
         return max(self.of(self.request.concurrency, self.context), self.of(1, self.longest))
 
@@ -172,11 +180,11 @@ class Cache:
     def sentences(self) -> Iterator[str]:
         model, request = self.model, self.request
         if model.latent_kv_rank:
-            formula = f"{model.layers} layers × {model.latent_kv_rank} latent values × {self.bytes_per_value} bytes"
+            formula = f"{model.layers} layers × {model.latent_kv_rank} latent values × {self.bytes_per_value:.4g} bytes"
         else:
             formula = (
                 f"2 × {model.layers} layers × {model.kv_heads} key-value heads × {model.head_dim} × "
-                f"{self.bytes_per_value} bytes"
+                f"{self.bytes_per_value:.4g} bytes"
             )
         own, all_of_it = self._bytes_of(model) / 1024, self.bytes_per_token / 1024
         drafting = f", with the drafting model's {all_of_it:.4g} KiB" if request.beside else ""
@@ -193,6 +201,11 @@ class Cache:
         if self.longest != self.context:
             at_once += f", or {int(size_bytes // self.of(1, self.longest))} of {self.longest}"
         return f"room for {self.tokens_in(size_bytes)} tokens of cache: {at_once} at once"
+
+
+def _bytes_per_value(dtype: str) -> float:
+    """Of a value in the cache: `fp8_e4m3` or `int8_per_token_head` take one byte."""
+    return _CACHE_BYTES.get(dtype) or _BYTES.get(dtype) or (1 if dtype.startswith(("fp8", "int8")) else 2)
 
 
 def weights_of(model: ModelFacts, request: SizingRequest) -> tuple[float, str]:

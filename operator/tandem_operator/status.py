@@ -31,6 +31,7 @@ from tandem_operator.masking import one_line
 from tandem_operator.names import ConditionType, Reason
 from tandem_operator.plan import Plan, RolePlan
 from tandem_operator.rollout import Wait
+from tandem_operator.sizing import Unfit
 from tandem_operator.speed import WORTH_IT, Assumptions, Unpredictable
 from tandem_operator.targets import Problem
 from tandem_operator.troubles import trouble_of_revision
@@ -205,7 +206,9 @@ def _role_ready(observation: Observation, kind: Role, role: RolePlan, *, conditi
     ready = workload.ready if workload else 0
     progress = f"{ready} of {role.wanted} {kind} pods of revision {role.target} are Ready"
     if workload is None or not workload.is_ready or workload.wanted != role.wanted:
-        return Verdict(holds=False, reason=cause.reason, message=progress + trouble)
+        sized = observation.assessment.sizings.get(kind)
+        doubt = f"; by estimate it does not fit: {sized.reason}" if isinstance(sized, Unfit) else ""
+        return Verdict(holds=False, reason=cause.reason, message=progress + trouble + doubt)
     if role.wanted == 0:
         return Verdict(holds=True, reason=Reason.SCALED_TO_ZERO, message=f"no {kind} pods are wanted")
     if role.outdated_by:

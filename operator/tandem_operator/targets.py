@@ -20,6 +20,7 @@ from tandem_operator.inputs import (
     RoleInputs,
     is_same_request,
     requested_of,
+    require_servable,
     resolve,
 )
 from tandem_operator.names import ConditionType, Reason
@@ -102,6 +103,7 @@ def wants_of(
     for role in Role:
         spec = deployment.role(role)
         if spec is not None and deployment.uses(role):
+            _require_a_servable_model(deployment, role, facts, table)
             today = _Today(deployment, role, config, table, facts.models)
             try:
                 target = _target(today, facts.revisions_of(role), refresh=refresh)
@@ -126,6 +128,16 @@ def _require_a_pair(deployment: LLMDeployment, facts: Facts) -> None:
     if check is not None and check.fit is Fit.MISFIT and deployment.model(Role.DRAFT):
         path = "spec.draft.model" if deployment.uses(Role.DRAFT) else "spec.speculation.inEngine.model"
         raise RejectedSpecError(Reason.PAIR_DOES_NOT_FIT, f"{path}: {check.message}")
+
+
+def _require_a_servable_model(
+    deployment: LLMDeployment, role: Role, facts: Facts, table: Mapping[str, AcceleratorClass]
+) -> None:
+    """Refuse what no engine can do with the model, also when it becomes known only after the first pass."""
+    spec, model = deployment.role(role), facts.models.get(role)
+    first = table.get(spec.accelerator.classes[0]) if spec else None
+    if model is not None and first is not None:
+        require_servable(deployment, role, model, is_cpu=first.is_cpu)
 
 
 class _Today:

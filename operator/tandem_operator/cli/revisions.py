@@ -6,6 +6,7 @@ Both only write to the resource, with the user's own rights; the operator does t
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from tandem_contracts.launch import Role
@@ -13,9 +14,7 @@ from tandem_operator import names
 from tandem_operator.cli.connection import Connection
 from tandem_operator.cli.inputs import CommandError
 from tandem_operator.facts import Facts, Manifest, RevisionFacts, facts_of
-
-_ADDED = ("servedName", "speculation", "maxDepth")
-"""What a request holds of the rest of the resource, see `inputs.requested_of`."""
+from tandem_operator.inputs import ADDED_TO_REQUEST
 
 
 def run_refresh(connection: Connection, name: str) -> str:
@@ -24,14 +23,17 @@ def run_refresh(connection: Connection, name: str) -> str:
     now = datetime.now(UTC).isoformat(timespec="seconds")
     patch = {"metadata": {"annotations": {names.ANNOTATION_REFRESH: now}}}
     connection.patch(names.KIND, name, patch, content_type="application/merge-patch+json")
-    outdated = [
-        condition["message"]
-        for condition in (body.get("status") or {}).get("conditions") or []
-        if condition["reason"] == "RevisionOutdated"
-    ]
-    if not outdated:
+    return told_of_refresh(name, (body.get("status") or {}).get("conditions") or [])
+
+
+def told_of_refresh(name: str, conditions: Sequence[Manifest]) -> str:
+    """What will come of it, as far as the conditions from before say."""
+    outdated = [condition["message"] for condition in conditions if condition["reason"] == "RevisionOutdated"]
+    if outdated:
+        return "".join(f"{name}: rolls out: {message}\n" for message in outdated)
+    if any((condition["type"], condition["status"]) == ("Ready", "True") for condition in conditions):
         return f"{name}: every revision is what the spec resolves to today, nothing will roll\n"
-    return "".join(f"{name}: rolls out: {message}\n" for message in outdated)
+    return f"{name}: asked for; it is not Ready, so `tandem status {name}` will tell what rolls\n"
 
 
 def run_rollback(connection: Connection, name: str, *, role: Role, revision: str | None) -> str:
@@ -74,11 +76,19 @@ def rolled_back(spec: Manifest, role: Role, requested: Manifest) -> Manifest:
     """The spec with a role's part as it was requested once; replicas stay as they are now."""
     changed = copy.deepcopy(spec)
     replicas = {key: value for key, value in (spec.get(role.value) or {}).items() if key == "replicas"}
-    changed[role.value] = {**{k: v for k, v in requested.items() if k not in _ADDED}, **replicas}
+    changed[role.value] = {**{k: v for k, v in requested.items() if k not in ADDED_TO_REQUEST}, **replicas}
     if role is Role.VERIFIER:
         changed["servedName"] = requested["servedName"]
-        speculation = {**(spec.get("speculation") or {}), "method": requested["speculation"]}
-        if requested["maxDepth"]:
-            speculation["maxDepth"] = requested["maxDepth"]
-        changed["speculation"] = speculation
+        asked = {"method": requested["speculation"], "inEngine": requested.get("inEngine")}
+        depth = {"maxDepth": requested["maxDepth"]} if requested["maxDepth"] else {}
+        changed["speculation"] = _with(spec.get("speculation"), {**asked, **depth})
+        api_key = requested.get("apiKey")
+        changed["access"] = _with(spec.get("access"), {"apiKey": {"secretKeyRef": api_key} if api_key else None})
+        if not changed["access"]:
+            del changed["access"]
     return changed
+
+
+def _with(part: Manifest | None, changes: Manifest) -> Manifest:
+    """A part of the spec with other values; without what is None."""
+    return {key: value for key, value in {**(part or {}), **changes}.items() if value is not None}

@@ -347,6 +347,20 @@ def test_an_artifact_stays_for_as_long_as_something_refers_to_it(left: str) -> N
     play(script)
 
 
+def test_a_source_that_somebody_wrote_wrongly_is_told_with_path_and_value() -> None:
+    async def script(world: World) -> None:
+        path = KINDS[names.ARTIFACT_KIND].path(NAMESPACE, "mine")
+        source = {"persistentVolumeClaim": {"claimName": "models", "path": "../etc"}}
+        metadata = {"name": "mine", "namespace": NAMESPACE, "uid": "a1"}
+        world.server.put(path, {"metadata": metadata, "kind": names.ARTIFACT_KIND, "spec": {"source": source}})
+        await world.settle()
+        stalled = world.condition(path, "Stalled")
+        assert stalled is not None
+        assert stalled[2].startswith("spec.source.persistentVolumeClaim.path (is '../etc'): ")
+
+    play(script)
+
+
 # -- watch events ------------------------------------------------------------------------------------------------------
 
 

@@ -22,7 +22,17 @@ from tandem_operator.rollout import Clock, Wait
 from tandem_operator.sizing import Sizing, Unfit
 from tandem_operator.status import Observation, status_of
 from tandem_operator.targets import Intent, intent_of
-from tests.builders import NAME, NAMESPACE, UID, make_body, make_config, make_deployment, make_role, make_spec
+from tests.builders import (
+    NAME,
+    NAMESPACE,
+    UID,
+    make_body,
+    make_config,
+    make_deployment,
+    make_role,
+    make_spec,
+    make_workload,
+)
 from tests.unit.operator.models import LLAMA_1B, LLAMA_8B, LLAMA_70B, QWEN_32B, TINY
 
 NOW = datetime(2030, 5, 1, 12, 0, 0, tzinfo=UTC)
@@ -149,6 +159,47 @@ def test_a_count_that_the_model_cannot_be_split_over_is_refused_with_those_that_
     assert intent(three, {}).problem is None, "nobody knows yet"
     shares = make_pair_spec(verifier=make_role(classes=("cpu",), count=3))
     assert intent(shares, {Role.VERIFIER: TINY}).problem is None, "shares of CPU split nothing"
+
+
+@pytest.mark.parametrize(
+    ("verifier", "told"),
+    [
+        (
+            {**make_role(classes=("cpu",), count=6), "tensorParallel": 3},
+            "spec.verifier.tensorParallel (is 3): 64 attention heads",
+        ),
+        (
+            {**make_role(classes=H100, count=None), "tensorParallel": 3},
+            "spec.verifier.tensorParallel (is 3): 64 attention heads",
+        ),
+        (
+            {**make_role(classes=H100, count=4), "engine": {"maxModelLength": 200_000}},
+            "spec.verifier.engine.maxModelLength (is 200000): must be at most 131072, what the model was made for",
+        ),
+    ],
+)
+def test_what_no_engine_can_do_is_refused_with_the_field_that_was_written(verifier: Manifest, told: str) -> None:
+    problem = intent(make_pair_spec(verifier=verifier), PAIR).problem
+    assert problem is not None
+    assert told in problem.message
+
+
+def test_what_no_engine_can_do_is_refused_although_the_model_became_known_after_the_first_pass() -> None:
+    three = make_pair_spec(verifier=make_role(classes=H100, count=3))
+    frozen = intent(three, {}).wants[Role.VERIFIER].target
+    problem = intent(three, PAIR, Facts(revisions=(frozen,))).problem
+    assert problem is not None
+    assert problem.message.startswith("spec.verifier.accelerator.count (is 3): 64 attention heads")
+
+
+def test_a_given_count_that_does_not_fit_by_estimate_is_tried_and_the_doubt_is_told_while_it_is_not_ready() -> None:
+    one = make_pair_spec(verifier=make_role(classes=H100, count=1))
+    frozen = intent(one, {}).wants[Role.VERIFIER].target
+    facts = Facts(revisions=(frozen,), workloads=(make_workload(Role.VERIFIER, frozen.revision, ready=0),))
+    assert intent(one, PAIR, facts).problem is None
+    ready = condition(status(one, PAIR, facts), "VerifierReady")
+    assert "0 of 1 verifier pods" in ready["message"]
+    assert "; by estimate it does not fit: 1 × nvidia-h100-80gb" in ready["message"]
 
 
 def test_a_draft_of_another_tokenizer_is_refused_with_both_values() -> None:

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from tandem_contracts.launch import Role
+from tandem_operator.api.deployment import LLMDeployment
 from tandem_operator.cli.inputs import CommandError
-from tandem_operator.cli.revisions import chosen_revision, rolled_back
+from tandem_operator.cli.revisions import chosen_revision, rolled_back, told_of_refresh
 from tandem_operator.facts import Facts, Manifest, RevisionFacts
-from tests.builders import make_config, make_role, make_spec
+from tests.builders import make_body, make_config, make_role, make_spec
 from tests.unit.operator.rollouts import started
 from tests.unit.operator.simulation import Operator
 
@@ -49,6 +50,22 @@ def test_without_an_earlier_revision_there_is_nothing_to_go_back_to() -> None:
         chosen_revision(Facts(revisions=(FIRST,)), Role.VERIFIER, present="one", revision=None)
 
 
+CLIENTS = [{"podLabels": {"app": "web"}}]
+NGRAM = make_spec(draft=None, speculation={"method": "NGram", "maxDepth": 2})
+
+
+def make_in_engine(kind: str, path: str) -> Manifest:
+    model = make_role(path)["model"]
+    return make_spec(draft=None, speculation={"method": "InEngine", "inEngine": {"kind": kind, "model": model}})
+
+
+def make_access(key: str) -> Manifest:
+    return {"allowedFrom": CLIENTS, "apiKey": {"secretKeyRef": {"name": "keys", "key": key}}}
+
+
+EAGLE = make_in_engine("EAGLE3", "head")
+
+
 def _target(operator: Operator, role: Role) -> str:
     return operator.intent(operator.facts()).wants[role].target.revision
 
@@ -62,6 +79,12 @@ def _target(operator: Operator, role: Role) -> str:
         (Role.VERIFIER, make_spec(draft=None, speculation={"method": "Off"}), make_spec()),
         (Role.VERIFIER, make_spec(verifier=make_role(image="x:1")), make_spec()),
         (Role.DRAFT, make_spec(), make_spec(draft=make_role("other"))),
+        (Role.VERIFIER, NGRAM, EAGLE),
+        (Role.VERIFIER, EAGLE, NGRAM),
+        (Role.VERIFIER, EAGLE, make_in_engine("EAGLE3", "another-head")),
+        (Role.VERIFIER, make_spec(access=make_access("one")), make_spec(access=make_access("two"))),
+        (Role.VERIFIER, make_spec(access=make_access("one")), make_spec()),
+        (Role.VERIFIER, make_spec(access={"allowedFrom": CLIENTS}), make_spec(access=make_access("one"))),
     ],
 )
 def test_after_a_rollback_the_spec_asks_for_the_former_revision(role: Role, before: Manifest, after: Any) -> None:
@@ -73,6 +96,23 @@ def test_after_a_rollback_the_spec_asks_for_the_former_revision(role: Role, befo
     operator.converge()
     assert _target(operator, role) != former.revision
     back = rolled_back(operator.body["spec"], role, former.requested)
+    LLMDeployment.parse(make_body(back))
     assert back[role].get("replicas") == after[role].get("replicas")
     operator.change_spec(back)
     assert _target(operator, role) == former.revision
+
+
+@pytest.mark.parametrize(
+    ("conditions", "told"),
+    [
+        ([("Ready", "True", "RolledOut"), ("VerifierReady", "True", "RevisionOutdated")], "rolls out: because"),
+        ([("Ready", "True", "RolledOut"), ("VerifierReady", "True", "PodsReady")], "nothing will roll"),
+        ([("Ready", "False", "PodsNotReady"), ("VerifierReady", "False", "PodsNotReady")], "will tell what rolls"),
+        ([], "will tell what rolls"),
+    ],
+)
+def test_a_refresh_promises_only_what_is_known(conditions: list[tuple[str, str, str]], told: str) -> None:
+    written = [
+        {"type": kind, "status": status, "reason": reason, "message": "because"} for kind, status, reason in conditions
+    ]
+    assert told in told_of_refresh("pair", written)

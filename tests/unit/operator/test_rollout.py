@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -9,9 +10,10 @@ import pytest
 
 from tandem_contracts.launch import Role
 from tandem_operator import names
-from tandem_operator.facts import Manifest, Ref
+from tandem_operator.facts import Manifest, PodFacts, Ref
 from tandem_operator.names import ConditionType
-from tests.builders import NAME, make_config, make_role, make_spec
+from tandem_operator.rollout import Clock, verifier_step
+from tests.builders import NAME, make_config, make_pod, make_role, make_spec
 from tests.unit.operator.rollouts import revision_of, serving, started, verifier_ref, workloads
 from tests.unit.operator.simulation import Cluster, Operator
 
@@ -120,6 +122,32 @@ def test_recreate_ends_the_old_pods_before_a_new_one_is_made() -> None:
     operator.converge()
     assert workloads(operator, Role.VERIFIER) == {B: 3}
     assert operator.condition(ConditionType.READY) == ("True", "RolledOut")
+
+
+def test_recreate_waits_for_old_pods_to_their_end_which_the_controller_does_not_count_any_more() -> None:
+    operator = full(strategy="Recreate")
+    operator.change_spec(spec("b", strategy="Recreate"))
+    facts = operator.facts()
+    meant, old = operator.intent(facts), facts.workload(Role.VERIFIER, A)
+    assert old is not None
+    scaled_down = replace(facts, workloads=(replace(old, wanted=0, replicas=0, ready=0),))
+
+    def replicas_with(*pods: PodFacts) -> dict[str, int]:
+        step = verifier_step(
+            replace(scaled_down, pods=pods),
+            facts.service(NAME),
+            meant.wants[Role.VERIFIER],
+            asked_replicas=None,
+            idle=frozenset(),
+            clock=Clock(operator.cluster.now, meant.limits),
+        )
+        assert step is not None
+        return dict(step.replicas)
+
+    leaving = make_pod(Role.VERIFIER, A, is_going=True)
+    assert replicas_with(leaving) == {A: 0, B: 0}
+    assert replicas_with(replace(leaving, is_over=True)) == {B: 3}
+    assert replicas_with() == {B: 3}
 
 
 def test_scaling_in_the_middle_of_a_rolling_rollout_is_followed() -> None:

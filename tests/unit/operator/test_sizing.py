@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tandem_contracts.engine_settings import KVCacheDtype
 from tandem_contracts.model_facts import ModelFacts
 from tandem_operator.sizing import COUNTS, Cache, Sizing, SizingRequest, Unfit, size, size_over, split_problem
 from tests.unit.operator.models import (
@@ -153,6 +154,33 @@ def test_another_data_type_changes_weights_and_cache_but_not_packed_weights() ->
     assert sized(data_type="auto", kv_cache_dtype="auto") == sized()
 
 
+@pytest.mark.parametrize(
+    ("dtype", "told"),
+    [
+        ("bfloat16", "× 2 bytes (bfloat16) = 128 KiB"),
+        ("fp8_e5m2", "× 1 bytes (fp8_e5m2) = 64 KiB"),
+        ("fp8_per_token_head", "× 1 bytes (fp8_per_token_head) = 64 KiB"),
+        ("int8_per_token_head", "× 1 bytes (int8_per_token_head) = 64 KiB"),
+        ("nvfp4", "× 0.5625 bytes (nvfp4) = 36 KiB"),
+    ],
+)
+def test_each_data_type_of_the_cache_takes_its_bytes(dtype: str, told: str) -> None:
+    assert told in sized(kv_cache_dtype=dtype).arithmetic[1]
+
+
+def test_every_data_type_of_the_cache_is_known() -> None:
+    sizes = {each: Cache(LLAMA_8B, SizingRequest(kv_cache_dtype=each)).bytes_per_value for each in KVCacheDtype}
+    two = {KVCacheDtype.AUTO, KVCacheDtype.BFLOAT16, KVCacheDtype.FLOAT16}
+    assert {each for each, size_bytes in sizes.items() if size_bytes == 2} == two
+
+
+def test_a_window_of_the_verifier_does_not_bound_the_cache_of_what_drafts_in_its_engine() -> None:
+    windowed = make_model(max_positions=32768, sliding_window=4096)
+    alone = Cache(windowed, SizingRequest()).wanted
+    both = Cache(windowed, SizingRequest(beside=LLAMA_8B)).wanted
+    assert both - alone == Cache(LLAMA_8B, SizingRequest(max_model_length=32768)).wanted
+
+
 def test_a_given_count_is_kept_although_a_smaller_one_would_do() -> None:
     outcome = sized(TINY, count=4)
     assert (outcome.count, outcome.tensor_parallel) == (4, 4)
@@ -244,6 +272,13 @@ def test_several_classes_get_the_count_of_the_most_demanding_and_the_smallest_ca
     outcome = size_over(LLAMA_70B, (large, small), request=EIGHT_K)
     assert isinstance(outcome, Unfit)
     assert "8 × small" in outcome.reason
+
+
+def test_a_class_that_does_not_take_the_count_of_the_most_demanding_one_is_named() -> None:
+    small, alone = make_card(24, "small"), make_card(80, "alone", max_count=1)
+    outcome = size_over(LLAMA_8B, (small, alone), request=EIGHT_K)
+    assert isinstance(outcome, Unfit)
+    assert outcome.reason == "2 are needed, and 2 × alone: one replica can use at most 1"
 
 
 def test_cpus_are_sized_by_host_memory_with_a_cache_of_fixed_size() -> None:
