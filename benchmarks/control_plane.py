@@ -24,8 +24,10 @@ from typing import Any
 
 import aiohttp
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.report import options_of, report
+from deploy.local.addresses import free_ports
 from deploy.local.cluster import Cluster
 from tandem_operator import names
 from tandem_operator.cli.plan import UNKNOWN_UID, plan_of
@@ -250,7 +252,7 @@ async def _measure_size(world: World, api: Api, size: int, figures: dict[str, fl
     if size == SIZES[-1]:
         await _until_ready(api, namespace, size + 1)
         figures[f"peak_memory_mib_{size}"] = operator.peak_memory_mib()
-        await _restart(world, api, size, figures)
+        await _restart(world, size, figures)
         figures[f"restart_peak_memory_mib_{size}"] = world.operators[-1].peak_memory_mib()
         before = len(world.writes())
         await asyncio.sleep(REST_SECONDS)
@@ -286,32 +288,40 @@ async def _broken_neighbour(world: World, api: Api, figures: dict[str, float]) -
     figures["broken_neighbour_delay_p95_seconds"] = max(beside - alone, 0.0)
 
 
-async def _restart(world: World, api: Api, size: int, figures: dict[str, float]) -> None:
-    """Writes and lists of an operator that starts on converged resources. The repair of a child of the last one shows
-    that it has looked at all of them: passes start in the order of the keys.
-    """
-    namespace = world.namespace
+async def _restart(world: World, size: int, figures: dict[str, float]) -> None:
+    """Writes and lists of an operator that starts on converged resources, until it has looked at all of them."""
     world.operators[-1].end()
     writes, requests = len(world.writes()), len(world.audited())
-    world.operator("restarted").start()
-    ref = Ref("Service", "warm-0")
-    await api.made_again(ref, namespace)
+    operator = world.operator("restarted")
+    operator.metrics_port = free_ports(["metrics"])["metrics"]
+    operator.start()
+    await _until_passed(operator.metrics_port, size + 1)
     await asyncio.sleep(5)
-    # Deleting `warm-0`'s Service is followed by its own repair, status and events; whatever else is written counts.
-    written = [w for w in world.writes()[writes:] if not _is_about(w, ref.name)]
     # A long listing comes in pages; its first page stands for it.
     lists = Counter(
         event["objectRef"]["resource"]
         for event in world.audited()[requests:]
         if event["verb"] == "list" and "continue=" not in event["requestURI"]
     )
-    figures["restart_writes"] = len(written)
+    figures["restart_writes"] = len(world.writes()) - writes
     figures["restart_lists_per_kind"] = max(lists[KINDS[kind].plural] for kind in WATCHED)
 
 
-def _is_about(write: Manifest, name: str) -> bool:
-    about = write["objectRef"]
-    return bool(about["resource"] == "events" or about.get("name") == name)
+async def _until_passed(port: int, count: int) -> None:
+    """Until an operator has made so many passes. Raises TimeoutError."""
+    deadline, passed = time.monotonic() + LIMIT_SECONDS, 0.0
+    async with aiohttp.ClientSession() as session:
+        while passed < count:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"waited {LIMIT_SECONDS:.0f} s: {passed:.0f} of {count} passes")
+            await asyncio.sleep(0.2)
+            try:
+                async with session.get(f"http://127.0.0.1:{port}/metrics") as answer:
+                    page = await answer.text()
+            except aiohttp.ClientError:
+                continue  # it is only starting
+            samples = (sample for family in text_string_to_metric_families(page) for sample in family.samples)
+            passed = sum(sample.value for sample in samples if sample.name == "tandem_operator_passes_total")
 
 
 async def _repair(world: World, api: Api, size: int, figures: dict[str, float]) -> None:

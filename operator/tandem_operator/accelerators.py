@@ -1,7 +1,8 @@
 """The accelerator table: what one unit of each class is, where it lives, how it is asked for, what it costs. Pure.
 
 A line is data: the administrator's configuration changes it key by key, or adds lines. Who reads which figure:
-sizing (memory), the predicted speed (bandwidth, compute), the plan (price), placement (labels, taints, capacity).
+sizing (memory), the predicted speed (bandwidth, compute), placement (labels, taints, capacity), `tandem accelerators`
+(all of it, the price too).
 """
 
 from __future__ import annotations

@@ -252,8 +252,8 @@ class _VerifierRollout:
                 step.falls_due(min(left, DRAIN_POLL_SECONDS))
 
     def _goes_at_once(self, revision: str) -> bool:
-        """Of one that has failed nothing served; one whose ControllerRevision is lost could not be told to drain, and
-        its pods answer what they have within their own grace period.
+        """What is left of one that has failed is not worth the time; one whose ControllerRevision is lost could not be
+        told to drain, and its pods answer what they have within their own grace period.
         """
         found = self.facts.revision(Role.VERIFIER, revision)
         return found is None or bool(found.failed)
