@@ -10,6 +10,7 @@ import secrets
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from deploy.local.processes import wait_until
 from deploy.place import Place
 from tandem_operator import names
 from tandem_operator.api.crd import crd_schema
-from tandem_operator.cluster import CHILD_KINDS
+from tandem_operator.cluster import CHILD_KINDS, WATCHED
 from tests import audit
 from tests.audit import ACCOUNT
 from tests.cluster.world import Operator, World, sample
@@ -195,6 +196,14 @@ class Case:
                 break
             count += exchange.request.is_resync and exchange.request.resource == names.PLURAL
         return count
+
+    def has_read_everything(self) -> bool:
+        """Whether the newest operator has listed every kind that it watches: kopf for its watch, and the store for its
+        beginning.
+        """
+        record = self.proxy.record[self._since :]
+        listed = Counter(e.request.resource for e in record if e.request.verb == "list" and e.told == 200)
+        return all(listed[kind_of(kind).plural] >= 2 for kind in WATCHED)
 
     # -- waiting -------------------------------------------------------------------------------------------------
 
