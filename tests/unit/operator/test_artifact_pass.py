@@ -347,6 +347,23 @@ def test_an_artifact_stays_for_as_long_as_something_refers_to_it(left: str) -> N
     play(script)
 
 
+def test_an_artifact_is_not_kept_by_an_old_revision_that_has_no_pods_any_more() -> None:
+    async def script(world: World) -> None:
+        world.deploy()
+        await world.settle()
+        (revision,) = world.paths("ControllerRevision")
+        for path in world.paths("Deployment"):
+            del world.server.objects[path]
+        world.deploy(spec={**ALONE, "verifier": make_role("other")})
+        await world.settle()
+        world.now = NOW + timedelta(days=400)
+        await world.settle()
+        assert ARTIFACT_PATH not in world.server.objects
+        assert revision in world.server.objects
+
+    play(script)
+
+
 # -- watch events ------------------------------------------------------------------------------------------------------
 
 
