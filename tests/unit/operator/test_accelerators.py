@@ -111,6 +111,23 @@ def test_slices_of_a_gpu_do_not_work_together() -> None:
     assert caught.value.reason is Reason.TOO_MANY_ACCELERATORS
 
 
+@pytest.mark.parametrize(
+    ("limit", "reason"),
+    [
+        ({"methods": ["Off"]}, Reason.METHOD_NOT_SUPPORTED),
+        ({"maxCount": 2}, Reason.TOO_MANY_ACCELERATORS),
+    ],
+    ids=str,
+)
+def test_every_class_that_a_role_may_land_on_must_be_able_to_do_it(limit: dict[str, Any], reason: Reason) -> None:
+    for classes in (("nvidia-l4-24gb", "nvidia-h100-80gb"), ("nvidia-h100-80gb", "nvidia-l4-24gb")):
+        spec = make_spec(verifier=make_role(classes=classes, count=4))
+        assert make_inputs(spec).count == 4
+        with pytest.raises(RejectedSpecError, match="nvidia-l4-24gb") as caught:
+            make_inputs(spec, accelerators={"nvidia-l4-24gb": limit})
+        assert caught.value.reason is reason
+
+
 def test_a_mig_slice_has_its_share_of_the_gpu() -> None:
     table = table_of(make_config())
     whole, part = table["nvidia-h100-80gb"], table["nvidia-h100-80gb-mig-3g-40gb"]

@@ -304,6 +304,12 @@ def test_ranks_and_count_follow_from_each_other(parts: Manifest, count: int, ten
     assert (inputs.count, inputs.tensor_parallel) == (count, tensor_parallel)
 
 
+def test_one_rank_on_cpus_written_out_is_no_other_revision() -> None:
+    plain = {"accelerator": {"classes": ["cpu"], "count": 4}}
+    one, several = (make_inputs(make_spec(verifier=role(**plain, tensorParallel=ranks))).revision for ranks in (1, 2))
+    assert one == make_inputs(make_spec(verifier=role(**plain))).revision != several
+
+
 def test_more_ranks_than_accelerators_and_idle_accelerators_are_refused() -> None:
     many = role(accelerator={"classes": list(GPU), "count": 2}, tensorParallel=4)
     said = "spec.verifier.tensorParallel: tensorParallel must not be above accelerator.count"

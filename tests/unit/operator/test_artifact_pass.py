@@ -358,6 +358,21 @@ def test_a_source_that_somebody_wrote_wrongly_is_told_with_path_and_value() -> N
         assert stalled is not None
         assert stalled[2].startswith("spec.source.persistentVolumeClaim.path (is '../etc'): ")
 
+
+def test_an_artifact_is_not_kept_by_an_old_revision_that_has_no_pods_any_more() -> None:
+    async def script(world: World) -> None:
+        world.deploy()
+        await world.settle()
+        (revision,) = world.paths("ControllerRevision")
+        for path in world.paths("Deployment"):
+            del world.server.objects[path]
+        world.deploy(spec={**ALONE, "verifier": make_role("other")})
+        await world.settle()
+        world.now = NOW + timedelta(days=400)
+        await world.settle()
+        assert ARTIFACT_PATH not in world.server.objects
+        assert revision in world.server.objects
+
     play(script)
 
 

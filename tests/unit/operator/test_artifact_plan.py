@@ -144,6 +144,12 @@ def stalled(reason: str) -> dict[str, tuple[str, str]]:
         ([job(metadata={**job()["metadata"], "ownerReferences": []})], INSPECTING, "looks into", "make"),
         ([job(metadata={**job()["metadata"], "annotations": OTHER})], INSPECTING, "configuration is another", "delete"),
         ([job("Failed", metadata={**job()["metadata"], "annotations": OTHER})], INSPECTING, "another one", "delete"),
+        (
+            [job("Complete", metadata={**job()["metadata"], "annotations": OTHER}), SILENT],
+            stalled("NoFacts"),
+            "is its image ours?",
+            "",
+        ),
         ([job(metadata={**job()["metadata"], "annotations": {}})], INSPECTING, "looks into", ""),
         (
             [job(metadata={**job()["metadata"], "deletionTimestamp": "2030-01-01T00:00:00Z"})],

@@ -235,6 +235,40 @@ CAUSES: dict[str, tuple[Raw, str]] = {
         ),
         "NodeLost: node gpu-1 does not answer any more",
     ),
+    "its node does not answer, and its engine had ended once before": (
+        pod(
+            {
+                "phase": "Running",
+                "conditions": [{"type": "Ready", "status": "False"}, {"type": "ContainersReady", "status": "True"}],
+                "containerStatuses": [container({"running": {}}, last=terminated(137, "OOMKilled"), ready=True)],
+            }
+        ),
+        "NodeLost: node gpu-1 does not answer any more",
+    ),
+    "somebody's readiness gate is not open": (
+        pod(
+            {
+                "phase": "Running",
+                "conditions": [
+                    {"type": "Ready", "status": "False", "reason": "ReadinessGatesNotReady"},
+                    {"type": "ContainersReady", "status": "True"},
+                ],
+            }
+        ),
+        "",
+    ),
+    "it was to be evicted and is not any more": (
+        pod(
+            {
+                "phase": "Running",
+                "conditions": [
+                    {"type": "Ready", "status": "True"},
+                    {"type": "DisruptionTarget", "status": "False", "reason": "EvictionByEvictionAPI"},
+                ],
+            }
+        ),
+        "",
+    ),
     "it is being deleted": (pod(running(container(terminated(143))), deletionTimestamp=AT), ""),
 }
 
@@ -286,6 +320,16 @@ SUMMARY = event(
         ([ATTACH], 'FailedAttachVolume: Multi-Attach error for volume "pvc-1" Volume is used elsewhere'),
         ([MOUNT, event("Normal", "Pulling", "Pulling image", last="2030-01-01T00:00:09Z")], ""),
         ([MOUNT, event("Normal", "Pulling", "Pulling image")], ""),
+        ([MOUNT, event("Normal", "Created", "Created container engine")], ""),
+        ([MOUNT, event("Normal", "Pulling", "Pulling image", series="2030-01-01T00:00:00.123456Z")], ""),
+        ([MOUNT, ATTACH], 'FailedAttachVolume: Multi-Attach error for volume "pvc-1" Volume is used elsewhere'),
+        (
+            [
+                event("Normal", "Pulling", "Pulling image", last="2030-01-01T00:00:09Z"),
+                {"type": "Warning", "reason": "Failed", "note": "late", "eventTime": "2030-01-01T00:00:10.123456Z"},
+            ],
+            "Failed: late",
+        ),
         (
             [
                 event("Normal", "Pulling", "Pulling image", last="2030-01-01T00:00:09Z"),

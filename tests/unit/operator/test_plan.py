@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -19,6 +20,7 @@ from tests.builders import (
     NAMESPACE,
     UID,
     make_pair_facts,
+    make_pod,
     make_revision,
     make_role,
     make_service,
@@ -177,3 +179,43 @@ def test_a_revision_is_frozen_before_its_deployment_is_made() -> None:
         name = names.role_child_name(NAME, role, revision=frozen.revision)
         found = refs(planned)
         assert found.index(Ref("ControllerRevision", name)) < found.index(Ref("Deployment", name))
+
+
+def test_a_new_verifier_asks_the_drafts_that_are_there_and_not_those_that_have_failed() -> None:
+    failed = replace(NEW_DRAFT, failed="pod x: out of memory")
+    facts = make_pair_facts(VERIFIER, DRAFT)
+    facts = replace(facts, revisions=(*facts.revisions, failed))
+    planned = plan(OWNER, facts, {Role.VERIFIER: Want(NEW_VERIFIER, 1), Role.DRAFT: Want(failed, 1)}, clock=CLOCK)
+    service = applied(planned, "Service", names.draft_service_name(NAME, NEW_VERIFIER.revision))
+    assert service.manifest["spec"]["selector"][names.LABEL_REVISION] == DRAFT.revision
+
+
+@pytest.mark.parametrize("is_rolling", [False, True])
+def test_a_budget_counts_the_pods_of_both_revisions_while_the_service_selects_both(*, is_rolling: bool) -> None:
+    facts = with_workload(
+        make_pair_facts(VERIFIER, DRAFT), make_workload(Role.VERIFIER, NEW_VERIFIER.revision, ready=0)
+    )
+    service = replace(facts.services[0], is_rolling=is_rolling)
+    facts = replace(facts, services=(service, *facts.services[1:]))
+    planned = plan(OWNER, facts, {**CONVERGED, Role.VERIFIER: Want(NEW_VERIFIER, 2)}, clock=CLOCK)
+    counted = [
+        applied(planned, kind, name).manifest["spec"]["selector"]
+        for kind, name in (
+            ("PodDisruptionBudget", names.protection_name(NAME, Role.VERIFIER)),
+            ("Service", NAME),
+        )
+    ]
+    assert counted == [{"matchLabels": counted[1]}, counted[1]]
+    assert (names.LABEL_REVISION in counted[1]) is not is_rolling
+
+
+@pytest.mark.parametrize("first", list(Role))
+def test_the_next_pass_is_due_when_the_first_of_both_roles_has_waited_long_enough_for_room(first: Role) -> None:
+    wants = {Role.VERIFIER: Want(NEW_VERIFIER, 1), Role.DRAFT: Want(NEW_DRAFT, 1)}
+    since = {role: CLOCK.now - timedelta(seconds=90 if role is first else 30) for role in Role}
+    waiting = tuple(
+        make_pod(role, want.target.revision, is_ready=False, unschedulable="no gpu", unschedulable_since=since[role])
+        for role, want in wants.items()
+    )
+    facts = replace(make_pair_facts(VERIFIER, DRAFT), pods=waiting)
+    assert plan(OWNER, facts, wants, clock=CLOCK).due_seconds == 30

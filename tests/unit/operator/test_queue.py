@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from itertools import pairwise
 
 import pytest
+from prometheus_client import REGISTRY
 
 from tandem_operator.cluster import ClusterError
 from tandem_operator.queue import BACKOFF_LIMIT_SECONDS, PATIENCE_SECONDS, Queue, backoff_seconds
@@ -272,6 +273,23 @@ def test_a_key_that_waits_moves_to_the_front_once_somebody_asks_for_it(*, is_ask
         await asyncio.sleep(100)
 
     assert play(Passes(seconds=1), script, workers=1).times(A) == [0]
+
+
+def test_the_wait_of_a_key_that_somebody_asks_for_is_measured_from_its_first_event() -> None:
+    async def script(queue: Queue) -> None:
+        queue.add(B)
+        await asyncio.sleep(1)
+        queue.add(A)
+        await asyncio.sleep(5)
+        queue.add(A, is_asked_for=True)
+        await asyncio.sleep(100)
+
+    def waited() -> float:
+        return REGISTRY.get_sample_value("tandem_operator_queue_wait_seconds_sum") or 0.0
+
+    before = waited()
+    assert play(Passes(seconds=10), script, workers=1).times(A) == [10]
+    assert waited() - before == pytest.approx(9)
 
 
 def test_an_event_during_a_pass_keeps_the_place_of_one_that_asks() -> None:

@@ -166,6 +166,37 @@ def test_what_keeps_a_pod_from_coming_up_is_a_condition_within_ten_seconds_and_g
     play(script)
 
 
+def test_what_was_seen_of_the_pods_of_a_deployment_goes_with_it() -> None:
+    def pods(*, is_ready: bool) -> list[Manifest]:
+        """One that is held up, and one that starts."""
+        ready = {"type": "Ready", "status": str(is_ready), "lastTransitionTime": "2030-01-01T00:00:09Z"}
+        return [
+            {**make_raw_pod(Role.VERIFIER, "7f3a90c1", phase="Pending"), "spec": {"nodeName": "gpu-1"}},
+            make_raw_pod(
+                Role.VERIFIER, "7f3a90c1", name="q", version=1 + is_ready, phase="Running", conditions=[ready]
+            ),
+        ]
+
+    async def script(world: World) -> None:
+        world.user_writes(ALONE)
+        await world.converge()
+        for is_ready in (False, True):
+            for pod in pods(is_ready=is_ready):
+                world.store.observe(pod)
+            await world.run()
+        assert world.server.objects[BODY_PATH]["status"]["coldStart"] == {"pod": "q", "total": "9.0s"}
+        assert world.reconciler._mishaps.due_seconds(KEY) > 0
+        world.server.objects.clear()
+        await world.reconciler.resync(NAMESPACE)
+        assert await world.run() == Outcome()
+        assert not world.reconciler._mishaps.due_seconds(KEY)
+        world.user_writes(ALONE, uid="u2")
+        await world.converge()
+        assert "coldStart" not in world.server.objects[BODY_PATH]["status"]
+
+    play(script)
+
+
 def test_a_resource_that_was_made_anew_gets_no_status_of_the_old_one() -> None:
     async def script(world: World) -> None:
         world.user_writes(ALONE, uid="u1")

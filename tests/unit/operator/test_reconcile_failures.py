@@ -94,6 +94,34 @@ def test_a_pass_ends_also_when_the_api_server_never_answers() -> None:
     play(script)
 
 
+@pytest.mark.parametrize("seconds", [(5, 30), (30, 5)])
+def test_of_several_failures_the_one_that_asks_for_the_longest_pause_ends_the_pass(seconds: tuple[int, int]) -> None:
+    async def script(world: World) -> None:
+        world.user_writes(ALONE)
+        await world.reconciler.fill(NAMESPACE)
+        for about, pause in zip(("/serviceaccounts/", "/networkpolicies/"), seconds, strict=True):
+            world.server.answer_next("PATCH", Answer(429, "{}", {"Retry-After": str(pause)}), about=about)
+        with pytest.raises(ClusterError) as caught:
+            await world.run()
+        assert caught.value.retry_after_seconds == 30
+
+    play(script)
+
+
+def test_nothing_selects_pods_before_their_deployment_was_answered_for() -> None:
+    async def script(world: World) -> None:
+        world.user_writes(ALONE)
+        await world.reconciler.fill(NAMESPACE)
+        world.server.answer_next("PATCH", Answer(HANG), about="/deployments/")
+        with pytest.raises(ClusterError):
+            await world.run()
+        assert not [write for write in world.writes() if "/services/" in write]
+        await world.run()
+        assert len(world.paths("Service")) == 1
+
+    play(script)
+
+
 @pytest.mark.parametrize(
     ("owners", "said"),
     [

@@ -81,6 +81,24 @@ def test_a_service_moves_only_as_it_was_seen_and_after_a_conflict_as_it_is() -> 
     play(script)
 
 
+def test_a_service_does_not_move_because_of_a_spec_that_is_not_the_newest_any_more() -> None:
+    async def script(world: World) -> None:
+        world.user_writes(ALONE)
+        await world.converge()
+        all_ready(world)
+        world.user_writes({**ALONE, "verifier": make_role("other")}, generation=2)
+        await world.reconciler.resync(NAMESPACE)
+        await world.run()
+        all_ready(world)
+        await world.reconciler.resync(NAMESPACE)
+        world.user_writes(ALONE, generation=3)  # the user takes it back, and nobody has heard of it yet
+        world.server.requests.clear()
+        await world.run()
+        assert world.writes() == []
+
+    play(script)
+
+
 def test_a_deletion_is_of_the_object_that_was_seen_and_after_a_conflict_of_what_it_is() -> None:
     async def script(world: World) -> None:
         world.user_writes(ALONE)

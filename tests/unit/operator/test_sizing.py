@@ -149,7 +149,7 @@ def test_another_data_type_changes_weights_and_cache_but_not_packed_weights() ->
     wide = sized(data_type="float32", max_model_length=8192)
     assert wide.arithmetic[0] == "weights: 29.9 GiB as float32"
     assert "× 4 bytes (float32) = 256 KiB" in wide.arithmetic[1]
-    packed = sized(make_model(quantization="awq"), data_type="float16")
+    packed = sized(make_model(quantization="awq"), data_type="float32", max_model_length=8192)
     assert packed.arithmetic[0] == "weights: 15.0 GiB of safetensors"
     assert sized(data_type="auto", kv_cache_dtype="auto") == sized()
 
@@ -208,6 +208,7 @@ def test_a_count_beside_another_split_is_refused() -> None:
         ),
         (make_model(vocabulary_size=32001), 8, ""),
         (DEEPSEEK_V3, 16, ""),
+        (replace(DEEPSEEK_V3, kv_heads=6), 16, ""),
         (LLAMA_8B, 16, ""),
     ],
 )
@@ -293,6 +294,15 @@ def test_cpus_are_sized_by_host_memory_with_a_cache_of_fixed_size() -> None:
     larger = sized(LLAMA_8B, make_cpu("16"), max_model_length=8192)
     assert (larger.count, larger.tensor_parallel) == (9, 1)
     assert sized(TINY, make_cpu("nonsense")).kv_tokens == outcome.kv_tokens
+
+
+def test_each_rank_on_cpus_has_a_cache_of_its_own_and_copies_hold_no_more() -> None:
+    outcome = sized(TINY, make_cpu(), tensor_parallel=2)
+    assert (outcome.count, outcome.tensor_parallel, outcome.kv_tokens) == (2, 2, 2 * 131072)
+    assert "2 × (1.00 of cache + 2.3) = 6.65 GiB ≤ 2 × 4Gi" in outcome.arithmetic[2]
+    one_head = replace(TINY, kv_heads=1)
+    one, two = (sized(one_head, make_cpu(), tensor_parallel=ranks) for ranks in (1, 2))
+    assert one.kv_tokens == two.kv_tokens
 
 
 def test_a_cpu_cache_that_holds_no_whole_sequence_is_too_small() -> None:

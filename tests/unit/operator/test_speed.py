@@ -293,6 +293,11 @@ def test_more_acceptance_never_lowers_the_speedup_and_no_method_falls_below_plai
         assert 1.0 <= low[method].speedup <= high[method].speedup + 1e-12
 
 
+@pytest.mark.parametrize(("speedup", "is_worth_it"), [(1.09, False), (1.1, True), (1.11, True)])
+def test_a_speed_up_of_a_tenth_is_worth_it_and_less_is_not(speedup: float, *, is_worth_it: bool) -> None:
+    assert replace(at_best(8, 1.5, 0.5, 0.6), speedup=speedup).is_worth_it is is_worth_it
+
+
 def test_the_table_shows_each_method_and_every_assumption_is_named() -> None:
     assumptions = Assumptions()
     made = predict(VERIFIER, DRAFT, max_depth=5, assumptions=assumptions)

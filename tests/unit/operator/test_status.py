@@ -250,8 +250,9 @@ def test_ready_gives_the_message_of_the_first_cause() -> None:
 
 
 def test_the_time_of_a_transition_is_kept_while_the_status_is_the_same() -> None:
-    first = say(observe(STARTING))
+    first = say(observe(STARTING, refused=("Deployment x: exceeded quota",)))
     second = say(observe(DRAFTLESS), first, LATER)
+    assert [conditions(status)["Ready"][1] for status in (first, second)] == ["APIRefused", "PodsNotReady"]
     times = {c["type"]: c["lastTransitionTime"] for c in second["conditions"]}
     assert times["Ready"] == "2030-05-01T12:00:00Z", "still False, though for another reason"
     assert times["Available"] == times["VerifierReady"] == "2030-05-01T13:00:00Z"

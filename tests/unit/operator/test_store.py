@@ -179,6 +179,19 @@ def test_settling_lets_go_of_the_memory_of_deletions_that_an_earlier_listing_had
     assert store.observe(child(6)), "nobody asked for this longer ago than a resync"
 
 
+def test_a_listing_lets_go_of_no_deletion_of_another_kind_or_namespace() -> None:
+    store = Store()
+    elsewhere = child(7)
+    elsewhere["metadata"]["namespace"] = "elsewhere"
+    service = make_child("Service", "x", version=7)
+    for gone in (elsewhere, service):
+        store.forget(gone)
+    for version in (10, 11):
+        store.settle("Deployment", NAMESPACE, listed=[], version=version)
+    assert not store.observe(elsewhere), "no listing of its namespace has seen that it is gone"
+    assert not store.observe(service), "nor one of its kind"
+
+
 def test_the_key_of_an_object_is_the_deployment_that_it_is_or_names() -> None:
     assert key_of(deployment(1)) == KEY
     assert key_of(child(1)) == KEY
