@@ -216,20 +216,27 @@ class _VerifierRollout:
         """The target has failed: the revision that served before serves on, until the spec is another one."""
         step, failed = self.step, want.target
         kept = self.facts.workload(Role.VERIFIER, failed.revision)
-        if self.was_rolling:
+        if self.clock.limits.on_failure is OnFailure.HOLD and kept:
+            self._hold(want, kept)
+        elif self.was_rolling:
             self._roll(want, step.serving)
             step.waits.clear()
         else:
             step.replicas = {step.serving: want.replicas}
-        if self.clock.limits.on_failure is OnFailure.HOLD and kept:
-            step.is_rolling = self.was_rolling
-            held = self.facts.workloads_of(Role.VERIFIER) if self.was_rolling else (kept,)
-            step.replicas.update({w.revision: w.wanted for w in held})
         self._wait(
             Reason.ROLLOUT_FAILED,
             f"revision {failed.revision} failed: {failed.failed}; revision {step.serving} serves on. "
             "It is tried again when the spec changes",
         )
+
+    def _hold(self, want: Want, kept: WorkloadFacts) -> None:
+        """The failed pods stay as they are, for somebody to look at; scaling goes to the others."""
+        step, held = self.step, min(kept.wanted, want.replicas)
+        serving = want.replicas
+        if self.was_rolling:  # there was no room for both
+            serving = max(want.replicas - held, min(self.old.wanted if self.old else 0, want.replicas))
+        step.is_rolling = self.was_rolling
+        step.replicas = {step.serving: serving, kept.revision: held}
 
     # -- what follows ----------------------------------------------------------------------------------------------
 

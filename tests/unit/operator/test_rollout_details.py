@@ -156,6 +156,20 @@ def test_a_rolling_rollout_that_failed_is_held_with_the_pods_of_both_revisions_a
     assert (made.replicas, made.is_rolling, reasons(made)) == (replicas, True, [Reason.ROLLOUT_FAILED])
 
 
+@pytest.mark.parametrize(
+    ("wanted", "replicas"),
+    [(0, {OLD: 0, NEW: 0}), (2, {OLD: 2, NEW: 1}), (3, {OLD: 2, NEW: 1}), (6, {OLD: 5, NEW: 1})],
+)
+def test_while_a_failed_rolling_rollout_is_held_scaling_goes_to_what_serves(
+    wanted: int, replicas: dict[str, int]
+) -> None:
+    there = seen(workload(OLD, wanted=2, ready=2), workload(NEW, wanted=1), failed=FAILED)
+    made = step(there, is_rolling=True, onFailure="Hold", replicas=wanted)
+    assert made.replicas == replicas
+    assert made.is_rolling
+    assert made.details == []
+
+
 # -- drain -------------------------------------------------------------------------------------------------------------
 
 
