@@ -126,6 +126,19 @@ def test_conflicts_in_a_row_are_read_again_and_overcome(case: Case, resource: st
     assert set(case.summary().made.values()) == {1}
 
 
+@pytest.mark.covers("B12")
+def test_a_write_that_is_refused_for_what_it_says_is_told_and_tried_again(case: Case) -> None:
+    case.start()
+    refused = case.proxy.add(writes(resource="deployments"), actions.answer(422), times=None)
+    case.apply()
+    told = case.wait_for("Ready", "False", "APIRefused")
+    assert "Deployment " in told["message"]
+    assert refused.applied > 0
+    case.proxy.clear()
+    case.settle()
+    assert set(case.summary().made.values()) == {1}
+
+
 @pytest.mark.campaign
 @pytest.mark.covers("B5")
 def test_a_third_of_all_requests_fails_and_it_gets_there(case: Case) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tandem_operator import names
-from tests.faults.api import ApiError
+from tests.faults.api import ApiError, Manifest
 from tests.faults.case import NAME, Case, deployment, path_of
 from tests.faults.oracles import reference_of, summary_of
 
@@ -74,4 +76,97 @@ def test_edits_faster_than_the_operator_end_at_the_last_one(served: Case) -> Non
         served.change(BAD)
         served.change(GOOD)
     served.settle()
-    assert path_of(names.KIND, served.namespace, NAME)
+    accepted = served.condition("Accepted")
+    assert (accepted["status"], accepted["observedGeneration"]) == ("True", _generation(served))
+
+
+def _generation(case: Case) -> int:
+    return int((case.resource() or {})["metadata"]["generation"])
+
+
+def _model(**source: Any) -> Manifest:
+    return {"verifier": {"model": {"source": source}}}
+
+
+EDITS: dict[str, tuple[Manifest, tuple[str, ...]]] = {
+    "an unknown field": ({"replica": 3}, ("spec.replica",)),
+    "a wrong type": ({"verifier": {"replicas": "two"}}, ("spec.verifier.replicas", "integer")),
+    "out of range": ({"verifier": {"replicas": -1}}, ("spec.verifier.replicas", "-1", "0")),
+    "a wrong word": ({"speculation": {"method": "Sometimes"}}, ("spec.speculation.method", "Remote")),
+    "a draft that is missing": ({"draft": None}, ("spec.draft is required",)),
+    "more than there can be": ({"verifier": {"accelerator": {"count": 99}}}, ("accelerator.count", "16")),
+    "a way out of the folder": (
+        _model(persistentVolumeClaim={"path": "../../etc"}),
+        ("persistentVolumeClaim.path", "../../etc"),
+    ),
+    "a URL with credentials": (
+        _model(persistentVolumeClaim=None, image={"reference": "https://me:secret@reg.example/m:1"}),
+        ("source.image.reference",),
+    ),
+    "a metadata host": (
+        _model(persistentVolumeClaim=None, image={"reference": "169.254.169.254/latest:1"}),
+        ("source.image.reference",),
+    ),
+    "a second line": ({"servedName": "chat\nmodel"}, ("spec.servedName",)),
+    "letters of elsewhere": ({"servedName": "m\u043edel"}, ("spec.servedName",)),
+    "a flag that is not on the list": (
+        {"verifier": {"engine": {"args": {"worker-cls": "mine.Worker"}}}},
+        ("spec.verifier.engine.args", "the flags that may be set are"),
+    ),
+    "an image of somebody else": (
+        {"verifier": {"engine": {"image": "evil.example/engine:1"}}},
+        ("spec.verifier.engine.image", "evil.example", "must match"),
+    ),
+    "a pod's own field": ({"verifier": {"hostNetwork": True}}, ("spec.verifier.hostNetwork",)),
+}
+
+
+@pytest.mark.covers("G1", "G2", "G3", "G7")
+def test_bad_edits_of_a_resource_that_serves_are_told_with_path_and_range_and_change_nothing(served: Case) -> None:
+    """Refused by the API server, or told in a condition; the pods are the same ones throughout."""
+    pods = {pod["metadata"]["uid"] for pod in served.pods()}
+    good = (served.resource() or {})["spec"]
+    for name, (edit, parts) in EDITS.items():
+        told = _told_of(served, edit)
+        assert all(part in told for part in parts), f"{name}: {told}"
+        assert served.says("Available"), name
+        if (served.resource() or {})["spec"] != good:
+            back, path = (
+                [{"op": "replace", "path": "/spec", "value": good}],
+                path_of(names.KIND, served.namespace, NAME),
+            )
+            served.api.request("PATCH", path, back, content_type="application/json-patch+json")
+            served.wait_for("Accepted")
+    served.settle()
+    assert {pod["metadata"]["uid"] for pod in served.pods()} == pods
+    assert served.operator.is_running()
+
+
+def _told_of(case: Case, edit: Manifest) -> str:
+    """What a user of `kubectl apply` learns of an edit that somebody refuses."""
+    body, path = {"spec": edit}, path_of(names.KIND, case.namespace, NAME)
+    try:
+        query = "?fieldValidation=Strict"
+        case.api.request("PATCH", path + query, body, content_type="application/merge-patch+json")
+    except ApiError as error:
+        return str(error)
+    return str(case.wait_for("Stalled")["message"])
+
+
+@pytest.mark.covers("G5")
+def test_the_longest_name_is_served_and_a_longer_one_refused(case: Case) -> None:
+    case.start()
+    made = deployment()
+    made["metadata"]["name"] = "n" * 41
+    with pytest.raises(ApiError, match="at most 40 characters"):
+        case.apply(made)
+    made["metadata"]["name"] = longest = "n" * 40
+    case.apply(made)
+    case.wait(
+        lambda: any(
+            (c["type"], c["status"]) == ("Ready", "True")
+            for c in (case.api.get(names.KIND, case.namespace, longest).get("status") or {}).get("conditions", [])
+        ),
+        "the one with the longest name Ready",
+    )
+    assert all(len(child["metadata"]["name"]) <= 63 for child in case.children())

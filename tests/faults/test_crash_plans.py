@@ -43,13 +43,16 @@ def test_a_killed_operator_ends_where_an_unharmed_one_does(
         plans = drawn(plans, DRAWN[workload], seed=pytestconfig.getoption("--fault-seed"))
     verdicts = strike_all(cluster, place, plans, reference=learned.reference)
     failed = [verdict for verdict in verdicts if verdict.failure]
+    missed = [verdict.plan for verdict in verdicts if not verdict.is_struck]
     plan_results[workload] = {
         "writes": len(learned.writes),
         "plans": len(verdicts),
-        "struck": sum(verdict.is_struck for verdict in verdicts),
+        "struck": len(verdicts) - len(missed),
         "converged": len(verdicts) - len(failed),
         "seconds": round(sum(verdict.seconds for verdict in verdicts), 1),
+        "missed": missed,
         "failed": [asdict(verdict) for verdict in failed],
     }
     assert not failed, "\n\n".join(f"{verdict.plan}\n{verdict.failure}" for verdict in failed)
-    assert any(verdict.is_struck for verdict in verdicts)
+    # Some writes come only in some orders of the pods' events; most must have been met.
+    assert len(missed) <= len(verdicts) / 5, f"not struck: {', '.join(missed)}"

@@ -78,9 +78,8 @@ def test_pods_that_find_no_node_are_told_of_and_not_multiplied(case: Case) -> No
     case.start()
     case.apply(deployment())
     case.change(NO_SUCH_NODE)
-    told = case.wait_for("Ready", "False")
-    case.settle(lambda: case.says("Ready", "False"))
-    assert told["message"]
+    case.wait(lambda: "nodes are available" in case.condition("Ready").get("message", ""), "the scheduler's own words")
+    case.settle(lambda: case.says("Ready", "False", "Unschedulable"))
     assert len([pod for pod in case.pods(VERIFIERS) if not is_ready(pod)]) <= 2
     case.change({"verifier": deployment()["spec"]["verifier"]})
     case.settle()
