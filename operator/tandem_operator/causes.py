@@ -68,7 +68,7 @@ _OF_THE_SCHEDULER = frozenset({"FailedScheduling", "Scheduled", "Preempting"})
 
 def _order(event: Mapping[str, Any]) -> tuple[str, bool, str]:
     """By when it was last seen; within the same second what is no warning counts as later: mounts come first."""
-    series = event.get("series") or event.get("deprecatedSeries") or {}
+    series = event.get("series") or {}
     last = series.get("lastObservedTime") or event.get("deprecatedLastTimestamp") or event.get("eventTime") or ""
     return last[:19], event.get("type") != "Warning", _note(event)
 

@@ -130,12 +130,13 @@ def _killed(case: Case, workload: Workload, plan: Plan) -> bool:
         workload.act(case)
         return True
     kill = actions.before if plan.side == "before" else actions.after
-    case.proxy.add(writes(where=plan.write.is_like), kill(case.kill), first=plan.write.ordinal)
+    strike = case.proxy.add(writes(where=plan.write.is_like), kill(case.kill), first=plan.write.ordinal)
     workload.act(case)
     case.wait(
         lambda: not case.operator.is_running() or (case.quiet_resyncs() >= QUIET_RESYNCS and workload.is_done(case)),
         f"the write or the end of {plan}",
     )
+    case.proxy.remove(strike)  # a write that comes only now is not met any more
     return not case.operator.is_running()
 
 

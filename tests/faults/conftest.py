@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,7 +36,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Make the markers known, and a place for the results."""
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
-    config.stash[_RESULTS] = {"begun": datetime.now(UTC).isoformat(timespec="seconds"), "plans": {}, "cases": []}
+    begun = datetime.now(UTC).isoformat(timespec="seconds")
+    config.stash[_RESULTS] = {"begun": begun, "commit": _commit(), "plans": {}, "cases": []}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -64,6 +66,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         results = {"seed": session.config.getoption("--fault-seed"), **found}
         RESULTS.parent.mkdir(parents=True, exist_ok=True)
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def _commit() -> str:
+    """What was tested; empty outside of a checkout."""
+    command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False).stdout.strip()
 
 
 @pytest.fixture(scope="session")

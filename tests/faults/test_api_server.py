@@ -8,7 +8,6 @@ import signal
 import time
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
 
 import pytest
 
@@ -23,9 +22,10 @@ from tests.faults.requests import ApiRequest, verbs, writes
 
 pytestmark = pytest.mark.timeout(400)
 SHORT_LEASE = {"leaseSeconds": 5, "requestTimeoutSeconds": 2}
+LONG_OUTAGE_SECONDS = 300
 
 
-def _supervised(case: Case, condition: Callable[[], bool], what: str) -> int:
+def _supervised(case: Case, condition: Callable[[], bool], what: str, *, limit_seconds: float = 180) -> int:
     """Wait, starting an operator that has ended anew as a kubelet would; how often that was."""
     restarts = 0
 
@@ -36,7 +36,7 @@ def _supervised(case: Case, condition: Callable[[], bool], what: str) -> int:
             case.start()
         return condition()
 
-    case.wait(holds, what, limit_seconds=180)
+    case.wait(holds, what, limit_seconds=limit_seconds)
     return restarts
 
 
@@ -58,6 +58,7 @@ def test_an_outage_shorter_than_the_lease_ends_no_operator_and_touches_no_pod(se
 
 
 @pytest.mark.campaign
+@pytest.mark.timeout(900)
 @pytest.mark.covers("B1")
 def test_after_a_long_outage_a_restarted_operator_takes_up_what_changed_without_a_flood_of_logs(case: Case) -> None:
     case.config.update(SHORT_LEASE)
@@ -69,9 +70,9 @@ def test_after_a_long_outage_a_restarted_operator_takes_up_what_changed_without_
     case.change({"verifier": {"replicas": 3}})
     assert case.operator.wait(limit_seconds=30) == 1
     logged = case.start().says().count("\n")
-    time.sleep(25)
+    time.sleep(LONG_OUTAGE_SECONDS)
     assert case.operator.is_running()
-    assert case.operator.says().count("\n") - logged <= 25 + 20
+    assert case.operator.says().count("\n") - logged <= LONG_OUTAGE_SECONDS + 20
     case.proxy.up()
     case.settle()
     assert pods <= {pod["metadata"]["uid"] for pod in case.pods()}
@@ -84,7 +85,7 @@ def test_an_api_server_without_its_etcd_is_waited_for(served: Case, cluster: Clu
     assert etcd is not None
     os.kill(etcd.pid, signal.SIGSTOP)
     try:
-        time.sleep(25)
+        time.sleep(90)
     finally:
         os.kill(etcd.pid, signal.SIGCONT)
     served.wait(lambda: cluster.kubectl.is_answering(), "the API server's answer")
@@ -265,59 +266,6 @@ def test_events_that_come_damaged_lead_to_the_same_end(case: Case, name: str) ->
     case.served(most_pods=4)
 
 
-# -- reads of an earlier time ----------------------------------------------------------------------------------------
-
-CHANGES: dict[str, dict[str, Any]] = {
-    "a rollout": {"verifier": {"model": {"source": {"persistentVolumeClaim": {"path": "another-model"}}}}},
-    "a scale-up": {"verifier": {"replicas": 4}},
-}
-STALE = {
-    "everything": tuple(WATCHED),
-    "the resource": (names.KIND,),
-    "the children": tuple(kind for kind in WATCHED if kind != names.KIND),
-}
-
-
-def _verifiers(case: Case) -> set[str]:
-    return {pod["metadata"]["name"] for pod in case.pods("tandem.dev/role=verifier")}
-
-
-def _alone(case: Case) -> set[str]:
-    """The verifier pods of a settled deployment, once the garbage collector has taken those of earlier revisions."""
-    replicas = (case.resource() or {})["spec"]["verifier"]["replicas"]
-    case.wait(lambda: len(_verifiers(case)) == replicas, f"{replicas} verifier pods; there are {_verifiers(case)}")
-    return _verifiers(case)
-
-
-@pytest.mark.covers("B10")
-@pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("stale", STALE)
-def test_an_operator_that_first_reads_an_earlier_state_takes_no_pod_away(
-    served: Case, *, change: str, stale: str
-) -> None:
-    selectors = {kind: WATCHED[kind] for kind in STALE[stale]}
-    before = {
-        kind_of(kind).plural: served.api.listing(kind, served.namespace, selector)
-        for kind, selector in selectors.items()
-    }
-    served.change(CHANGES[change])
-    served.settle()
-    kept = _alone(served)
-    served.operator.end(signal.SIGKILL)
-    is_old = lambda request: request.resource in before  # noqa: E731
-    # What a list or a watch says may come from a cache that is behind; a get of one object never does.
-    reads = served.proxy.add(verbs("list", where=is_old), actions.from_snapshot(before), times=None)
-    silence = actions.edit_events(actions.silence_after())
-    watches = served.proxy.add(verbs("watch", where=is_old), silence, times=None)
-    served.restart()
-    served.wait_resyncs(3)
-    served.proxy.remove(reads, watches)
-    served.proxy.cut()
-    served.settle()
-    assert kept == _alone(served)
-    served.served(most_pods=6)
-
-
 # -- rights ----------------------------------------------------------------------------------------------------------
 
 
@@ -342,6 +290,7 @@ def test_a_right_that_is_taken_away_is_named_and_its_return_noticed(served: Case
 
 
 @pytest.mark.campaign
+@pytest.mark.timeout(900)
 @pytest.mark.covers("B12")
 def test_an_operator_without_any_right_comes_back_with_its_rights(served: Case) -> None:
     path = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{served.namespace}/rolebindings"
@@ -349,8 +298,8 @@ def test_an_operator_without_any_right_comes_back_with_its_rights(served: Case) 
     served.api.request("DELETE", f"{path}/tandem-operator")
     served.change({"verifier": {"replicas": 3}})
     begun = time.monotonic()
-    away = lambda: time.monotonic() > begun + 45  # noqa: E731
-    assert _supervised(served, away, "45 seconds without rights") <= 4
+    away = lambda: time.monotonic() > begun + 180  # noqa: E731
+    assert _supervised(served, away, "three minutes without rights", limit_seconds=240) <= 12
     del binding["metadata"]["resourceVersion"], binding["metadata"]["uid"]
     served.api.request("POST", path, binding)
     _supervised(served, lambda: served.says("Ready") and _replicas(served) == 3, "three verifiers")

@@ -26,10 +26,10 @@ def _replicas(case: Case) -> int:
 
 
 @pytest.mark.covers("C1")
-def test_of_two_operators_one_works(case: Case) -> None:
+def test_of_two_operators_one_works(case: Case, pytestconfig: pytest.Config) -> None:
     first, second = case.start(), case.start()
-    for number in range(3):
-        made = deployment()
+    for number in range(19 if pytestconfig.getoption("--campaign") else 3):
+        made = deployment(speculation={"method": "NGram"})
         made["metadata"]["name"] = f"model-{number}"
         made["spec"]["verifier"]["replicas"] = 1
         case.apply(made)

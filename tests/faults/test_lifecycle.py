@@ -26,7 +26,8 @@ OTHER_MODEL = {"verifier": {"model": {"source": {"persistentVolumeClaim": {"path
 def test_a_resource_of_a_kind_that_was_deleted_and_made_again_is_served(
     served: Case, cluster: Cluster, place: Place
 ) -> None:
-    place.run("delete", "crd", "llmdeployments.tandem.dev", "--wait=true", "--timeout=60s")
+    crds = ("llmdeployments.tandem.dev", "modelartifacts.tandem.dev")
+    place.run("delete", "crd", *crds, "--wait=true", "--timeout=60s")
     served.wait(lambda: not served.pods(), "the pods gone with their resource")
     make_place(cluster, nodes={})
     served.apply()

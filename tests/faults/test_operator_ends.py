@@ -49,7 +49,7 @@ def test_what_changed_while_the_operator_was_away_is_done_once_and_only_the_last
 def test_an_operator_that_is_killed_again_and_again_gets_there_in_the_end(case: Case) -> None:
     case.start()
     case.apply()
-    for number in range(12):
+    for number in range(50):
         time.sleep(0.4 + 0.3 * (number % 4))  # the fault is the killing at any moment, not a wait for something
         case.restart()
     case.settle()
