@@ -125,7 +125,7 @@ class Api:
         try:
             connection.request(method, path, sent, headers)
             answer = connection.getresponse()
-        except (http.client.HTTPException, ConnectionError):  # one that was kept open has been closed by the server
+        except (http.client.HTTPException, ConnectionError, ssl.SSLEOFError):  # one that was kept open has been closed
             connection.close()
             connection = self._connect()
             connection.request(method, path, sent, headers)
