@@ -8,7 +8,7 @@ since when it is unused.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -93,6 +93,9 @@ def plan_artifact(
         message = f"Job {names.inspect_job_name(artifact.name)} cannot be made: {steady(refused)}"
         found = _Finding(Reason.API_REFUSED, message, due_seconds=AGAIN_AFTER_REFUSAL_SECONDS)
     unused_since = None if is_used or not artifact.is_ours else _time(artifact.status.get("unusedSince")) or now
+    if unused_since is not None and not found.is_ready:  # whoever needs it next has it looked into
+        going = inspection.job if inspection.job and not inspection.job.is_going else None
+        found = replace(found, make_job=False, delete_job=going, due_seconds=0.0)
     status = _status(artifact, found, unused_since=unused_since, now=now)
     if unused_since is not None and now - unused_since >= ttl:
         return ArtifactPlan(status, delete_artifact=True)

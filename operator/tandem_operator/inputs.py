@@ -10,10 +10,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from difflib import get_close_matches
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic.alias_generators import to_camel
 
 from tandem_contracts.engine_settings import EngineSettings
 from tandem_contracts.launch import InEngineKind, Role, Speculation
@@ -43,6 +43,8 @@ class ModelNotInspectedError(Exception):
     """The count is left to sizing, and nothing is known of the model yet; the message says of which."""
 
 
+CLASSES_TOLD = 8
+"""So many are named in full to whoever asks for one that there is not."""
 DEFAULT_START_LIMIT_SECONDS = 1800
 ENGINE_MEMORY_PERCENT = 92
 """vLLM's own share of an accelerator's memory, where the user gives none."""
@@ -167,10 +169,6 @@ class _Request(RoleSpec):
         return data
 
 
-ADDED_TO_REQUEST = frozenset(to_camel(name) for name in _Request.model_fields.keys() - RoleSpec.model_fields.keys())
-"""Keys of a request that are not the role's own: they come from the rest of the resource."""
-
-
 def requested_of(deployment: LLMDeployment, role: Role) -> Manifest:
     """What the user asked of the role, without what never restarts a pod."""
     spec = _spec(deployment, role)
@@ -182,6 +180,17 @@ def requested_of(deployment: LLMDeployment, role: Role) -> Manifest:
         in_engine=_in_engine(deployment, role),
         api_key=_api_key(deployment, role),
     ).as_data()
+
+
+def role_of_request(requested: Manifest) -> Manifest:
+    """The role's own part of a request, as somebody would write it: without what is so anyway.
+
+    Raises pydantic's ValidationError for a request that this operator does not understand.
+    """
+    added = set(_Request.model_fields) - set(RoleSpec.model_fields)
+    written = _Request.model_validate(requested)
+    data: Manifest = written.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=added | {"replicas"})
+    return data
 
 
 def is_same_request(frozen: Manifest, requested: Manifest) -> bool:
@@ -360,7 +369,7 @@ def _accelerators(spec: RoleSpec, path: str, *, table: Mapping[str, AcceleratorC
     if unknown:
         raise RejectedSpecError(
             Reason.UNKNOWN_ACCELERATOR_CLASS,
-            f"{path}.accelerator.classes (is {', '.join(unknown)}): must be of {', '.join(sorted(table))}",
+            f"{path}.accelerator.classes (is {', '.join(unknown)}): must be of {_near(unknown[0], table)}",
         )
     accelerators = tuple(table[name] for name in spec.accelerator.classes)
     resources = {accelerator.asked_as for accelerator in accelerators}
@@ -371,6 +380,14 @@ def _accelerators(spec: RoleSpec, path: str, *, table: Mapping[str, AcceleratorC
             f"these are of {', '.join(sorted(resources))}",
         )
     return accelerators
+
+
+def _near(unknown: str, table: Mapping[str, AcceleratorClass]) -> str:
+    """The classes that may have been meant, among the names of all where they are few."""
+    if len(table) <= CLASSES_TOLD:
+        return ", ".join(sorted(table))
+    near = get_close_matches(unknown, table, n=3, cutoff=0.5) or sorted(table)[:3]
+    return f"{len(table)} classes, such as {', '.join(near)}; `tandem accelerators` lists them"
 
 
 def _image(spec: RoleSpec, path: str, *, config: OperatorConfig, accelerator: AcceleratorClass) -> str:

@@ -112,8 +112,12 @@ def flipped(previous: Mapping[str, Any], status: Mapping[str, Any]) -> tuple[Man
     The others only repeat these in detail, and an event for each would say everything three times.
     """
     before = _AT_FIRST | {c["type"]: (c["status"], c["reason"]) for c in previous.get("conditions") or []}
-    told = [c for c in status["conditions"] if c["type"] in _TOLD]
-    return tuple(c for c in told if before.get(c["type"]) != (c["status"], c["reason"]))
+    told = {c["type"]: c for c in status["conditions"] if c["type"] in _TOLD}
+    news = [c for c in told.values() if before.get(c["type"]) != (c["status"], c["reason"])]
+    stalled = told.get(ConditionType.STALLED)
+    if stalled is not None and stalled in news:  # it says the same as Ready, as a warning
+        news = [c for c in news if c["type"] != ConditionType.READY or c["reason"] != stalled["reason"]]
+    return tuple(news)
 
 
 _STALLING = frozenset({Reason.ROLLOUT_FAILED})
@@ -152,7 +156,9 @@ def _accepted(observation: Observation) -> Verdict:
     conflict = _wait(observation, ConditionType.ACCEPTED)
     if conflict:
         return Verdict(holds=False, reason=conflict.reason, message=conflict.message)
-    return Verdict(holds=True, reason=Reason.ACCEPTED, message="the spec is valid and every name in it resolves")
+    return Verdict(
+        holds=True, reason=Reason.ACCEPTED, message="the spec is valid, with classes and images that are known here"
+    )
 
 
 def _artifacts_ready(facts: Facts) -> Verdict:
@@ -207,7 +213,8 @@ def _role_ready(observation: Observation, kind: Role, role: RolePlan, *, conditi
     progress = f"{ready} of {role.wanted} {kind} pods of revision {role.target} are Ready"
     if workload is None or not workload.is_ready or workload.wanted != role.wanted:
         sized = observation.assessment.sizings.get(kind)
-        doubt = f"; by estimate it does not fit: {sized.reason}" if isinstance(sized, Unfit) else ""
+        is_in_doubt = isinstance(sized, Unfit) and cause.reason is Reason.PODS_FAILING
+        doubt = f"; by estimate it does not fit: {sized.reason}" if is_in_doubt and isinstance(sized, Unfit) else ""
         return Verdict(holds=False, reason=cause.reason, message=progress + trouble + doubt)
     if role.wanted == 0:
         return Verdict(holds=True, reason=Reason.SCALED_TO_ZERO, message=f"no {kind} pods are wanted")

@@ -23,6 +23,7 @@ from tandem_operator.api.model import Model
 from tandem_operator.api.rollout import Rollout
 from tandem_operator.api.scheduling import Scheduling
 from tandem_operator.api.speculation import Speculation
+from tandem_operator.masking import masked
 
 
 class Accelerator(ApiModel):
@@ -170,7 +171,7 @@ class Fault:
     allowed: str
 
     def __str__(self) -> str:
-        shown = f" (is {repr(self.value)[:100]})" if isinstance(self.value, str | int | float | bool) else ""
+        shown = f" (is {masked(repr(self.value))[:100]})" if isinstance(self.value, str | int | float | bool) else ""
         return f"{self.path}{shown}: {self.allowed}"
 
 

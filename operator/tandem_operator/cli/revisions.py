@@ -11,10 +11,11 @@ from datetime import UTC, datetime
 
 from tandem_contracts.launch import Role
 from tandem_operator import names
+from tandem_operator.api.deployment import InvalidSpecError, LLMDeployment
 from tandem_operator.cli.connection import Connection
 from tandem_operator.cli.inputs import CommandError
 from tandem_operator.facts import Facts, Manifest, RevisionFacts, facts_of
-from tandem_operator.inputs import ADDED_TO_REQUEST
+from tandem_operator.inputs import is_same_request, requested_of, role_of_request
 
 
 def run_refresh(connection: Connection, name: str) -> str:
@@ -39,18 +40,26 @@ def told_of_refresh(name: str, conditions: Sequence[Manifest]) -> str:
 def run_rollback(connection: Connection, name: str, *, role: Role, revision: str | None) -> str:
     """Write the request of an earlier revision of a role back into the spec.
 
-    `revision` None: the newest one that is not the present target and has not failed. Raises CommandError.
+    `revision` None: the one that serves, where that is not the present target; else the newest other one that has not
+    failed. Raises CommandError.
     """
     body = connection.get(names.KIND, name)
     labelled = f"{names.LABEL_DEPLOYMENT}={name}"
     listed = connection.get("ControllerRevision", labelSelector=labelled)["items"]
     children = [{**item, "apiVersion": "apps/v1", "kind": "ControllerRevision"} for item in listed]
     facts = facts_of(children, owner_uid=body["metadata"]["uid"])
-    present = ((body.get("status") or {}).get(role.value) or {}).get("targetRevision", "")
-    chosen = chosen_revision(facts, role, present=present, revision=revision)
+    status = (body.get("status") or {}).get(role.value) or {}
+    present, serving = status.get("targetRevision", ""), status.get("revision", "")
+    chosen = chosen_revision(facts, role, present=present, serving=serving, revision=revision)
+    if is_asked_for(body, role, chosen):
+        told = f"the spec asks for {role} revision {chosen.revision} already"
+        if chosen.revision != present:
+            told += (
+                f"; {present} differs only in what the operator's configuration makes of the same spec: change that "
+                "back, then `tandem refresh`"
+            )
+        raise CommandError(told)
     spec = rolled_back(body["spec"], role, chosen.requested)
-    if spec == body["spec"]:
-        return f"{name}: the spec asks for {role} revision {chosen.revision} already\n"
     patch = [
         {"op": "test", "path": "/metadata/resourceVersion", "value": body["metadata"]["resourceVersion"]},
         {"op": "replace", "path": "/spec", "value": spec},
@@ -59,11 +68,29 @@ def run_rollback(connection: Connection, name: str, *, role: Role, revision: str
     return f"{name}: the spec asks for {role} revision {chosen.revision} again (it was {present or 'none'})\n"
 
 
-def chosen_revision(facts: Facts, role: Role, *, present: str, revision: str | None) -> RevisionFacts:
-    """The revision to go back to. Raises CommandError that names those there are."""
+def is_asked_for(body: Manifest, role: Role, chosen: RevisionFacts) -> bool:
+    """Whether the spec as it is asks for a revision. One that is refused asks for none."""
+    try:
+        deployment = LLMDeployment.parse(body)
+    except InvalidSpecError:
+        return False
+    if deployment.role(role) is None:
+        return False
+    asked = requested_of(deployment, role)
+    return any(is_same_request(wording, asked) for wording in (chosen.requested, *chosen.wordings))
+
+
+def chosen_revision(
+    facts: Facts, role: Role, *, present: str, revision: str | None, serving: str = ""
+) -> RevisionFacts:
+    """The revision to go back to. Raises CommandError that names those there are.
+
+    What serves has proved itself; a mark of failure is only kept for as long as the spec asks for that revision.
+    """
     history = facts.revisions_of(role)
     if revision is None:
-        found = next((r for r in history if r.revision != present and not r.failed), None)
+        others = [r for r in history if r.revision != present and not r.failed]
+        found = next((r for r in others if r.revision == serving), next(iter(others), None))
     else:
         found = facts.revision(role, revision)
     if found is None:
@@ -76,7 +103,7 @@ def rolled_back(spec: Manifest, role: Role, requested: Manifest) -> Manifest:
     """The spec with a role's part as it was requested once; replicas stay as they are now."""
     changed = copy.deepcopy(spec)
     replicas = {key: value for key, value in (spec.get(role.value) or {}).items() if key == "replicas"}
-    changed[role.value] = {**{k: v for k, v in requested.items() if k not in ADDED_TO_REQUEST}, **replicas}
+    changed[role.value] = {**role_of_request(requested), **replicas}
     if role is Role.VERIFIER:
         changed["servedName"] = requested["servedName"]
         asked = {"method": requested["speculation"], "inEngine": requested.get("inEngine")}

@@ -16,7 +16,7 @@ from tandem_operator.cli.inputs import CommandError
 from tandem_operator.cold_start import StartPhase
 from tandem_operator.facts import Manifest, PodFacts, pod_of
 from tandem_operator.masking import one_line
-from tandem_operator.names import ConditionType
+from tandem_operator.names import ConditionType, Reason
 
 IS_READY, IS_NOT_READY = 0, 1
 
@@ -72,7 +72,14 @@ def tree(body: Manifest, pods: Iterable[PodFacts], *, now: datetime, paint: Pain
     branches += [_condition(condition, now=now, paint=paint) for condition in _conditions(body)]
     every = sorted(pods, key=lambda pod: pod.ref)
     branches += [
-        _role(role, status.get(role.value) or {}, [pod for pod in every if pod.role is role], now=now, paint=paint)
+        _role(
+            role,
+            status.get(role.value) or {},
+            [pod for pod in every if pod.role is role],
+            is_failed=_has_failed(body, role),
+            now=now,
+            paint=paint,
+        )
         for role in Role
         if status.get(role.value) or any(pod.role is role for pod in every)
     ]
@@ -105,7 +112,15 @@ def _condition(condition: Manifest, *, now: datetime, paint: Paint) -> list[str]
     return [f"{head}: {message}" if message else head]
 
 
-def _role(role: Role, status: Manifest, pods: list[PodFacts], *, now: datetime, paint: Paint) -> list[str]:
+def _has_failed(body: Manifest, role: Role) -> bool:
+    """Whether the revision that a role was to go to has failed."""
+    kind = ConditionType.VERIFIER_READY if role is Role.VERIFIER else ConditionType.DRAFT_READY
+    return any((c["type"], c.get("reason")) == (kind, Reason.ROLLOUT_FAILED) for c in _conditions(body))
+
+
+def _role(
+    role: Role, status: Manifest, pods: list[PodFacts], *, is_failed: bool, now: datetime, paint: Paint
+) -> list[str]:
     serving, target = status.get("revision", ""), status.get("targetRevision", "")
     lines = [paint(f"{role} {status.get('summary', '')}".rstrip(), _BOLD)]
     revisions = list(dict.fromkeys([serving, target, *(pod.revision for pod in pods)]))
@@ -113,16 +128,20 @@ def _role(role: Role, status: Manifest, pods: list[PodFacts], *, now: datetime, 
     for revision in (revision for revision in revisions if revision):
         mine = [pod for pod in pods if pod.revision == revision]
         drawn = _drawn([[_pod(pod, now=now, paint=paint)] for pod in mine])
-        branches.append([f"revision {revision}{_meaning(revision, serving=serving, target=target)}", *drawn])
+        branches.append(
+            [f"revision {revision}{_meaning(revision, serving=serving, target=target, is_failed=is_failed)}", *drawn]
+        )
     return [*lines, *_drawn(branches)]
 
 
-def _meaning(revision: str, *, serving: str, target: str) -> str:
+def _meaning(revision: str, *, serving: str, target: str, is_failed: bool) -> str:
     if revision == serving == target:
         return ""
     if revision == serving:
         return " (serves)"
-    return " (is to take over)" if revision == target else " (on its way out)"
+    if revision != target:
+        return " (on its way out)"
+    return " (failed)" if is_failed else " (is to take over)"
 
 
 def _pod(pod: PodFacts, *, now: datetime, paint: Paint) -> str:

@@ -20,6 +20,8 @@ LOG_LINES_KEPT = 2000
 READER_LIMIT_SECONDS = 5.0
 POLL_SECONDS = 0.1
 HEALTH_LIMIT_SECONDS = 1.0
+START_STOP_SECONDS = 10.0
+"""What an engine gets to stop that was only starting."""
 
 logger = logging.getLogger(__name__)
 
@@ -71,12 +73,17 @@ class Supervisor:
         return self._failure() if self._process.poll() is not None else self._stop()
 
     def _stop(self) -> TerminationMessage | None:
-        logger.info("stopping the engine, waiting at most %.0f s for requests in flight", self._stop_limit_seconds)
+        # One that has never answered has no requests, and may be in a phase that hears no signal.
+        is_serving = self._phases.is_ready
+        limit_seconds = self._stop_limit_seconds if is_serving else min(self._stop_limit_seconds, START_STOP_SECONDS)
+        logger.info("stopping the engine, waiting at most %.0f s for requests in flight", limit_seconds)
         self._process.terminate()
         try:
-            self._process.wait(timeout=self._stop_limit_seconds)
+            self._process.wait(timeout=limit_seconds)
         except subprocess.TimeoutExpired:
             self._end_group()
+            if not is_serving:
+                return None
             return TerminationMessage(
                 code=ExitCode.ENGINE_STOP_TIMED_OUT,
                 phase=Phase.STOP,

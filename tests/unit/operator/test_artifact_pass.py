@@ -300,7 +300,8 @@ def test_a_job_that_is_there_and_was_not_seen_yet_is_taken_for_ours() -> None:
         await world.settle()
         again = World(world.server, world.reconciler._cluster)
         there = world.server.objects[JOB_PATH]
-        again.store.observe(world.server.objects[ARTIFACT_PATH])
+        for path in (ARTIFACT_PATH, *world.paths(names.KIND)):
+            again.store.observe(world.server.objects[path])
         await again.reconciler.run(VERIFIER)
         assert world.server.objects[JOB_PATH] is there
         assert again.store.children(VERIFIER)[0]["metadata"]["uid"] == there["metadata"]["uid"]

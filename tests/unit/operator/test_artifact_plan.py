@@ -262,6 +262,16 @@ def test_an_artifact_that_nothing_refers_to_goes_after_its_time_and_not_before()
     assert unused(status={**first.status, "unusedSince": "2029-12-25T12:00:00Z"}).delete_artifact
 
 
+@pytest.mark.parametrize("there", [(), (job("Failed"),), (job(),)], ids=["no Job", "failed", "running"])
+def test_nothing_looks_into_a_model_that_nothing_refers_to(there: tuple[Manifest, ...]) -> None:
+    seen = inspection_of(there, artifact_uid="a1", mishaps={})
+    plan = plan_artifact(artifact(), seen, job=JOB, is_used=False, now=NOW, ttl=TTL)
+    assert not plan.make_job
+    assert plan.delete_job == seen.job
+    by_hand = plan_artifact(artifact(is_ours=False), seen, job=JOB, is_used=False, now=NOW, ttl=TTL)
+    assert by_hand.make_job is (seen.job is None), "whoever makes one by hand wants to know"
+
+
 def test_an_artifact_in_use_never_goes_and_its_time_begins_anew() -> None:
     long_ago = {"unusedSince": "2020-01-01T00:00:00Z"}
     plan = planned(job("Complete"), DONE, status=long_ago)

@@ -29,6 +29,7 @@ from tests.builders import (
     make_body,
     make_config,
     make_deployment,
+    make_pod,
     make_role,
     make_spec,
     make_workload,
@@ -192,14 +193,22 @@ def test_what_no_engine_can_do_is_refused_although_the_model_became_known_after_
     assert problem.message.startswith("spec.verifier.accelerator.count (is 3): 64 attention heads")
 
 
-def test_a_given_count_that_does_not_fit_by_estimate_is_tried_and_the_doubt_is_told_while_it_is_not_ready() -> None:
+def test_a_given_count_that_does_not_fit_by_estimate_is_tried_and_the_doubt_is_told_when_its_pods_fail() -> None:
     one = make_pair_spec(verifier=make_role(classes=H100, count=1))
     frozen = intent(one, {}).wants[Role.VERIFIER].target
-    facts = Facts(revisions=(frozen,), workloads=(make_workload(Role.VERIFIER, frozen.revision, ready=0),))
+    starting = make_pod(Role.VERIFIER, frozen.revision, is_ready=False)
+    facts = Facts(
+        revisions=(frozen,),
+        workloads=(make_workload(Role.VERIFIER, frozen.revision, ready=0),),
+        pods=(starting,),
+    )
     assert intent(one, PAIR, facts).problem is None
-    ready = condition(status(one, PAIR, facts), "VerifierReady")
-    assert "0 of 1 verifier pods" in ready["message"]
-    assert "; by estimate it does not fit: 1 × nvidia-h100-80gb" in ready["message"]
+    doubt = "; by estimate it does not fit: 1 × nvidia-h100-80gb"
+    assert doubt not in condition(status(one, PAIR, facts), "VerifierReady")["message"]
+    failing = replace(facts, pods=(replace(starting, trouble="engine: OutOfMemory"),))
+    told = condition(status(one, PAIR, failing), "VerifierReady")
+    assert told["reason"] == "PodsFailing"
+    assert doubt in told["message"]
 
 
 def test_a_draft_of_another_tokenizer_is_refused_with_both_values() -> None:

@@ -10,7 +10,7 @@ import pytest
 from tandem_contracts.launch import Role
 from tandem_operator.api.deployment import LLMDeployment
 from tandem_operator.cli.inputs import CommandError
-from tandem_operator.cli.revisions import chosen_revision, rolled_back, told_of_refresh
+from tandem_operator.cli.revisions import chosen_revision, is_asked_for, rolled_back, told_of_refresh
 from tandem_operator.facts import Facts, Manifest, RevisionFacts
 from tests.builders import make_body, make_config, make_role, make_spec
 from tests.unit.operator.rollouts import started
@@ -37,6 +37,12 @@ def test_a_rollback_goes_to_the_newest_other_revision_or_the_named_one(
     facts: Facts, present: str, asked: str | None, chosen: str
 ) -> None:
     assert chosen_revision(facts, Role.VERIFIER, present=present, revision=asked).revision == chosen
+
+
+def test_what_serves_comes_before_a_newer_one_that_failed_and_lost_its_mark() -> None:
+    chosen = chosen_revision(FACTS, Role.VERIFIER, present="three", serving="one", revision=None)
+    assert chosen.revision == "one"
+    assert chosen_revision(FACTS, Role.VERIFIER, present="one", serving="one", revision=None).revision == "three"
 
 
 @pytest.mark.parametrize("asked", ["draft", "nonsense"])
@@ -97,6 +103,9 @@ def test_after_a_rollback_the_spec_asks_for_the_former_revision(role: Role, befo
     assert _target(operator, role) != former.revision
     back = rolled_back(operator.body["spec"], role, former.requested)
     LLMDeployment.parse(make_body(back))
+    assert not is_asked_for(operator.body, role, former)
+    assert is_asked_for({**operator.body, "spec": back}, role, former)
+    assert set(back[role].get("engine", {})) <= set(before[role].get("engine", {})), "no defaults are written out"
     assert back[role].get("replicas") == after[role].get("replicas")
     operator.change_spec(back)
     assert _target(operator, role) == former.revision

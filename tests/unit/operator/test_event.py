@@ -36,3 +36,20 @@ def test_each_condition_and_each_moment_has_an_event_of_its_own() -> None:
     assert event("a")["metadata"]["name"] == event("b")["metadata"]["name"]
     assert event("a")["metadata"]["name"] != event("a", "Available")["metadata"]["name"]
     assert event("a")["metadata"]["name"] != event("a", now=NOW + timedelta(microseconds=1))["metadata"]["name"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason", "expected"),
+    [
+        ("Ready", "PodsFailing", "Warning"),
+        ("Ready", "Unschedulable", "Warning"),
+        ("Ready", "FailedCreate", "Warning"),
+        ("Stalled", "InvalidSpec", "Warning"),
+        ("Ready", "PodsNotReady", "Normal"),
+        ("Ready", "RolledOut", "Normal"),
+        ("Available", "NoReadyVerifier", "Normal"),
+    ],
+)
+def test_what_somebody_should_look_at_is_a_warning(kind: str, reason: str, expected: str) -> None:
+    condition = {"type": kind, "status": "False", "reason": reason, "message": "m"}
+    assert event_of(Owner(name=NAME, namespace=NAMESPACE, uid=UID), condition, now=NOW)["type"] == expected

@@ -235,10 +235,14 @@ def test_no_pod_is_taken_away_because_of_a_spec_that_is_not_the_newest_any_more(
 def test_a_flipped_condition_becomes_one_event_and_losing_it_loses_nothing_else() -> None:
     async def script(world: World) -> None:
         world.user_writes(make_spec(verifier=make_role(replicas=-1)))
-        world.server.answer_next("POST", Answer(500, "{}"))  # the event that says Ready=False
+        world.server.answer_next("POST", Answer(500, "{}"))  # the event that says Stalled=True
+        await world.converge()
+        assert world.paths("Event") == []
+        world.user_writes(ALONE, generation=2)
+        await world.reconciler.resync(NAMESPACE)
         await world.converge()
         events = [world.server.objects[path] for path in world.paths("Event")]
-        assert [(event["reason"], event["type"]) for event in events] == [("InvalidSpec", "Warning")]
+        assert [(event["reason"], event["type"]) for event in events] == [("PodsNotReady", "Normal")]
         assert events[0]["regarding"]["uid"] == "u1"
         assert world.condition("Ready") is not None
 

@@ -326,7 +326,8 @@ def test_only_the_conditions_that_people_follow_are_told_as_events() -> None:
     ready = say(observe(READY), first, LATER)
     assert [(c["type"], c["status"]) for c in flipped(first, ready)] == [("Available", "True"), ("Ready", "True")]
     stalled = say(observe(READY, {}, problem=PROBLEM), ready, LATER)
-    assert [(c["type"], c["status"]) for c in flipped(ready, stalled)] == [("Ready", "False"), ("Stalled", "True")]
+    told = [(c["type"], c["status"]) for c in flipped(ready, stalled)]
+    assert told == [("Stalled", "True")], "Ready=False says the same"
 
 
 def test_another_reason_is_news_and_another_message_is_not() -> None:

@@ -219,10 +219,15 @@ def test_a_role_never_takes_the_revision_of_the_other() -> None:
     ("spec", "settings", "reason", "parts"),
     [
         (
-            make_spec(verifier=make_role(classes=("cpu", "abacus"))),
+            make_spec(verifier=make_role(classes=("cpu", "nvidia-h100"))),
             {},
             Reason.UNKNOWN_ACCELERATOR_CLASS,
-            ["spec.verifier.accelerator.classes", "(is abacus)", "nvidia-h100-80gb"],
+            [
+                "spec.verifier.accelerator.classes",
+                "(is nvidia-h100)",
+                "nvidia-h100-80gb",
+                "`tandem accelerators` lists them",
+            ],
         ),
         (
             make_spec(draft=make_role("draft", ("nvidia-l4-24gb", "amd-mi300x-192gb"))),
