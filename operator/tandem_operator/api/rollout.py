@@ -43,11 +43,12 @@ class Rollout(ApiModel):
     """BlueGreen: all new pods beside the old ones, then the switch. Rolling: one old pod goes for one new.
     Recreate: the old pods go first. Auto: BlueGreen, and Rolling when there is no room for it."""
     surge_wait: Annotated[Duration, between("1s", "1h")] = "2m"
-    """How long a new pod may stay unschedulable before Auto goes on as Rolling."""
+    """How long a new pod may stay unschedulable before Auto goes on as Rolling: 1s to 1h, such as 90s or 2m."""
     drain_timeout: Annotated[Duration, between("1s", "1h")] = "10m"
-    """Most time that an old pod gets to finish its requests. Pods that run already keep what they were made with."""
+    """Most time that an old pod gets to finish its requests, 1s to 1h. Pods that run already keep what they were made
+    with."""
     progress_deadline: Annotated[Duration, between("10s", "24h")] = "30m"
-    """A rollout without progress for this long has failed."""
+    """A rollout without progress for this long has failed: 10s to 24h, and longer than surgeWait."""
     on_failure: OnFailure = OnFailure.ROLLBACK
     """Rollback: the revision before serves on and the failed one goes. Hold: both stay as they are."""
 
