@@ -4,8 +4,6 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
-# Two workers with a cluster each, the long folders first. Before them what must be alone on the machine.
-PARALLEL := --numprocesses 2 --dist loadgroup --no-loadscope-reorder --max-worker-restart 0
 
 .PHONY: help demo demo-down test campaign check format crds lock cluster cluster-down cluster-status images models benchmark clean
 
@@ -22,8 +20,7 @@ test: .venv/ready ## every test
 	@$(BIN)/python -m deploy.local build
 	@$(BIN)/python -m deploy.fixtures
 	@[ "$$(id -u)" -ne 0 ] || $(BIN)/python -m deploy.images build
-	@$(BIN)/python -m pytest tests/unit tests/images tests/local tests/chart
-	@$(BIN)/python -m pytest $(PARALLEL) tests/e2e tests/runtime tests/cluster tests/faults
+	@$(BIN)/python -m pytest
 
 campaign: .venv/ready ## every fault, and the operator killed around every write, into benchmarks/results/faults.json
 	@$(BIN)/python -m deploy.local build

@@ -8,8 +8,10 @@ build.
 import os
 import secrets
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from deploy.local.cluster import Cluster
 from deploy.local.kubectl import Kubectl
@@ -19,7 +21,10 @@ from deploy.local.processes import wait_until
 REAL_NODE = "real_node: needs the real node of the local cluster; skipped without root, and only then"
 
 
-ONE_WORKER = {"e2e": "the images are loaded into one cluster", "runtime": "the engines are started once"}
+ONE_WORKER = {
+    "tests/e2e": "the images are loaded into one cluster",
+    "tests/runtime": "the engines are started once",
+}
 """Folders of which one worker has all tests, and why; of any other, a file is what a worker gets."""
 
 
@@ -31,12 +36,19 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["TANDEM_STATE"] = str(state.with_name(f"{state.name}-{worker}"))
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say which tests of a parallel run belong together (`--dist loadgroup`)."""
-    for item in items if "PYTEST_XDIST_WORKER" in os.environ else ():
-        folder = item.path.parent.name
-        item.add_marker(pytest.mark.xdist_group(folder if folder in ONE_WORKER else str(item.path)))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """What a worker of a parallel run gets at a time."""
+    return ByFolderOrFile(config, log)
+
+
+class ByFolderOrFile(LoadScopeScheduling):
+    """A file, or the whole of a folder that has to stay together."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        folder = path.rpartition("/")[0]
+        return folder if folder in ONE_WORKER else path
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
