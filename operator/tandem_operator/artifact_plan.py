@@ -95,7 +95,8 @@ def plan_artifact(
     unused_since = None if is_used or not artifact.is_ours else _time(artifact.status.get("unusedSince")) or now
     if unused_since is not None and not found.is_ready:  # whoever needs it next has it looked into
         going = inspection.job if inspection.job and not inspection.job.is_going else None
-        found = replace(found, make_job=False, delete_job=going, due_seconds=0.0)
+        message = f"{found.message}; nothing refers to it now: it is looked into when something does"
+        found = replace(found, message=message, make_job=False, delete_job=going, due_seconds=0.0)
     status = _status(artifact, found, unused_since=unused_since, now=now)
     if unused_since is not None and now - unused_since >= ttl:
         return ArtifactPlan(status, delete_artifact=True)

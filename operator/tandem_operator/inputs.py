@@ -369,7 +369,7 @@ def _accelerators(spec: RoleSpec, path: str, *, table: Mapping[str, AcceleratorC
     if unknown:
         raise RejectedSpecError(
             Reason.UNKNOWN_ACCELERATOR_CLASS,
-            f"{path}.accelerator.classes (is {', '.join(unknown)}): must be of {_near(unknown[0], table)}",
+            f"{path}.accelerator.classes (is {', '.join(unknown)}): must be {_near(unknown[0], table)}",
         )
     accelerators = tuple(table[name] for name in spec.accelerator.classes)
     resources = {accelerator.asked_as for accelerator in accelerators}
@@ -385,9 +385,9 @@ def _accelerators(spec: RoleSpec, path: str, *, table: Mapping[str, AcceleratorC
 def _near(unknown: str, table: Mapping[str, AcceleratorClass]) -> str:
     """The classes that may have been meant, among the names of all where they are few."""
     if len(table) <= CLASSES_TOLD:
-        return ", ".join(sorted(table))
+        return f"of {', '.join(sorted(table))}"
     near = get_close_matches(unknown, table, n=3, cutoff=0.5) or sorted(table)[:3]
-    return f"{len(table)} classes, such as {', '.join(near)}; `tandem accelerators` lists them"
+    return f"one of {len(table)} classes, such as {', '.join(near)}; `tandem accelerators` lists them"
 
 
 def _image(spec: RoleSpec, path: str, *, config: OperatorConfig, accelerator: AcceleratorClass) -> str:

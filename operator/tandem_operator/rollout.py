@@ -160,7 +160,8 @@ class _VerifierRollout:
             step.serving = step.target
             return
         ready = new.ready if new else 0
-        told = f"revision {step.target}: {ready} of {want.replicas} pods are Ready; the old one serves"
+        serves = "the old one serves" if old_ready else "nothing serves"
+        told = f"revision {step.target}: {ready} of {want.replicas} pods are Ready; {serves}"
         if failure := _failure(self.facts, Role.VERIFIER, new):
             step.failed = failure
         no_room = _no_room(self.facts, Role.VERIFIER, step.target)

@@ -213,6 +213,8 @@ def _role_ready(observation: Observation, kind: Role, role: RolePlan, *, conditi
     progress = f"{ready} of {role.wanted} {kind} pods of revision {role.target} are Ready"
     if workload is None or not workload.is_ready or workload.wanted != role.wanted:
         sized = observation.assessment.sizings.get(kind)
+        if ready >= role.wanted:
+            progress += "; its Deployment is on the way to what is wanted"
         is_in_doubt = isinstance(sized, Unfit) and cause.reason is Reason.PODS_FAILING
         doubt = f"; by estimate it does not fit: {sized.reason}" if is_in_doubt and isinstance(sized, Unfit) else ""
         return Verdict(holds=False, reason=cause.reason, message=progress + trouble + doubt)

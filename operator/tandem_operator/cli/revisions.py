@@ -40,8 +40,8 @@ def told_of_refresh(name: str, conditions: Sequence[Manifest]) -> str:
 def run_rollback(connection: Connection, name: str, *, role: Role, revision: str | None) -> str:
     """Write the request of an earlier revision of a role back into the spec.
 
-    `revision` None: the one that serves, where that is not the present target; else the newest other one that has not
-    failed. Raises CommandError.
+    `revision` None: the one that serves, where the spec does not ask for it; else the newest one that the spec does not
+    ask for and that has not failed. Raises CommandError.
     """
     body = connection.get(names.KIND, name)
     labelled = f"{names.LABEL_DEPLOYMENT}={name}"
@@ -50,22 +50,28 @@ def run_rollback(connection: Connection, name: str, *, role: Role, revision: str
     facts = facts_of(children, owner_uid=body["metadata"]["uid"])
     status = (body.get("status") or {}).get(role.value) or {}
     present, serving = status.get("targetRevision", ""), status.get("revision", "")
-    chosen = chosen_revision(facts, role, present=present, serving=serving, revision=revision)
-    if is_asked_for(body, role, chosen):
-        told = f"the spec asks for {role} revision {chosen.revision} already"
-        if chosen.revision != present:
-            told += (
-                f"; {present} differs only in what the operator's configuration makes of the same spec: change that "
-                "back, then `tandem refresh`"
-            )
-        raise CommandError(told)
+    asked = frozenset(r.revision for r in facts.revisions_of(role) if is_asked_for(body, role, r))
+    if revision is None and serving in asked and present != serving:
+        revision = serving  # a refresh has led away from it, and no older one is meant
+    chosen = chosen_revision(facts, role, asked=asked, serving=serving, revision=revision)
+    if chosen.revision in asked:
+        raise CommandError(_already(role, chosen.revision, present=present))
     spec = rolled_back(body["spec"], role, chosen.requested)
     patch = [
         {"op": "test", "path": "/metadata/resourceVersion", "value": body["metadata"]["resourceVersion"]},
         {"op": "replace", "path": "/spec", "value": spec},
     ]
     connection.patch(names.KIND, name, patch, content_type="application/json-patch+json")
-    return f"{name}: the spec asks for {role} revision {chosen.revision} again (it was {present or 'none'})\n"
+    changed = [f"spec.{part}" for part in sorted({*spec, *body["spec"]}) if spec.get(part) != body["spec"].get(part)]
+    return f"{name}: the spec asks for {role} revision {chosen.revision} again; changed: {', '.join(changed)}\n"
+
+
+def _already(role: Role, revision: str, *, present: str) -> str:
+    told = f"the spec asks for {role} revision {revision} already"
+    if revision == present:
+        return told
+    how = "change that back, then `tandem refresh`"
+    return f"{told}; {present} differs only in what the operator's configuration makes of the same spec: {how}"
 
 
 def is_asked_for(body: Manifest, role: Role, chosen: RevisionFacts) -> bool:
@@ -81,21 +87,23 @@ def is_asked_for(body: Manifest, role: Role, chosen: RevisionFacts) -> bool:
 
 
 def chosen_revision(
-    facts: Facts, role: Role, *, present: str, revision: str | None, serving: str = ""
+    facts: Facts, role: Role, *, asked: frozenset[str], serving: str, revision: str | None
 ) -> RevisionFacts:
     """The revision to go back to. Raises CommandError that names those there are.
 
-    What serves has proved itself; a mark of failure is only kept for as long as the spec asks for that revision.
+    `asked`: those that the spec asks for as it is. What serves has proved itself; a mark of failure is only kept for as
+    long as the spec asks for that revision.
     """
     history = facts.revisions_of(role)
     if revision is None:
-        others = [r for r in history if r.revision != present and not r.failed]
+        others = [r for r in history if r.revision not in asked and not r.failed]
         found = next((r for r in others if r.revision == serving), next(iter(others), None))
     else:
         found = facts.revision(role, revision)
     if found is None:
-        known = ", ".join(r.revision for r in history if r.revision != present) or "none"
-        raise CommandError(f"--to (is {revision or 'omitted'}): must be an earlier {role} revision; there are: {known}")
+        known = ", ".join(r.revision for r in history if r.revision not in asked) or "none"
+        told = f"--to (is {revision})" if revision else "nothing to go back to"
+        raise CommandError(f"{told}: must be an earlier {role} revision; there are: {known}")
     return found
 
 

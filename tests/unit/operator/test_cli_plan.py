@@ -219,7 +219,10 @@ NO_SUCH_CLASS = make_spec(verifier=make_role(classes=("abacus",)))
             ["LLMDeployment pair", "spec.verifier.accelerator.count", "99", "less than or equal to 16"],
         ),
         (body_of(NO_DRAFT), ["LLMDeployment pair", "spec.draft is required"]),
-        (body_of(NO_SUCH_CLASS), ["LLMDeployment pair", "spec.verifier.accelerator.classes", "abacus", "cpu"]),
+        (
+            body_of(NO_SUCH_CLASS),
+            ["LLMDeployment pair", "spec.verifier.accelerator.classes", "abacus", "`tandem accelerators` lists them"],
+        ),
         (body_of({}), ["LLMDeployment pair", "spec.verifier: Field required"]),
         (body_of([]), ["LLMDeployment pair", "spec"]),
         (body_of("text"), ["LLMDeployment pair", "spec"]),

@@ -36,24 +36,30 @@ FACTS = Facts(revisions=(FIRST, SECOND, THIRD, DRAFT))
 def test_a_rollback_goes_to_the_newest_other_revision_or_the_named_one(
     facts: Facts, present: str, asked: str | None, chosen: str
 ) -> None:
-    assert chosen_revision(facts, Role.VERIFIER, present=present, revision=asked).revision == chosen
+    found = chosen_revision(facts, Role.VERIFIER, asked=frozenset({present}), serving=present, revision=asked)
+    assert found.revision == chosen
 
 
 def test_what_serves_comes_before_a_newer_one_that_failed_and_lost_its_mark() -> None:
-    chosen = chosen_revision(FACTS, Role.VERIFIER, present="three", serving="one", revision=None)
-    assert chosen.revision == "one"
-    assert chosen_revision(FACTS, Role.VERIFIER, present="one", serving="one", revision=None).revision == "three"
+    def chosen(*asked: str) -> str:
+        return chosen_revision(FACTS, Role.VERIFIER, asked=frozenset(asked), serving="one", revision=None).revision
+
+    assert chosen("three") == "one"
+    assert chosen() == "one", "the spec is refused, and asks for none"
+    assert chosen("one") == "three"
 
 
 @pytest.mark.parametrize("asked", ["draft", "nonsense"])
 def test_an_unknown_revision_is_refused_with_those_there_are(asked: str) -> None:
     with pytest.raises(CommandError, match=f"--to .is {asked}.: must be .* there are: two, one"):
-        chosen_revision(FACTS, Role.VERIFIER, present="three", revision=asked)
+        chosen_revision(FACTS, Role.VERIFIER, asked=frozenset({"three"}), serving="three", revision=asked)
 
 
 def test_without_an_earlier_revision_there_is_nothing_to_go_back_to() -> None:
     with pytest.raises(CommandError, match="there are: none"):
-        chosen_revision(Facts(revisions=(FIRST,)), Role.VERIFIER, present="one", revision=None)
+        chosen_revision(
+            Facts(revisions=(FIRST,)), Role.VERIFIER, asked=frozenset({"one"}), serving="one", revision=None
+        )
 
 
 CLIENTS = [{"podLabels": {"app": "web"}}]
