@@ -5,7 +5,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo demo-down test campaign check format crds lock cluster cluster-down cluster-status images models benchmark clean
+.PHONY: help demo demo-down test campaign check format crds protocol lock cluster cluster-down cluster-status images models benchmark clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -32,6 +32,7 @@ check: .venv/ready ## format, lint, types, layers, generated files, chart
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports > .venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
 	@$(BIN)/python -m deploy.crds --check
+	@$(BIN)/python -m deploy.protocol --check
 	@$(BIN)/python -m deploy.locks --check
 	@$(BIN)/python -m deploy.local helm4 lint --strict charts/tandem
 
@@ -41,6 +42,9 @@ format: .venv/ready ## rewrite the sources as `make check` wants them
 
 crds: .venv/ready ## generate the CRDs from the models
 	@$(BIN)/python -m deploy.crds
+
+protocol: .venv/ready ## generate the messages of the draft protocol
+	@$(BIN)/python -m deploy.protocol
 
 lock: .venv/ready ## resolve the dependencies anew into requirements/*.txt
 	@$(BIN)/python -m deploy.locks

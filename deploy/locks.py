@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 LIMIT_SECONDS = 300
 LOCKS = {
     "operator.txt": ["pyproject.toml", "--extra", "operator"],
-    "dev.txt": ["pyproject.toml", "--extra", "operator", "--group", "dev"],
+    "dev.txt": ["pyproject.toml", "--extra", "operator", "--extra", "runtime", "--group", "dev"],
     "engine-cpu.txt": [
         "deploy/images/engine-cpu/requirements.in",
         "--override",

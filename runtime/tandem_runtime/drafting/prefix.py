@@ -40,3 +40,8 @@ def without_placeholders(tokens: Sequence[int]) -> list[int]:
     vLLM pads the drafts of some requests with -1, which its CPU sampler uses as an index.
     """
     return [max(token, 0) for token in tokens]
+
+
+def left_of(draft: Sequence[int], committed: Sequence[int]) -> list[int]:
+    """What is left of a draft after `committed` tokens, which came after the context that it continued."""
+    return list(draft[len(committed) :]) if list(draft[: len(committed)]) == list(committed) else []

@@ -1,0 +1,43 @@
+"""What a draft engine must do. Everything else about a draft server is the same for all of them."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+Key = tuple[int, int]
+"""Stream and session: two verifiers may draw the same number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One context, and how many tokens are wanted after it; 0: only to have it at hand."""
+
+    key: Key
+    tokens: array[int]
+    """Grows while the session lives; never changes what it had."""
+    depth: int
+
+
+class DraftEngine(Protocol):
+    """Drafts greedily. Called from one thread at a time."""
+
+    name: str
+    tokenizer_hash: str
+    """Empty: not known."""
+    vocabulary: int
+    context_limit: int
+    """Tokens, drafts included."""
+
+    def draft(self, asks: Sequence[Ask], *, is_due: Callable[[], bool]) -> list[list[int]]:
+        """For each ask up to `depth` tokens; fewer once `is_due`, which is asked between tokens.
+
+        May raise: then the asks of this call get nothing, and their sessions are dropped.
+        """
+        ...
+
+    def forget(self, keys: Iterable[Key]) -> None:
+        """These contexts will not be asked for again."""
+        ...

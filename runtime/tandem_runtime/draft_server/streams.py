@@ -1,0 +1,186 @@
+"""One verifier's stream: its frames in, answers out, newest first. Knows no transport."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from tandem_runtime.draft_server.contexts import Contexts, Taken
+from tandem_runtime.draft_server.engines import Ask, DraftEngine
+from tandem_runtime.draft_server.turns import Turns
+from tandem_runtime.drafting.protocol import VERSION
+from tandem_runtime.drafting.protocol.draft_pb2 import (
+    Draft,
+    DrafterFrame,
+    Hello,
+    Notice,
+    Result,
+    Row,
+    Step,
+    VerifierFrame,
+    Welcome,
+)
+
+logger = logging.getLogger(__name__)
+
+
+WAITING_STEPS = 64
+"""Steps of one verifier that may wait; a verifier has one engine step at a time, so more is no verifier's."""
+
+
+class MismatchError(Exception):
+    """This draft server cannot serve that verifier; the message says why."""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What this process says of itself."""
+
+    drafter: str
+    incarnation: int
+    max_depth: int
+    max_sessions: int
+
+
+def welcome(hello: Hello, engine: DraftEngine, offer: Offer) -> Welcome:
+    """The answer to a verifier. Raises MismatchError that names both values."""
+    if hello.protocol != VERSION:
+        raise MismatchError(f"protocol {hello.protocol} is asked for, {VERSION} is spoken here")
+    if hello.tokenizer_hash and engine.tokenizer_hash and hello.tokenizer_hash != engine.tokenizer_hash:
+        raise MismatchError(f"the verifier's tokenizer is {hello.tokenizer_hash}, the draft's {engine.tokenizer_hash}")
+    if not hello.vocabulary:
+        raise MismatchError("the verifier's vocabulary is 0")
+    return Welcome(
+        protocol=VERSION,
+        drafter=offer.drafter,
+        incarnation=offer.incarnation,
+        tokenizer_hash=engine.tokenizer_hash,
+        vocabulary=engine.vocabulary,
+        max_depth=min(offer.max_depth, hello.max_depth),
+        context_limit=engine.context_limit,
+        max_sessions=offer.max_sessions,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrived:
+    step: Step
+    at: float
+
+
+class Stream:
+    """The steps of one verifier, one after the other."""
+
+    def __init__(self, number: int, engine: DraftEngine, turns: Turns, *, depth: int, sessions: int) -> None:
+        self._number, self._engine, self._turns, self._depth = number, engine, turns, depth
+        self._contexts = Contexts(limit=sessions, longest=engine.context_limit)
+        self._arrived: queue.Queue[_Arrived | None] = queue.Queue(WAITING_STEPS)
+        self.superseded = 0
+
+    def hear(self, frames: Iterable[VerifierFrame]) -> None:
+        """Read until the verifier ends the stream. Runs beside `answers`; blocks the verifier that asks too fast."""
+        try:
+            for frame in frames:
+                if frame.WhichOneof("frame") == "step":
+                    self._arrived.put(_Arrived(frame.step, time.monotonic()))
+        finally:
+            self._arrived.put(None)
+
+    def answers(self) -> Iterator[DrafterFrame]:
+        """What to send, until the stream has ended; the sessions are forgotten then."""
+        try:
+            while True:
+                arrived, is_over = self._take()
+                if arrived:
+                    yield from self._answer(arrived)
+                if is_over:
+                    return
+        finally:
+            self._engine_forgets(self._contexts.sessions())
+
+    def _take(self) -> tuple[list[_Arrived], bool]:
+        """Everything that waits, at least one; and whether it was the last."""
+        found = [self._arrived.get()]
+        while True:
+            try:
+                found.append(self._arrived.get_nowait())
+            except queue.Empty:
+                break
+        return [each for each in found if each is not None], None in found
+
+    def _answer(self, arrived: Sequence[_Arrived]) -> Iterator[DrafterFrame]:
+        """Every row is taken in; of each session only the newest is answered."""
+        newest: dict[int, tuple[_Arrived, Row]] = {}
+        lost: list[tuple[Step, Draft]] = []
+        for each in arrived:
+            for row in each.step.rows:
+                if row.closes:
+                    newest.pop(row.session, None)
+                    self._contexts.close(row.session)
+                    self._engine_forgets([row.session])
+                    continue
+                taken = self._contexts.take(row)
+                self.superseded += newest.pop(row.session, None) is not None
+                if taken is Taken.KEPT:
+                    newest[row.session] = each, row
+                else:
+                    status = Draft.RESYNC if taken is Taken.LOST else Draft.TOO_LONG
+                    lost.append((each.step, _draft(row, [], status)))
+        if gone := self._contexts.evict():
+            self._engine_forgets(gone)
+            yield DrafterFrame(notice=Notice(evicted=gone))
+            newest = {session: found for session, found in newest.items() if session not in gone}
+        if lost:
+            yield from (DrafterFrame(result=Result(step=step.number, drafts=[draft])) for step, draft in lost)
+        yield from self._drafted(list(newest.values()))
+
+    def _drafted(self, wanted: Sequence[tuple[_Arrived, Row]]) -> Iterator[DrafterFrame]:
+        asks = [self._ask(row) for _, row in wanted]
+        if not asks:
+            return
+        last = max((each for each, _ in wanted), key=lambda each: each.at)
+        due = last.at + last.step.budget_us / 1e6 if last.step.budget_us else float("inf")
+        try:
+            drafted = self._turns.draft(asks, due=due)
+        except Exception:
+            logger.exception("drafting failed for %d contexts; they are dropped", len(asks))
+            sessions = [row.session for _, row in wanted]
+            for session in sessions:
+                self._contexts.close(session)
+            self._engine_forgets(sessions)
+            yield DrafterFrame(notice=Notice(evicted=sessions))
+            return
+        now = time.monotonic()
+        drafts = [
+            _draft(row, tokens, Draft.OK if len(tokens) >= ask.depth else Draft.PARTIAL)
+            for (_, row), ask, tokens in zip(wanted, asks, drafted.drafts, strict=True)
+            if ask.depth
+        ]
+        if drafts:
+            queued, computed = max(drafted.begun - last.at, 0.0), now - drafted.begun
+            figures = {"queue_us": int(queued * 1e6), "compute_us": int(computed * 1e6)}
+            yield DrafterFrame(result=Result(step=last.step.number, drafts=drafts, **figures))
+
+    def _ask(self, row: Row) -> Ask:
+        context = self._contexts.get(row.session)
+        assert context is not None  # noqa: S101 -- narrows the type: it was taken in just now
+        room = self._engine.context_limit - len(context.tokens)
+        return Ask((self._number, row.session), context.tokens, max(min(row.depth, self._depth, room), 0))
+
+    def _engine_forgets(self, sessions: Iterable[int]) -> None:
+        self._engine.forget([(self._number, session) for session in sessions])
+
+
+def _draft(row: Row, tokens: Sequence[int], status: Draft.Status) -> Draft:
+    """An answer to a row."""
+    length = row.base_length + len(row.delta) // 4
+    return Draft(
+        session=row.session,
+        generation=row.generation,
+        base_length=length,
+        tokens=b"".join(token.to_bytes(4, "little", signed=True) for token in tokens),
+        status=status,
+    )

@@ -1,0 +1,81 @@
+"""Brings the asks of all streams together: whoever finds the engine free drafts for everybody who waits.
+
+So one verifier alone is answered by the thread that heard it, without a hand-over, and several share each forward pass.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tandem_runtime.draft_server.engines import Ask, DraftEngine
+
+FOREVER = float("inf")
+
+
+@dataclass(slots=True)
+class _Turn:
+    asks: Sequence[Ask]
+    due: float
+    drafts: list[list[int]] = field(default_factory=list)
+    failure: Exception | None = None
+    begun: float = 0.0
+    is_done: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Drafted:
+    """Drafts in the order of the asks, and when the work on them began, by the monotonic clock."""
+
+    drafts: list[list[int]]
+    begun: float
+
+
+class Turns:
+    """The queue before one engine."""
+
+    def __init__(self, engine: DraftEngine) -> None:
+        self._engine = engine
+        self._waiting: list[_Turn] = []
+        self._guard = threading.Lock()
+        self._engine_lock = threading.Lock()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a pass that has not begun."""
+        return len(self._waiting)
+
+    def draft(self, asks: Sequence[Ask], *, due: float = FOREVER) -> Drafted:
+        """Draft for these, with those of others if there are any. `due`: when to stop, by the monotonic clock.
+
+        Raises what the engine raised.
+        """
+        turn = _Turn(asks, due)
+        with self._guard:
+            self._waiting.append(turn)
+        with self._engine_lock:
+            if not turn.is_done:
+                with self._guard:
+                    turns, self._waiting = self._waiting, []
+                self._run(turns)
+        if turn.failure is not None:
+            raise turn.failure
+        return Drafted(turn.drafts, turn.begun)
+
+    def _run(self, turns: Sequence[_Turn]) -> None:
+        begun = time.monotonic()
+        due = min(turn.due for turn in turns)
+        asks = [ask for turn in turns for ask in turn.asks]
+        try:
+            drafts = self._engine.draft(asks, is_due=lambda: time.monotonic() >= due)
+        except Exception as failure:  # noqa: BLE001 -- each stream that waited for it has to hear of it
+            for turn in turns:
+                turn.failure, turn.is_done = failure, True
+            return
+        at = 0
+        for turn in turns:
+            turn.drafts = drafts[at : at + len(turn.asks)]
+            turn.begun, turn.is_done = begun, True
+            at += len(turn.asks)

@@ -1,0 +1,111 @@
+"""The verifier's end of one gRPC stream to a draft server. A thread reads it; nothing here ever blocks an engine step.
+
+Frames out and frames in, and a new stream when one has ended. Interprets nothing but the end.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+
+import grpc
+
+from tandem_runtime.drafting.protocol import PATH, DrafterFrame, VerifierFrame
+
+FIRST_PAUSE_SECONDS = 0.25
+LONGEST_PAUSE_SECONDS = 10.0
+FRAMES_KEPT = 1024
+LARGEST_FRAME_BYTES = 8 * 1024 * 1024
+
+logger = logging.getLogger(__name__)
+
+
+class DraftStream:
+    """One stream at a time to `address`; `hello` opens each. `send` and `take` are for one thread."""
+
+    def __init__(self, address: str, hello: VerifierFrame) -> None:
+        self._address, self._hello = address, hello
+        self._inbox: deque[DrafterFrame] = deque(maxlen=FRAMES_KEPT)
+        self._news = threading.Condition()
+        self._outbox: queue.SimpleQueue[VerifierFrame | None] = queue.SimpleQueue()
+        self._is_open = False
+        self._is_closed = threading.Event()
+        self.failures = 0
+        """Streams that ended, or never began."""
+        threading.Thread(target=self._run, name="drafts", daemon=True).start()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a draft server has said something on the stream that there is now."""
+        return self._is_open
+
+    def send(self, frame: VerifierFrame) -> None:
+        """Send on the stream that there is; what is sent while there is none is lost."""
+        if self._is_open:
+            self._outbox.put(frame)
+
+    def take(self, until: float) -> list[DrafterFrame]:
+        """What has come in; where that is nothing, what comes first before `until`, by the monotonic clock."""
+        if not self._inbox:
+            wait_seconds = until - time.monotonic()
+            if wait_seconds <= 0:
+                return []
+            with self._news:
+                self._news.wait_for(lambda: self._inbox or not self._is_open, wait_seconds)
+        found = []
+        while self._inbox:
+            found.append(self._inbox.popleft())
+        return found
+
+    def close(self) -> None:
+        """End the stream and its thread."""
+        self._is_closed.set()
+        self._outbox.put(None)
+
+    def _run(self) -> None:
+        pause_seconds = FIRST_PAUSE_SECONDS
+        while not self._is_closed.is_set():
+            try:
+                was_open = self._read()
+            except grpc.RpcError as error:
+                was_open = self._is_open
+                told = f"{error.code().name}: {error.details()}" if isinstance(error, grpc.Call) else repr(error)
+            else:
+                told = "the draft server ended the stream"
+            with self._news:
+                self._is_open = False
+                self._news.notify_all()
+            if self._is_closed.is_set():
+                return
+            self.failures += 1
+            if was_open or self.failures == 1:
+                logger.warning("no drafts from %s, decoding goes on without them: %s", self._address, told)
+                pause_seconds = FIRST_PAUSE_SECONDS
+            self._is_closed.wait(pause_seconds * random.uniform(0.75, 1.0))  # noqa: S311 -- spreads load
+            pause_seconds = min(2 * pause_seconds, LONGEST_PAUSE_SECONDS)
+
+    def _read(self) -> bool:
+        """Read one stream to its end; whether anything came. Raises grpc.RpcError."""
+        outbox = self._outbox = queue.SimpleQueue()
+        outbox.put(self._hello)
+        options = [("grpc.max_receive_message_length", LARGEST_FRAME_BYTES)]
+        with grpc.insecure_channel(self._address, options) as channel:
+            call = channel.stream_stream(
+                PATH, request_serializer=VerifierFrame.SerializeToString, response_deserializer=DrafterFrame.FromString
+            )
+            for frame in call(_until_none(outbox)):
+                with self._news:
+                    self._is_open = True
+                    self._inbox.append(frame)
+                    self._news.notify_all()
+        return self._is_open
+
+
+def _until_none(outbox: queue.SimpleQueue[VerifierFrame | None]) -> Iterator[VerifierFrame]:
+    while (frame := outbox.get()) is not None:
+        yield frame

@@ -1,0 +1,231 @@
+"""A draft server over real gRPC, with an engine that needs no model: handshake, rows, budgets, failures, the end."""
+
+from __future__ import annotations
+
+import queue
+import time
+from array import array
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+import pytest
+
+from tandem_runtime.draft_server.engines import Ask
+from tandem_runtime.draft_server.server import DraftServer
+from tandem_runtime.draft_server.streams import Stream
+from tandem_runtime.draft_server.turns import Turns
+from tandem_runtime.drafting.protocol import PATH, VERSION
+from tandem_runtime.drafting.protocol.draft_pb2 import Draft, DrafterFrame, Hello, Row, Step, VerifierFrame
+from tandem_runtime.drafting.sessions import Sessions
+from tests.unit.runtime.drafters import VOCABULARY, ArithmeticEngine, after
+
+LIMIT_SECONDS = 20.0
+
+
+class Caller:
+    """One verifier, frame by frame."""
+
+    def __init__(self, address: str) -> None:
+        self._frames: queue.SimpleQueue[VerifierFrame | None] = queue.SimpleQueue()
+        self._channel = grpc.insecure_channel(address)
+        method = self._channel.stream_stream(
+            PATH, request_serializer=VerifierFrame.SerializeToString, response_deserializer=DrafterFrame.FromString
+        )
+        self._call = method(iter(self._frames.get, None), timeout=LIMIT_SECONDS)
+
+    def say(self, **hello: Any) -> DrafterFrame:
+        words = {"protocol": VERSION, "verifier": "v", "vocabulary": VOCABULARY, "max_depth": 4, **hello}
+        return self.send(VerifierFrame(hello=Hello(**words)))
+
+    def step(self, *rows: Row, number: int = 1, budget_us: int = 0) -> DrafterFrame:
+        return self.send(VerifierFrame(step=Step(number=number, rows=rows, budget_us=budget_us)))
+
+    def send(self, frame: VerifierFrame) -> DrafterFrame:
+        """The next frame that comes back."""
+        self._frames.put(frame)
+        return self.next()
+
+    def tell(self, *rows: Row) -> None:
+        """A step that nothing comes back for at once."""
+        self._frames.put(VerifierFrame(step=Step(number=1, rows=rows)))
+
+    def next(self) -> DrafterFrame:
+        frame: DrafterFrame = next(self._call)
+        return frame
+
+    def close(self) -> None:
+        self._frames.put(None)
+        self._channel.close()
+
+
+@pytest.fixture
+def engine() -> ArithmeticEngine:
+    return ArithmeticEngine()
+
+
+@pytest.fixture
+def server(engine: ArithmeticEngine) -> Iterator[DraftServer]:
+    made = DraftServer(engine, name="drafter", max_depth=8, max_sessions=3)
+    yield made
+    made.stop(grace_seconds=0)
+
+
+@pytest.fixture
+def address(server: DraftServer) -> str:
+    return f"127.0.0.1:{server.start('127.0.0.1:0')}"
+
+
+@pytest.fixture
+def caller(address: str) -> Iterator[Caller]:
+    made = Caller(address)
+    made.say()
+    yield made
+    made.close()
+
+
+def make_row(tokens: list[int], *, depth: int = 3, session: int = 5, **parts: Any) -> Row:
+    (row,) = Sessions(depth=8, vocabulary=VOCABULARY, draw=lambda: session).rows({"r": array("i", tokens)}, depth=depth)
+    for name, value in parts.items():
+        setattr(row, name, value)
+    return row
+
+
+def drafts(frame: DrafterFrame) -> list[tuple[int, list[int]]]:
+    return [(draft.status, list(array("i", draft.tokens))) for draft in frame.result.drafts]
+
+
+@pytest.mark.parametrize(
+    ("hello", "told"),
+    [
+        ({"protocol": 2}, "protocol 2 is asked for, 1 is spoken here"),
+        ({"tokenizer_hash": "sha256:b"}, "the verifier's tokenizer is sha256:b, the draft's sha256:a"),
+        ({"vocabulary": 0}, "the verifier's vocabulary is 0"),
+    ],
+)
+def test_a_verifier_that_does_not_fit_is_told_why(address: str, hello: dict[str, Any], told: str) -> None:
+    caller = Caller(address)
+    with pytest.raises(grpc.RpcError) as refused:
+        caller.say(**hello)
+    assert (refused.value.code(), refused.value.details()) == (grpc.StatusCode.FAILED_PRECONDITION, told)
+    caller.close()
+
+
+def test_a_stream_that_does_not_begin_with_hello_is_ended(address: str) -> None:
+    caller = Caller(address)
+    with pytest.raises(grpc.RpcError, match="the first frame must be hello"):
+        caller.step(make_row([1]))
+    caller.close()
+
+
+def test_the_welcome_says_what_can_be_asked_for(address: str) -> None:
+    caller = Caller(address)
+    greeting = caller.say(tokenizer_hash="sha256:a", max_depth=20).welcome
+    assert (greeting.protocol, greeting.drafter, greeting.max_depth) == (VERSION, "drafter", 8)
+    assert (greeting.context_limit, greeting.max_sessions, greeting.vocabulary) == (64, 3, VOCABULARY)
+    caller.close()
+
+
+def test_each_row_is_continued_as_far_as_it_asks(caller: Caller) -> None:
+    answer = caller.step(make_row([1, 2], depth=4, session=1), make_row([3], depth=1, session=2), number=9)
+    assert answer.result.step == 9
+    assert drafts(answer) == [(Draft.OK, after([1, 2], 4)), (Draft.OK, after([3], 1))]
+
+
+def test_a_row_builds_on_what_was_sent_before_and_may_come_twice(caller: Caller) -> None:
+    sessions, context = Sessions(depth=4, vocabulary=VOCABULARY), array("i", [1, 2, 3])
+    caller.step(*sessions.rows({"a": context}, depth=2))
+    context.extend([4, 5])
+    (row,) = sessions.rows({"a": context}, depth=2)
+    for _ in range(2):
+        assert drafts(caller.step(row)) == [(Draft.OK, after(context, 2))]
+
+
+def test_what_cannot_be_built_on_is_asked_for_anew(caller: Caller) -> None:
+    assert drafts(caller.step(make_row([1], base_length=4))) == [(Draft.RESYNC, [])]
+    assert drafts(caller.step(make_row([1], checksum=3))) == [(Draft.RESYNC, [])]
+    assert drafts(caller.step(make_row([1] * 65))) == [(Draft.TOO_LONG, [])]
+    assert drafts(caller.step(make_row([1]))) == [(Draft.OK, after([1], 3))]
+
+
+def test_a_draft_ends_where_the_models_context_does(caller: Caller) -> None:
+    ((status, tokens),) = drafts(caller.step(make_row([1] * 62, depth=4)))
+    assert (status, tokens) == (Draft.OK, after([1] * 62, 2))
+
+
+def test_a_row_that_asks_for_nothing_is_taken_in_silently(caller: Caller, engine: ArithmeticEngine) -> None:
+    caller.tell(make_row([1], depth=0))
+    assert drafts(caller.step(make_row([2], session=6))) == [(Draft.OK, after([2], 3))]
+    assert sum(engine.passes) == 2
+
+
+def test_a_budget_that_is_spent_gives_what_there_is(caller: Caller) -> None:
+    ((status, tokens),) = drafts(caller.step(make_row([1], depth=4), budget_us=1))
+    assert (status, tokens) == (Draft.PARTIAL, after([1], 1))
+
+
+def test_of_what_has_waited_only_the_newest_is_drafted_for(engine: ArithmeticEngine) -> None:
+    sessions, context, frames = Sessions(depth=4, vocabulary=VOCABULARY), array("i", [1]), []
+    for token in range(5):
+        context.append(token)
+        rows = sessions.rows({"a": context}, depth=2)
+        frames.append(VerifierFrame(step=Step(number=token, rows=rows)))
+    stream = Stream(0, engine, Turns(engine), depth=4, sessions=3)
+    stream.hear(frames)
+    (answer,) = stream.answers()
+    assert (answer.result.step, drafts(answer)) == (4, [(Draft.OK, after(context, 2))])
+    assert engine.passes == [1]
+    assert stream.superseded == 4
+
+
+def test_the_session_that_was_used_least_recently_goes_and_the_verifier_hears_of_it(
+    caller: Caller, engine: ArithmeticEngine
+) -> None:
+    for session in (1, 2, 3):
+        caller.step(make_row([session], session=session))
+    gone = caller.step(make_row([4], session=4))
+    assert list(gone.notice.evicted) == [1]
+    assert drafts(caller.next()) == [(Draft.OK, after([4], 3))]
+    assert {session for _, session in engine.forgotten} == {1}
+
+
+def test_an_engine_that_fails_loses_the_sessions_of_that_pass_and_nothing_else(
+    caller: Caller, engine: ArithmeticEngine
+) -> None:
+    caller.step(make_row([1], session=1))
+    engine.fails = True
+    assert list(caller.step(make_row([2], session=2)).notice.evicted) == [2]
+    assert drafts(caller.step(make_row([1], session=1))) == [(Draft.OK, after([1], 3))]
+
+
+def test_verifiers_that_wait_at_the_same_time_share_a_pass(engine: ArithmeticEngine) -> None:
+    turns = Turns(engine)
+    asks = [Ask((number, 1), array("i", [number]), 3) for number in range(3)]
+    engine.may_go.clear()
+    with ThreadPoolExecutor(3) as pool:
+        answers = [pool.submit(turns.draft, asks[:1])]
+        _wait_for(lambda: len(engine.passes) == 1)
+        answers += [pool.submit(turns.draft, [ask]) for ask in asks[1:]]
+        _wait_for(lambda: turns.waiting == 2)
+        engine.may_go.set()
+        assert [answer.result(LIMIT_SECONDS).drafts for answer in answers] == [[after([n], 3)] for n in range(3)]
+    assert engine.passes == [1, 2]
+
+
+def test_what_is_over_is_forgotten(caller: Caller, address: str, engine: ArithmeticEngine) -> None:
+    caller.step(make_row([1], session=1))
+    caller.tell(Row(session=1, generation=1, closes=True))
+    _wait_for(lambda: len(engine.forgotten) == 1)
+    other = Caller(address)
+    other.say()
+    other.step(make_row([1], session=7))
+    other.close()
+    _wait_for(lambda: 7 in {session for _, session in engine.forgotten})
+
+
+def _wait_for(condition: Any) -> None:
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -1,0 +1,205 @@
+"""A verifier's sessions and a draft server's contexts against each other: whatever is lost between them, what a draft
+continues is what is committed.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from itertools import count
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from tandem_runtime.draft_server.contexts import Contexts, Taken
+from tandem_runtime.drafting.protocol.draft_pb2 import Draft, Result, Row
+from tandem_runtime.drafting.sessions import OPENING_BYTES, Sessions
+
+VOCABULARY = 5
+DEPTH = 4
+REQUESTS = ("a", "b", "c")
+
+
+def after(context: Sequence[int], depth: int) -> list[int]:
+    """What a drafter drafts: it depends on the whole context."""
+    tokens = list(context)
+    for _ in range(depth):
+        tokens.append((7 * sum(tokens) + len(tokens)) % VOCABULARY)
+    return tokens[len(context) :]
+
+
+def as_bytes(tokens: Sequence[int]) -> bytes:
+    return array("i", tokens).tobytes()
+
+
+class Pair(RuleBasedStateMachine):
+    """Rows and answers travel in any order, twice, or not at all; the draft server forgets, or is another one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        numbers = count(1)
+        self.sessions = Sessions(depth=DEPTH, vocabulary=VOCABULARY, draw=lambda: next(numbers))
+        self.contexts = Contexts(limit=2, longest=60)
+        self.committed: dict[str, array[int]] = {}
+        self.rows: list[Row] = []
+        self.results: list[Result] = []
+
+    @rule(request=st.sampled_from(REQUESTS), tokens=st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=6))
+    def commit(self, request: str, tokens: list[int]) -> None:
+        self.committed.setdefault(request, array("i")).extend(tokens)
+
+    @rule(request=st.sampled_from(REQUESTS), accepted=st.integers(0, DEPTH), last=st.integers(0, VOCABULARY - 1))
+    def step(self, request: str, accepted: int, last: int) -> None:
+        """Some of the draft is accepted, and one token more."""
+        if request in self.committed:
+            context = self.committed[request]
+            context.extend([*self.sessions.draft_of(request, context)[:accepted], last])
+
+    @rule(depth=st.integers(0, DEPTH))
+    def ask(self, depth: int) -> None:
+        self.rows += self.sessions.rows(self.committed, depth=depth)
+
+    @rule(request=st.sampled_from(REQUESTS))
+    def finish(self, request: str) -> None:
+        self.committed.pop(request, None)
+        self.rows += self.sessions.forget([request])
+
+    @rule(at=st.integers(0, 20), is_last=st.booleans())
+    def row_arrives(self, at: int, *, is_last: bool) -> None:
+        if not self.rows:
+            return
+        row = self.rows[at % len(self.rows)]
+        if is_last:
+            self.rows.remove(row)
+        if row.closes:
+            self.contexts.close(row.session)
+            return
+        taken = self.contexts.take(row)
+        self.contexts.evict()
+        there = self.contexts.get(row.session)
+        if taken is Taken.KEPT and there is not None:
+            tokens, status = after(there.tokens[: _length(row)], row.depth), Draft.OK
+        else:
+            tokens, status = [], Draft.TOO_LONG if taken is Taken.TOO_LONG else Draft.RESYNC
+        draft = Draft(
+            session=row.session,
+            generation=row.generation,
+            base_length=_length(row),
+            tokens=as_bytes(tokens),
+            status=status,
+        )
+        self.results.append(Result(drafts=[draft]))
+
+    @rule(at=st.integers(0, 20), is_last=st.booleans())
+    def result_arrives(self, at: int, *, is_last: bool) -> None:
+        if self.results:
+            result = self.results[at % len(self.results)]
+            if is_last:
+                self.results.remove(result)
+            self.sessions.take(result)
+
+    @rule()
+    def another_server(self) -> None:
+        """Nothing of the stream before arrives any more."""
+        self.contexts = Contexts(limit=2, longest=60)
+        self.rows.clear()
+        self.results.clear()
+        self.sessions.reset()
+
+    @invariant()
+    def what_is_drafted_continues_what_is_committed(self) -> None:
+        for request, context in self.committed.items():
+            draft = self.sessions.draft_of(request, context)
+            assert draft == after(context, len(draft))
+            assert len(draft) <= DEPTH
+
+    @invariant()
+    def a_context_is_the_beginning_of_a_request(self) -> None:
+        whole = [bytes(context) for context in self.committed.values()]
+        for number in self.contexts.sessions():
+            there = self.contexts.get(number)
+            session = self.sessions.by_number(number)
+            if there is not None and session is not None:
+                assert any(context.startswith(bytes(there.tokens)) for context in whole)
+
+
+def _length(row: Row) -> int:
+    return row.base_length + len(row.delta) // 4
+
+
+Pair.TestCase.settings = settings(max_examples=300, stateful_step_count=60, deadline=None)
+TestPair = Pair.TestCase
+
+
+def make_sessions() -> Sessions:
+    return Sessions(depth=DEPTH, vocabulary=VOCABULARY)
+
+
+def answer(row: Row, tokens: bytes, *, status: Draft.Status = Draft.OK, generation: int = 0) -> Result:
+    draft = Draft(
+        session=row.session,
+        generation=generation or row.generation,
+        base_length=_length(row),
+        tokens=tokens,
+        status=status,
+    )
+    return Result(drafts=[draft])
+
+
+def test_only_what_is_new_is_sent() -> None:
+    sessions, context = make_sessions(), array("i", [1, 2, 3])
+    (first,) = sessions.rows({"a": context}, depth=2)
+    context.extend([4, 0])
+    (second,) = sessions.rows({"a": context}, depth=2)
+    assert (first.base_length, first.delta) == (0, as_bytes([1, 2, 3]))
+    assert (second.base_length, second.delta) == (3, as_bytes([4, 0]))
+    assert second.session == first.session
+
+
+def test_sessions_that_have_to_be_opened_wait_for_their_turn() -> None:
+    sessions = make_sessions()
+    contexts = {str(number): array("i", [1]) * (OPENING_BYTES // 8) for number in range(5)}
+    assert [len(sessions.rows(contexts, depth=1)) for _ in range(3)] == [2, 4, 5]
+    alone = {"long": array("i", [1]) * OPENING_BYTES}
+    assert len(make_sessions().rows(alone, depth=1)) == 1, "one that is larger than a step has one for itself"
+
+
+def test_ids_that_are_none_and_tokens_that_were_not_asked_for_reach_nobody() -> None:
+    sessions, context = make_sessions(), array("i", [1])
+    (row,) = sessions.rows({"a": context}, depth=DEPTH)
+    for tokens, kept in (([1, VOCABULARY, 2], [1]), ([-1], []), ([1, 2, 3, 4, 0, 1], [1, 2, 3, 4])):
+        assert sessions.take(answer(row, as_bytes(tokens))).invalid == 1
+        assert sessions.draft_of("a", context) == kept
+    assert sessions.take(answer(row, b"\1\2\3")).invalid == 1
+    assert sessions.draft_of("a", context) == []
+
+
+def test_an_answer_of_an_earlier_generation_and_of_an_unknown_session_is_stale() -> None:
+    sessions, context = make_sessions(), array("i", [1])
+    (row,) = sessions.rows({"a": context}, depth=1)
+    assert sessions.take(answer(row, as_bytes([2]), generation=row.generation + 1)).stale == 1
+    assert sessions.take(answer(Row(session=row.session + 1, delta=row.delta), as_bytes([2]))).stale == 1
+    assert sessions.draft_of("a", context) == []
+    sessions.take(answer(row, b"", status=Draft.RESYNC))
+    (again,) = sessions.rows({"a": context}, depth=1)
+    assert (again.base_length, again.generation) == (0, row.generation + 1)
+    assert sessions.take(answer(row, as_bytes([2]))).stale == 1
+
+
+def test_a_context_that_is_too_long_is_not_sent_again_until_there_is_another_server() -> None:
+    sessions, context = make_sessions(), array("i", [1])
+    (row,) = sessions.rows({"a": context}, depth=1)
+    assert sessions.take(answer(row, b"", status=Draft.TOO_LONG)).refused == 1
+    assert sessions.rows({"a": context}, depth=1) == []
+    sessions.reset()
+    assert len(sessions.rows({"a": context}, depth=1)) == 1
+
+
+def test_what_is_over_is_closed_once() -> None:
+    sessions = make_sessions()
+    (row,) = sessions.rows({"a": array("i", [1])}, depth=1)
+    (closing,) = sessions.forget(["a", "never seen"])
+    assert (closing.session, closing.closes) == (row.session, True)
+    assert sessions.forget(["a"]) == []
+    assert len(sessions) == 0
