@@ -64,7 +64,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a plan ended. Not struck: the write did not occur this time (the pods came in another order)."""
+    """How a plan ended. Not struck: the write did not occur this time (the pods came in another order).
+
+    A plan without a write has none to meet, and says nothing of how well the others were met.
+    """
 
     plan: str
     is_struck: bool
@@ -77,6 +80,8 @@ class Learned:
     """What a workload does without faults."""
 
     writes: tuple[Write, ...]
+    always: frozenset[Write]
+    """Those of every clean run; the others come in some orders of the pods' events only."""
     reference: Reference
 
     def plans(self, workload: str) -> list[Plan]:
@@ -91,13 +96,14 @@ def learn(cluster: Cluster, place: Place, workload: str) -> Learned:
         with _alone(cluster, place) as case:
             begun = _brought_about(case, WORKLOADS[workload])
             WORKLOADS[workload].act(case)
-            case.settle(lambda: WORKLOADS[workload].is_done(case))
+            case.settle(lambda: WORKLOADS[workload].is_done(case) and case.has_inspected())
             return _writes_of(case.proxy.record[begun:]), (case.snapshot(), case.summary())
 
     with ThreadPoolExecutor(WORKERS) as pool:
         runs = list(pool.map(run, range(CLEAN_RUNS)))
     ordered = dict.fromkeys(write for written, _ in runs for write in written)
-    return Learned(tuple(ordered), reference_of([seen for _, seen in runs]))
+    always = frozenset(ordered).intersection(*(written for written, _ in runs))
+    return Learned(tuple(ordered), always, reference_of([seen for _, seen in runs]))
 
 
 def strike(cluster: Cluster, place: Place, plan: Plan, *, reference: Reference) -> Verdict:
@@ -159,7 +165,7 @@ def _brought_about(case: Case, workload: Workload) -> int:
     case.start()
     if workload.prepare is not None:
         workload.prepare(case)
-        case.settle()
+        case.settle(lambda: case.says("Ready") and case.has_inspected())
     return len(case.proxy.record)
 
 

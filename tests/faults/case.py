@@ -174,11 +174,22 @@ class Case:
         """Everything that the operator has made, of every kind that it owns."""
         return [child for kind in CHILD_KINDS for child in self.api.items(kind, self.namespace, names.MANAGED_SELECTOR)]
 
+    def shared(self) -> list[Manifest]:
+        """ModelArtifacts and the Jobs that look into their models: the namespace's, and no deployment's own."""
+        return [made for kind in (names.ARTIFACT_KIND, "Job") for made in self.api.items(kind, self.namespace)]
+
+    def has_inspected(self) -> bool:
+        """Whether every model that was asked for has been looked into; that is the last thing to happen."""
+        artifacts = self.api.items(names.ARTIFACT_KIND, self.namespace)
+        known = [(artifact.get("status") or {}).get("model") for artifact in artifacts]
+        return bool(known) and all(known)
+
     def pods(self, selector: str = names.LABEL_DEPLOYMENT) -> list[Manifest]:
         return self.api.items("Pod", self.namespace, selector)
 
     def snapshot(self) -> Snapshot:
-        return snapshot_of(self.resource(), self.children(), self.pods(), namespace=self.namespace)
+        read = self.resource(), self.children(), self.pods()
+        return snapshot_of(*read, namespace=self.namespace, shared=self.shared())
 
     def summary(self) -> Summary:
         """The operator's writes since the case began."""

@@ -96,8 +96,8 @@ def case(cluster: Cluster, place: Place, tmp_path: Path) -> Iterator[Case]:
 
 @pytest.fixture
 def served(case: Case) -> Case:
-    """The same with an operator, and a deployment that is Ready."""
+    """The same with an operator, and a deployment that is Ready and whose models are known."""
     case.start()
     case.apply()
-    case.settle()
+    case.settle(lambda: case.says("Ready") and case.has_inspected())
     return case

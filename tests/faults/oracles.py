@@ -28,18 +28,25 @@ TIMES = frozenset({"creationTimestamp", "lastTransitionTime", "tandem.dev/draini
 
 
 def snapshot_of(
-    resource: Manifest | None, children: Iterable[Manifest], pods: Iterable[Manifest], *, namespace: str
+    resource: Manifest | None,
+    children: Iterable[Manifest],
+    pods: Iterable[Manifest],
+    *,
+    namespace: str,
+    shared: Iterable[Manifest] = (),
 ) -> Snapshot:
     """What there is of one deployment, in words that are the same in every namespace.
 
     Its uid becomes `<owner>`, so that children of an earlier one differ; a revision becomes its role and number; pods
-    are counted, since their names are drawn. What other controllers write into children is left out.
+    are counted, since their names are drawn. What other controllers write into children is left out. `shared` are the
+    ModelArtifacts and their Jobs, whose uids become their names.
     """
-    kept = list(children)
+    kept, common = list(children), list(shared)
     told: dict[str, Any] = {f"{child['kind']} {child['metadata']['name']}": _child(child) for child in kept}
     if resource is not None:
         status = {key: value for key, value in (resource.get("status") or {}).items() if key != "coldStart"}
         told[names.KIND] = {**_without(resource, "managedFields"), "status": status}  # coldStart is measured
+    told.update({f"{one['kind']} {one['metadata']['name']}": _shared(one) for one in common})
     told["pods"] = Counter(" ".join((*role_of(pod), "Ready" if is_ready(pod) else "not Ready")) for pod in pods)
     text = json.dumps(told)
     for revision, word in _words(kept).items():
@@ -47,6 +54,8 @@ def snapshot_of(
     text = text.replace(namespace, "<namespace>")
     if resource is not None:
         text = text.replace(resource["metadata"]["uid"], "<owner>")
+    for one in common:
+        text = text.replace(one["metadata"]["uid"], f"<{one['kind']} {one['metadata']['name']}>")
     flat: Snapshot = {}
     _flatten(json.loads(text), (), flat)
     return flat
@@ -61,6 +70,14 @@ def _child(manifest: Manifest) -> Manifest:
     kept = _without(manifest, "managedFields")
     status = kept.pop("status", None) or {}
     return {**kept, "replicas": status.get("replicas", 0), "ready": status.get("readyReplicas", 0)}
+
+
+def _shared(manifest: Manifest) -> Manifest:
+    """An artifact with what is known of the model, a Job with how it ended; since when nobody needs it is a time."""
+    kept, status = _without(manifest, "managedFields"), manifest.get("status") or {}
+    if manifest["kind"] == "Job":
+        return {**kept, "status": {end: status.get(end, 0) for end in ("active", "succeeded", "failed")}}
+    return {**kept, "status": {**status, "unusedSince": "unusedSince" in status}}
 
 
 def _without(manifest: Manifest, key: str) -> Manifest:

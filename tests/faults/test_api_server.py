@@ -175,6 +175,7 @@ def test_answers_that_are_late_change_nothing(case: Case) -> None:
 
 @pytest.mark.covers("B6")
 def test_a_child_that_is_deleted_unheard_before_a_watch_expires_comes_back(served: Case) -> None:
+    """By the resync: the listing after the 410 does not say what is no more."""
     everything = actions.edit_events(actions.drop(lambda _: True))
     deaf = served.proxy.add(verbs("watch", resource="services"), everything, times=None)
     served.proxy.cut()

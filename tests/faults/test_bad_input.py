@@ -88,27 +88,32 @@ def _model(**source: Any) -> Manifest:
     return {"verifier": {"model": {"source": source}}}
 
 
+DIGEST = f"@sha256:{'0' * 64}"
 EDITS: dict[str, tuple[Manifest, tuple[str, ...]]] = {
-    "an unknown field": ({"replica": 3}, ("spec.replica",)),
+    "an unknown field": ({"replica": 3}, ("unknown field", "spec.replica")),
     "a wrong type": ({"verifier": {"replicas": "two"}}, ("spec.verifier.replicas", "integer")),
     "out of range": ({"verifier": {"replicas": -1}}, ("spec.verifier.replicas", "-1", "0")),
     "a wrong word": ({"speculation": {"method": "Sometimes"}}, ("spec.speculation.method", "Remote")),
     "a draft that is missing": ({"draft": None}, ("spec.draft is required",)),
     "more than there can be": ({"verifier": {"accelerator": {"count": 99}}}, ("accelerator.count", "16")),
+    "a count over which the model cannot be split": (
+        {"verifier": {"accelerator": {"count": 3}}},
+        ("spec.verifier.accelerator.count (is 3)", "can be split over 1, 2, 4, 8"),
+    ),
     "a way out of the folder": (
         _model(persistentVolumeClaim={"path": "../../etc"}),
-        ("persistentVolumeClaim.path", "../../etc"),
+        ("persistentVolumeClaim.path", "../../etc", "should match"),
     ),
     "a URL with credentials": (
-        _model(persistentVolumeClaim=None, image={"reference": "https://me:secret@reg.example/m:1"}),
-        ("source.image.reference",),
+        _model(persistentVolumeClaim=None, image={"reference": f"https://me:secret@reg.example/m:1{DIGEST}"}),
+        ("source.image.reference", "should match"),
     ),
     "a metadata host": (
-        _model(persistentVolumeClaim=None, image={"reference": "169.254.169.254/latest:1"}),
-        ("source.image.reference",),
+        _model(persistentVolumeClaim=None, image={"reference": f"169.254.169.254/latest{DIGEST}"}),
+        ("source.image.reference", "should match"),
     ),
-    "a second line": ({"servedName": "chat\nmodel"}, ("spec.servedName",)),
-    "letters of elsewhere": ({"servedName": "m\u043edel"}, ("spec.servedName",)),
+    "a second line": ({"servedName": "chat\nmodel"}, ("spec.servedName", "should match")),
+    "letters of elsewhere": ({"servedName": "m\u043edel"}, ("spec.servedName", "should match")),
     "a flag that is not on the list": (
         {"verifier": {"engine": {"args": {"worker-cls": "mine.Worker"}}}},
         ("spec.verifier.engine.args", "the flags that may be set are"),
@@ -117,7 +122,7 @@ EDITS: dict[str, tuple[Manifest, tuple[str, ...]]] = {
         {"verifier": {"engine": {"image": "evil.example/engine:1"}}},
         ("spec.verifier.engine.image", "evil.example", "must match"),
     ),
-    "a pod's own field": ({"verifier": {"hostNetwork": True}}, ("spec.verifier.hostNetwork",)),
+    "a pod's own field": ({"verifier": {"hostNetwork": True}}, ("unknown field", "spec.verifier.hostNetwork")),
 }
 
 

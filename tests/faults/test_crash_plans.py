@@ -38,21 +38,24 @@ def test_a_killed_operator_ends_where_an_unharmed_one_does(
     cluster: Cluster, place: Place, plan_results: dict[str, Any], pytestconfig: pytest.Config, *, workload: str
 ) -> None:
     learned = learn(cluster, place, workload)
-    plans = learned.plans(workload)
-    if not pytestconfig.getoption("--campaign"):
+    plans, is_campaign = learned.plans(workload), pytestconfig.getoption("--campaign")
+    if not is_campaign:
+        plans = [plan for plan in plans if plan.write is None or plan.write in learned.always]
         plans = drawn(plans, DRAWN[workload], seed=pytestconfig.getoption("--fault-seed"))
     verdicts = strike_all(cluster, place, plans, reference=learned.reference)
     failed = [verdict for verdict in verdicts if verdict.failure]
-    missed = [verdict.plan for verdict in verdicts if not verdict.is_struck]
+    aimed = [verdict for plan, verdict in zip(plans, verdicts, strict=True) if plan.write is not None]
+    missed = [verdict.plan for verdict in aimed if not verdict.is_struck]
     plan_results[workload] = {
         "writes": len(learned.writes),
         "plans": len(verdicts),
-        "struck": len(verdicts) - len(missed),
+        "with a write": len(aimed),
+        "struck": len(aimed) - len(missed),
         "converged": len(verdicts) - len(failed),
         "seconds": round(sum(verdict.seconds for verdict in verdicts), 1),
         "missed": missed,
         "failed": [asdict(verdict) for verdict in failed],
     }
     assert not failed, "\n\n".join(f"{verdict.plan}\n{verdict.failure}" for verdict in failed)
-    # Some writes come only in some orders of the pods' events; most must have been met.
-    assert len(missed) <= len(verdicts) / 5, f"not struck: {', '.join(missed)}"
+    # Some writes come only in some orders of the pods' events; most must have been met, and of a few drawn ones half.
+    assert len(missed) <= len(aimed) / (5 if is_campaign else 2), f"not struck: {', '.join(missed)}"

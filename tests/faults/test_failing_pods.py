@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tandem_operator import names
-from tests.faults.api import is_ready, role_of
+from tests.faults.api import Manifest, is_ready, role_of
 from tests.faults.case import NAME, Case, deployment, path_of
-from tests.faults.pods import pods_that_become, release
+from tests.faults.pods import READY, pods_that_become, release
 
 pytestmark = pytest.mark.timeout(400)
 VERIFIERS = "tandem.dev/role=verifier"
@@ -53,10 +53,41 @@ def test_a_verifier_that_is_evicted_is_replaced_while_another_serves(served: Cas
     served.served(most_pods=2)
 
 
+def _is_told(case: Case, words: str) -> bool:
+    return words in case.condition("VerifierReady").get("message", "")
+
+
 @pytest.mark.covers("W2")
-def test_verifiers_whose_node_drops_out_are_replaced_elsewhere(served: Case) -> None:
+def test_a_verifier_that_its_node_has_evicted_is_named_in_the_kubelets_words_until_another_is_ready(
+    served: Case,
+) -> None:
+    evicted = min(pod["metadata"]["name"] for pod in served.pods(VERIFIERS))
+    words = "The node was low on resource: memory."
+    ended = {"phase": "Failed", "reason": "Evicted", "message": words, "conditions": [_not_ready("PodFailed")]}
+    with pods_that_become(served, "false", role="verifier"):
+        served.api.merge("Pod", served.namespace, evicted, {"status": ended}, subresource="status")
+        served.wait(lambda: _is_told(served, f"pod {evicted}: Evicted: {words}"), f"the eviction of {evicted} told")
+        served.wait(lambda: len(served.pods(VERIFIERS)) == 3, "another pod in place of the evicted one")
+        assert served.says("VerifierReady", "False", "PodsFailing")
+        assert served.says("Available")
+    release(served, role="verifier")
+    served.settle()
+    assert not _is_told(served, evicted)
+    served.served(most_pods=3)
+
+
+def _not_ready(reason: str = "") -> Manifest:
+    return {"type": "Ready", "status": "False", **({"reason": reason} if reason else {})}
+
+
+@pytest.mark.covers("W2")
+def test_verifiers_whose_node_drops_out_are_named_with_it_and_replaced_elsewhere(served: Case) -> None:
     before = served.pods(VERIFIERS)
     node = before[0]["spec"]["nodeName"]
+    for pod in before:
+        if pod["spec"]["nodeName"] == node:
+            _take_for_lost(served, pod)
+    served.wait(lambda: _is_told(served, f": NodeLost: node {node} does not answer any more"), f"{node} told")
     path = f"/api/v1/nodes/{node}"
     taints = served.api.request("GET", path)["spec"]["taints"]
     out = {"key": "node.kubernetes.io/out-of-service", "value": "test", "effect": "NoExecute"}
@@ -71,6 +102,14 @@ def test_verifiers_whose_node_drops_out_are_replaced_elsewhere(served: Case) -> 
     finally:
         served.api.request("PATCH", path, {"spec": {"taints": taints}}, content_type=merge)
     served.served(most_pods=2, keeps_serving=False)
+
+
+def _take_for_lost(case: Case, pod: Manifest) -> None:
+    """What the node controller writes into the pods of a node whose kubelet is silent; kwok leaves them so."""
+    where = case.namespace, pod["metadata"]["name"]
+    case.api.merge("Pod", *where, {"metadata": {"annotations": {READY: "never"}}})
+    others = [condition for condition in pod["status"]["conditions"] if condition["type"] != "Ready"]
+    case.api.merge("Pod", *where, {"status": {"conditions": [*others, _not_ready()]}}, subresource="status")
 
 
 @pytest.mark.covers("W3")

@@ -43,6 +43,46 @@ def test_a_child_of_an_earlier_owner_and_a_missing_one_are_differences() -> None
     assert gone
 
 
+def _artifact(*, uid: str = "uid-1", unused: str = "", model: str = "Llama") -> list[dict[str, Any]]:
+    since = {"unusedSince": unused} if unused else {}
+    owner = [{"kind": "ModelArtifact", "name": "v1-x", "uid": uid}]
+    return [
+        {
+            "kind": "ModelArtifact",
+            "metadata": {"name": "v1-x", "uid": uid},
+            "status": {"model": {"architecture": model}, **since},
+        },
+        {
+            "kind": "Job",
+            "metadata": {"name": "v1-x-inspect", "uid": f"job-{uid}", "ownerReferences": owner},
+            "status": {"succeeded": 1, "completionTime": unused},
+        },
+    ]
+
+
+SHARED = [
+    (_artifact(uid="uid-2"), ""),
+    (
+        _artifact(uid="uid-2", unused="2026-11-26T03:00:00Z"),
+        "ModelArtifact v1-x/status/unusedSince: True, expected False",
+    ),
+    (_artifact(model=""), "ModelArtifact v1-x/status/model/architecture: '', expected 'Llama'"),
+    (_artifact()[:1], "Job v1-x-inspect/kind: nothing, expected 'Job'"),
+    ([*_artifact()[:1], *_artifact(uid="uid-2")[1:]], "uid: 'uid-2', expected '<ModelArtifact v1-x>'"),
+]
+
+
+@pytest.mark.parametrize(("shared", "found"), SHARED)
+def test_artifacts_and_jobs_that_are_missing_unknown_or_of_another_are_differences(
+    *, shared: list[dict[str, Any]], found: str
+) -> None:
+    def snapshot(shared: list[dict[str, Any]]) -> Any:
+        return snapshot_of(OWNER, [], [], namespace="chat", shared=shared)
+
+    told = reference_of([(snapshot(_artifact()), NOTHING)]).differences(snapshot(shared))
+    assert [line for line in told if found in line] if found else not told
+
+
 def _write(verb: str, resource: str, name: str, code: int, *, subresource: str = "") -> dict[str, Any]:
     return {
         "verb": verb,
