@@ -216,11 +216,13 @@ def test_a_watch_that_ends_with_an_error_is_taken_up_again(case: Case, *, kind: 
 
 
 def _ready_by_events_alone(case: Case) -> None:
-    """An operator that repeats its listings too rarely to be of help, and a deployment that is Ready."""
+    """An operator that repeats its listings too rarely to be of help, and a deployment with nothing more to be told:
+    the answer to a write of its status has the newest spec too.
+    """
     case.start(resyncSeconds=600)
     case.config["resyncSeconds"] = 600
     case.apply()
-    _supervised(case, lambda: case.says("Ready"), "Ready")
+    _supervised(case, lambda: case.says("Ready") and case.says("ArtifactsReady"), "Ready and the models known")
 
 
 def _is_watched_since(case: Case, resource: str, begin: int) -> bool:
