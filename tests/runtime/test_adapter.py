@@ -1,33 +1,15 @@
 """The vLLM adapter by itself: what must hold on every rank and whatever fails."""
 
-import json
-import os
-import subprocess
-from pathlib import Path
-
 import pytest
 
-from deploy.fixtures.environment import engine_environment
-from deploy.local.layout import REPOSITORY
+from tests.runtime.probes import answers_of
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
-
-PROBE = Path(__file__).with_name("adapter_probe.py")
-PROBE_LIMIT_SECONDS = 180
 
 
 @pytest.fixture(scope="module")
 def answers() -> dict[str, object]:
-    finished = subprocess.run(
-        [str(engine_environment()), str(PROBE)],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY / "runtime")},
-        capture_output=True,
-        text=True,
-        timeout=PROBE_LIMIT_SECONDS,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr
-    return dict(json.loads(finished.stdout.splitlines()[-1]))
+    return answers_of("adapter_probe.py")
 
 
 def test_no_placeholder_reaches_vllms_worker(answers: dict[str, object]) -> None:

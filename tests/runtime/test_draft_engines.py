@@ -1,34 +1,16 @@
 """Our draft engines on the trained draft model: greedy decoding, token by token what Transformers generates."""
 
-import json
-import os
-import subprocess
-from pathlib import Path
-
 import pytest
 
-from deploy.fixtures.environment import engine_environment
 from deploy.fixtures.pair import ModelPair
-from deploy.local.layout import REPOSITORY
+from tests.runtime.probes import answers_of
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
-
-PROBE = Path(__file__).with_name("draft_engine_probe.py")
-PROBE_LIMIT_SECONDS = 300
 
 
 @pytest.fixture(scope="module")
 def answers(models: ModelPair) -> dict[str, dict[str, int]]:
-    finished = subprocess.run(
-        [str(engine_environment()), str(PROBE), str(models.draft)],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY / "runtime")},
-        capture_output=True,
-        text=True,
-        timeout=PROBE_LIMIT_SECONDS,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr
-    return dict(json.loads(finished.stdout.splitlines()[-1]))
+    return answers_of("draft_engine_probe.py", str(models.draft))
 
 
 @pytest.mark.parametrize("engine", ["llama", "transformers"])
