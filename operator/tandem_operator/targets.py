@@ -160,7 +160,7 @@ class _Today:
 
 def _target(today: _Today, history: tuple[RevisionFacts, ...], *, refresh: str) -> RevisionFacts:
     requested = today.requested
-    asked = next((frozen for frozen in history if _is_asked_for(frozen, requested)), None)
+    asked = next((frozen for frozen in history if is_request_of(frozen, requested)), None)
     if asked and refresh in {"", asked.refreshed}:
         return asked
     inputs = today.inputs()
@@ -168,7 +168,7 @@ def _target(today: _Today, history: tuple[RevisionFacts, ...], *, refresh: str) 
         if frozen.revision == inputs.revision:
             # Asked for in other words (a default written out), or refreshed to what it is: the same pods. Written
             # down, so that it stays what this request asks for when the defaults are others.
-            known = _is_asked_for(frozen, requested)
+            known = is_request_of(frozen, requested)
             wordings = frozen.wordings if known else (*frozen.wordings, requested)[-WORDINGS_KEPT:]
             return replace(frozen, wordings=wordings, refreshed=refresh)
     number = 1 + max((frozen.number for frozen in history), default=0)
@@ -176,7 +176,7 @@ def _target(today: _Today, history: tuple[RevisionFacts, ...], *, refresh: str) 
     return replace(made, refreshed=refresh)
 
 
-def _is_asked_for(frozen: RevisionFacts, requested: Manifest) -> bool:
+def is_request_of(frozen: RevisionFacts, requested: Manifest) -> bool:
     return any(is_same_request(wording, requested) for wording in (frozen.requested, *frozen.wordings))
 
 

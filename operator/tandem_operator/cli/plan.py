@@ -14,7 +14,7 @@ from tandem_contracts.launch import Role
 from tandem_contracts.model_facts import ModelFacts
 from tandem_contracts.model_reader import UnreadableModelError, read_model
 from tandem_operator import names
-from tandem_operator.accelerators import CPU, table_of
+from tandem_operator.accelerators import CPU, AcceleratorClass, table_of
 from tandem_operator.api.artifact import key_of_source
 from tandem_operator.api.crd import crd_schema
 from tandem_operator.api.deployment import InvalidSpecError, LLMDeployment, Owner
@@ -44,13 +44,13 @@ def run_plan(
     Raises CommandError.
     """
     models = {role: _model(role, folder) for role, folder in (model_folders or {}).items()}
-    settings, _ = configuration_in(config)
+    settings, table = configuration_in(config)
     bodies = deployments_in(filename, namespace=namespace)
     if models and len(bodies) > 1:
         options = " and ".join(OPTIONS[role] for role in models)
         raise CommandError(f"{filename}: holds {len(bodies)} of {names.KIND}, and {options} speaks of one")
-    own = [_planned(body, filename=filename, config=settings, models=models) for body in bodies]
-    return "".join([*own, *_shared(bodies, settings)])
+    own = [_planned(body, filename=filename, config=settings, table=table, models=models) for body in bodies]
+    return "".join([*own, *_shared(bodies, settings, table)])
 
 
 def plan_of(body: Manifest, config: OperatorConfig, *, models: Mapping[Role, ModelFacts] | None = None) -> Plan:
@@ -71,7 +71,14 @@ def _model(role: Role, folder: Path) -> ModelFacts:
         raise CommandError(f"{OPTIONS[role]}: {error}") from error
 
 
-def _planned(body: Manifest, *, filename: str, config: OperatorConfig, models: Mapping[Role, ModelFacts]) -> str:
+def _planned(
+    body: Manifest,
+    *,
+    filename: str,
+    config: OperatorConfig,
+    table: Mapping[str, AcceleratorClass],
+    models: Mapping[Role, ModelFacts],
+) -> str:
     name, namespace = body["metadata"]["name"], body["metadata"]["namespace"]
     unknown = list(_unknown_fields(body.get("spec"), crd_schema()["properties"]["spec"], "spec"))
     if unknown:
@@ -84,7 +91,7 @@ def _planned(body: Manifest, *, filename: str, config: OperatorConfig, models: M
         raise CommandError(f"{filename}: {names.KIND} {name}: {error}") from error
     count = len(planned.apply)
     lines = [f"{names.KIND} {namespace}/{name}: {f'{count} objects' if count else 'no objects yet'}"]
-    lines += prospect_lines(deployment, models, table=table_of(config))
+    lines += prospect_lines(deployment, models, table=table)
     lines += [
         f"{role}: its model is {names.ARTIFACT_KIND} {key_of_source(source)}"
         for role, source in needed_by(body).items()
@@ -96,7 +103,7 @@ def _planned(body: Manifest, *, filename: str, config: OperatorConfig, models: M
     return _commented(lines, (apply.manifest for apply in planned.apply))
 
 
-def _shared(bodies: Iterable[Manifest], config: OperatorConfig) -> Iterator[str]:
+def _shared(bodies: Iterable[Manifest], config: OperatorConfig, table: Mapping[str, AcceleratorClass]) -> Iterator[str]:
     """What is made once for all deployments of a namespace that serve the same model, and belongs to none of them."""
     needed = {
         (body["metadata"]["namespace"], key_of_source(source)): source
@@ -106,7 +113,7 @@ def _shared(bodies: Iterable[Manifest], config: OperatorConfig) -> Iterator[str]
     for (namespace, name), source in needed.items():
         lines = [f"{names.ARTIFACT_KIND} {namespace}/{name}: shared by all that serve this model"]
         artifact = Owner(name=name, namespace=namespace, uid=UNKNOWN_UID)
-        job = configured_job(artifact, source, config=config, node=table_of(config)[CPU])
+        job = configured_job(artifact, source, config=config, node=table[CPU])
         yield _commented(lines, [artifact_of(source, namespace), *([job] if job else [])])
 
 

@@ -15,7 +15,8 @@ from tandem_operator.api.deployment import InvalidSpecError, LLMDeployment
 from tandem_operator.cli.connection import Connection
 from tandem_operator.cli.inputs import CommandError
 from tandem_operator.facts import Facts, Manifest, RevisionFacts, facts_of
-from tandem_operator.inputs import is_same_request, requested_of, role_of_request
+from tandem_operator.inputs import requested_of, role_of_request
+from tandem_operator.targets import is_request_of
 
 
 def run_refresh(connection: Connection, name: str) -> str:
@@ -82,8 +83,7 @@ def is_asked_for(body: Manifest, role: Role, chosen: RevisionFacts) -> bool:
         return False
     if deployment.role(role) is None:
         return False
-    asked = requested_of(deployment, role)
-    return any(is_same_request(wording, asked) for wording in (chosen.requested, *chosen.wordings))
+    return is_request_of(chosen, requested_of(deployment, role))
 
 
 def chosen_revision(

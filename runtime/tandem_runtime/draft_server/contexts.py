@@ -8,9 +8,8 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from enum import Enum
 
+from tandem_runtime.drafting.protocol import TOKEN_BYTES, length_of
 from tandem_runtime.drafting.protocol.draft_pb2 import Row
-
-TOKEN_BYTES = 4
 
 
 class Taken(Enum):
@@ -53,7 +52,7 @@ class Contexts:
         if there is None or there.generation != row.generation:
             return Taken.LOST
         self._of.move_to_end(row.session)
-        length = row.base_length + len(row.delta) // TOKEN_BYTES
+        length = length_of(row)
         if length > self._longest:
             del self._of[row.session]
             return Taken.TOO_LONG

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import queue
 import time
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tandem_runtime.draft_server.contexts import Contexts, Taken
 from tandem_runtime.draft_server.engines import Ask, DraftEngine
 from tandem_runtime.draft_server.turns import Turns
-from tandem_runtime.drafting.protocol import VERSION
+from tandem_runtime.drafting.protocol import VERSION, length_of
 from tandem_runtime.drafting.protocol.draft_pb2 import (
     Draft,
     DrafterFrame,
@@ -176,11 +177,10 @@ class Stream:
 
 def _draft(row: Row, tokens: Sequence[int], status: Draft.Status) -> Draft:
     """An answer to a row."""
-    length = row.base_length + len(row.delta) // 4
     return Draft(
         session=row.session,
         generation=row.generation,
-        base_length=length,
-        tokens=b"".join(token.to_bytes(4, "little", signed=True) for token in tokens),
+        base_length=length_of(row),
+        tokens=array("i", tokens).tobytes(),
         status=status,
     )

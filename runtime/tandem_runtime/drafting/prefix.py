@@ -10,12 +10,7 @@ def still_valid(tokens: Sequence[int], base_length: int, context: Sequence[int])
     are how the draft begins, the rest of it is a draft for now; otherwise the draft is worthless: []. This one
     rule makes late, repeated and out-of-order answers safe to use.
     """
-    committed = len(context) - base_length
-    if committed < 0 or committed >= len(tokens):
-        return []
-    if list(tokens[:committed]) != list(context[base_length:]):
-        return []
-    return list(tokens[committed:])
+    return left_of(tokens, context[base_length:]) if len(context) >= base_length else []
 
 
 def accepted_by_engine(tokens: object, vocabulary: int, depth: int) -> list[int]:

@@ -2,7 +2,7 @@
 
 A session is one request's context at one draft server. The verifier sends what the server does not have yet, and opens
 a session anew where the server has lost it. Answers may be late, repeated or out of order: what of them is still of
-use follows from the tokens alone (`prefix.still_valid`).
+use follows from the tokens alone (`prefix.left_of`).
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import Protocol, overload
 
 from tandem_runtime.drafting.prefix import accepted_by_engine, left_of
+from tandem_runtime.drafting.protocol import TOKEN_BYTES
 from tandem_runtime.drafting.protocol.draft_pb2 import Draft, Result, Row
 
-TOKEN_BYTES = 4
 OPENING_BYTES = 256 * 1024
 """Most that sessions which are opened may add to one step: a server that lost them all is not flooded."""
 
@@ -75,11 +75,6 @@ class Sessions:
 
     def __len__(self) -> int:
         return len(self._of)
-
-    def is_known(self, request: str) -> bool:
-        """Whether the draft server has been told of the request."""
-        session = self._of.get(request)
-        return session is not None and session.known > 0
 
     def by_number(self, number: int) -> str | None:
         """The request that a session is of."""

@@ -1,10 +1,17 @@
 """`tandem.draft.v1` on gRPC: `draft.proto`, its generated messages, and the one method's name and codecs."""
 
-from tandem_runtime.drafting.protocol.draft_pb2 import DrafterFrame, VerifierFrame
+from tandem_runtime.drafting.protocol.draft_pb2 import DrafterFrame, Row, VerifierFrame
 
 SERVICE = "tandem.draft.v1.Drafter"
 METHOD = "Session"
 PATH = f"/{SERVICE}/{METHOD}"
 VERSION = 1
+TOKEN_BYTES = 4
 
-__all__ = ["METHOD", "PATH", "SERVICE", "VERSION", "DrafterFrame", "VerifierFrame"]
+
+def length_of(row: Row) -> int:
+    """Tokens of the context that a row makes known, its delta included."""
+    return row.base_length + len(row.delta) // TOKEN_BYTES
+
+
+__all__ = ["METHOD", "PATH", "SERVICE", "TOKEN_BYTES", "VERSION", "DrafterFrame", "VerifierFrame", "length_of"]
