@@ -137,9 +137,12 @@ def _killed(case: Case, workload: Workload, plan: Plan) -> bool:
         return True
     kill = actions.before if plan.side == "before" else actions.after
     strike = case.proxy.add(writes(where=plan.write.is_like), kill(case.kill), first=plan.write.ordinal)
+    begun = len(case.proxy.record)
     workload.act(case)
     case.wait(
-        lambda: not case.operator.is_running() or (case.quiet_resyncs() >= QUIET_RESYNCS and workload.is_done(case)),
+        lambda: (
+            not case.operator.is_running() or (case.quiet_resyncs(begun) >= QUIET_RESYNCS and workload.is_done(case))
+        ),
         f"the write or the end of {plan}",
     )
     case.proxy.remove(strike)  # a write that comes only now is not met any more

@@ -199,10 +199,10 @@ class Case:
         """How many writes the operator has sent, the lease's aside."""
         return sum(exchange.request.is_write for exchange in self.proxy.record)
 
-    def quiet_resyncs(self) -> int:
-        """Resyncs of the newest operator since the last write."""
+    def quiet_resyncs(self, since: int = 0) -> int:
+        """Resyncs of the newest operator since its last write, and since a place in the proxy's record."""
         count = 0
-        for exchange in reversed(self.proxy.record[self._since :]):
+        for exchange in reversed(self.proxy.record[max(self._since, since) :]):
             if exchange.request.is_write:
                 break
             count += exchange.request.is_resync and exchange.request.resource == names.PLURAL
@@ -242,10 +242,14 @@ class Case:
         self.wait(lambda: resyncs() >= wanted, f"{count} resyncs")
 
     def settle(self, is_done: Callable[[], bool] | None = None, *, limit_seconds: float = LIMIT_SECONDS) -> None:
-        """Wait until the newest spec is served, and then nothing was written through several resyncs."""
+        """Wait until the newest spec is served, and then nothing was written through several resyncs.
+
+        They begin from now on: what has just been done to the cluster may not have reached the operator yet.
+        """
         done = is_done or (lambda: self.says("Ready"))
+        begun = len(self.proxy.record)
         self.wait(
-            lambda: self.quiet_resyncs() >= QUIET_RESYNCS and done(),
+            lambda: self.quiet_resyncs(begun) >= QUIET_RESYNCS and done(),
             f"quiet and done; Ready is {self.condition('Ready')}",
             limit_seconds=limit_seconds,
         )
@@ -254,11 +258,11 @@ class Case:
 
     def matches(self, reference: Reference, *, limit_seconds: float = LIMIT_SECONDS) -> None:
         """Wait until the end state is the reference's, and stays it. Raises CaseError with the differences."""
-        deadline = time.monotonic() + limit_seconds
-        while self.quiet_resyncs() < QUIET_RESYNCS or reference.differences(self.snapshot()):
+        deadline, begun = time.monotonic() + limit_seconds, len(self.proxy.record)
+        while self.quiet_resyncs(begun) < QUIET_RESYNCS or reference.differences(self.snapshot()):
             if time.monotonic() > deadline:
                 differences = "\n".join(reference.differences(self.snapshot())[:20])
-                quiet = self.quiet_resyncs()
+                quiet = self.quiet_resyncs(begun)
                 raise CaseError(f"{quiet} resyncs without a write; other end state:\n{differences}\n{self._told()}")
             time.sleep(POLL_SECONDS)
 
