@@ -194,7 +194,7 @@ def _texts(schema: Schema, present: str) -> Iterator[str]:
     yield from HOSTILE
     if "@" in present:
         yield from HOSTS
-    if schema.get("pattern", "").startswith("^([0-9]{1,4}h"):
+    if any("a duration" in rule["message"] for rule in schema.get("x-kubernetes-validations", [])):
         yield from ("0s", "1s", "9s", "10s", "1h", "1h1s", "24h", "24h1s", "9999h", "1m1h", "1.5h", "10", "1d", "00m1s")
 
 

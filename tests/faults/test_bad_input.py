@@ -102,21 +102,29 @@ EDITS: dict[str, tuple[Manifest, tuple[str, ...]]] = {
     ),
     "a way out of the folder": (
         _model(persistentVolumeClaim={"path": "../../etc"}),
-        ("persistentVolumeClaim.path", "../../etc", "should match"),
+        ("persistentVolumeClaim.path", "../../etc", "must be a path inside the volume"),
     ),
     "a URL with credentials": (
         _model(persistentVolumeClaim=None, image={"reference": f"https://me:secret@reg.example/m:1{DIGEST}"}),
-        ("source.image.reference", "should match"),
+        ("source.image.reference", "must be an image by its digest", "without scheme, credentials or IP address"),
     ),
     "a metadata host": (
         _model(persistentVolumeClaim=None, image={"reference": f"169.254.169.254/latest{DIGEST}"}),
-        ("source.image.reference", "should match"),
+        ("source.image.reference", "must be an image by its digest", "without scheme, credentials or IP address"),
     ),
-    "a second line": ({"servedName": "chat\nmodel"}, ("spec.servedName", "should match")),
-    "letters of elsewhere": ({"servedName": "m\u043edel"}, ("spec.servedName", "should match")),
+    "a second line": ({"servedName": "chat\nmodel"}, ("spec.servedName", "must be names of letters, digits")),
+    "letters of elsewhere": ({"servedName": "m\u043edel"}, ("spec.servedName", "must be names of letters, digits")),
     "a flag that is not on the list": (
         {"verifier": {"engine": {"args": {"worker-cls": "mine.Worker"}}}},
-        ("spec.verifier.engine.args", "the flags that may be set are"),
+        ("spec.verifier.engine.args", "the flags that may be set are", 'not ["worker-cls"]'),
+    ),
+    "a flag out of its range": (
+        {"verifier": {"engine": {"args": {"stream-interval": 0}}}},
+        ("spec.verifier.engine.args", "stream-interval", "must be", "given: [0]"),
+    ),
+    "two fields that do not go together": (
+        {"rollout": {"surgeWait": "20m", "progressDeadline": "10m"}},
+        ("spec.rollout.progressDeadline", "must be longer than surgeWait", "is 10m", "is 20m"),
     ),
     "an image of somebody else": (
         {"verifier": {"engine": {"image": "evil.example/engine:1"}}},

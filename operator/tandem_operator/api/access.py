@@ -6,9 +6,16 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from tandem_operator.api.fields import ApiModel, DnsSubdomain, Labels, Rule
+from tandem_operator.api.fields import ApiModel, DnsSubdomain, Labels, Rule, matching
 
-SecretKeyName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_][a-zA-Z0-9._-]*$", min_length=1, max_length=253)]
+SecretKeyName = Annotated[
+    str,
+    Field(min_length=1, max_length=253),
+    matching(
+        "^[a-zA-Z0-9_][a-zA-Z0-9._-]*$",
+        "a key: letters, digits, '.', '_' and '-', beginning with neither '.' nor '-'",
+    ),
+]
 
 
 class SecretKeyRef(ApiModel):

@@ -18,7 +18,16 @@ from tandem_contracts.launch import Speculation as SpeculationMethod
 from tandem_operator import names
 from tandem_operator.api.access import Access
 from tandem_operator.api.engine import Engine
-from tandem_operator.api.fields import BROKEN_RULES, AcceleratorClassName, ApiModel, Replicas, Rule, ServedName
+from tandem_operator.api.fields import (
+    BROKEN_RULES,
+    AcceleratorClassName,
+    ApiModel,
+    Given,
+    Replicas,
+    Rule,
+    ServedName,
+    members,
+)
 from tandem_operator.api.model import Model
 from tandem_operator.api.rollout import Rollout
 from tandem_operator.api.scheduling import Scheduling
@@ -54,6 +63,7 @@ class RoleSpec(ApiModel):
             ),
             "tensorParallel must not be above accelerator.count",
             path=".tensorParallel",
+            given=members("tensorParallel", "accelerator.count"),
         ),
     )
 
@@ -221,5 +231,6 @@ RESOURCE_RULES = (
         f"size(self.metadata.name) <= {names.NAME_MAX_LENGTH} && self.metadata.name.matches('{names.NAME_PATTERN}')",
         lambda body: is_name(body["metadata"]["name"]),
         f"metadata.name {NAME_RULE}",
+        given=Given("is %s", ("self.metadata.name",), lambda body: (body["metadata"]["name"],)),
     ),
 )

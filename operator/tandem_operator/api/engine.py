@@ -27,7 +27,7 @@ from tandem_contracts.engine_settings import (
     Switch,
     Whole,
 )
-from tandem_operator.api.fields import ApiModel, ImageReference, Rule, Rules
+from tandem_operator.api.fields import ApiModel, Given, ImageReference, Rule, Rules, listed, members
 
 FLAGS_AT_ONCE = 32
 _VALUE_LENGTH = 64
@@ -73,6 +73,7 @@ class Scheduler(ApiModel):
             ),
             "maxBatchedTokens must not be below maxSequences",
             path=".maxBatchedTokens",
+            given=members("maxBatchedTokens", "maxSequences"),
         ),
     )
 
@@ -131,6 +132,11 @@ def _rule_of(kind: Kind, flags: tuple[str, ...]) -> Rule:
         f"{_cel(flags)}.all(name, !(name in self) || ({allowed}))",
         lambda given: all(name not in given or kind.allows(given[name]) for name in flags),
         f"{', '.join(flags)} must be {kind}",
+        given=Given(
+            "given: %s",
+            (f"{_cel(flags)}.map(name, name in self, self[name])",),
+            lambda given: (listed(given[name] for name in flags if name in given),),
+        ),
     )
 
 
@@ -147,6 +153,11 @@ def _flag_rules() -> tuple[Rule, ...]:
         f"self.all(name, name in {_cel(FLAGS)})",
         lambda given: all(name in FLAGS for name in given),
         f"the flags that may be set are {', '.join(FLAGS)}",
+        given=Given(
+            "not %s",
+            (f"self.filter(name, !(name in {_cel(FLAGS)}))",),
+            lambda given: (listed(name for name in given if name not in FLAGS),),
+        ),
     )
     tool_choice = Rule(
         "!('enable-auto-tool-choice' in self) || self['enable-auto-tool-choice'] != 'Enabled'"
@@ -175,6 +186,7 @@ class Engine(ApiModel):
                 or engine.scheduler.max_batched_tokens >= engine.max_model_length
             ),
             "scheduler.maxBatchedTokens must not be below maxModelLength when scheduler.chunkedPrefill is Disabled",
+            given=members("scheduler.maxBatchedTokens", "maxModelLength"),
         ),
     )
 

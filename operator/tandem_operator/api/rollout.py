@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, ClassVar
 
-from tandem_operator.api.fields import ApiModel, Duration, Rule, between, is_duration, seconds_of
+from tandem_operator.api.fields import ApiModel, Duration, Rule, between, is_duration, members, seconds_of
 
 
 class RolloutStrategy(StrEnum):
@@ -36,6 +36,7 @@ class Rollout(ApiModel):
             lambda rollout: rollout.progress_deadline_seconds > rollout.surge_wait_seconds,
             "progressDeadline must be longer than surgeWait",
             path=".progressDeadline",
+            given=members("progressDeadline", "surgeWait"),
         ),
     )
 
