@@ -115,6 +115,13 @@ def test_waiting_for_an_inspection_is_told_by_the_roles_condition_and_the_spec_i
     assert condition(said, "Stalled") == {}
 
 
+def test_a_draft_that_waits_with_its_verifier_is_not_called_unused() -> None:
+    said = status(make_pair_spec(), {Role.DRAFT: LLAMA_1B})
+    told = condition(said, "DraftReady")
+    assert (told["status"], told["reason"]) == ("False", "ModelNotInspected")
+    assert told["message"] == "draft pods start with the verifier's, which wait"
+
+
 def test_an_uninspected_model_leaves_what_runs_running() -> None:
     serving = intent(make_pair_spec(), PAIR).wants[Role.VERIFIER].target
     other = make_pair_spec(verifier=make_role("another", classes=H100, count=None))
