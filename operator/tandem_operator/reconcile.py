@@ -57,6 +57,9 @@ NOT_CONVERGING_PASSES = 8
 class _Carried:
     """What became of a plan."""
 
+    seen: Mapping[Ref, Manifest | None]
+    """What the plan applies, as it was when the plan was made. A pass takes time, and news come in: what is judged by
+    them, and written from a plan that knew none of them, would undo what has been done meanwhile."""
     wrote: bool = False
     conflicts: list[Conflict] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
@@ -124,9 +127,12 @@ class Reconciler:
         mishaps = await self._mishaps.look(key, self._store.children(key))
         needed = needed_by(body)
         facts = facts_of(self._store.children(key), owner_uid=owner.uid, mishaps=mishaps)
+        idle: frozenset[str] = frozenset()
+        if drained := drained_pods_of(facts):
+            idle = await self._loads.idle(key, drained)
+            facts = facts_of(self._store.children(key), owner_uid=owner.uid, mishaps=mishaps)
         facts = self._artifacts.seen(facts, needed, owner.namespace)
         intent = intent_of(body, facts, config=self._config, table=self._table)
-        idle = await self._loads.idle(key, drained_pods_of(facts))
         clock = Clock(self._now(), intent.limits)
         planned = plan(
             owner,
@@ -138,12 +144,16 @@ class Reconciler:
             terms=intent.terms,
             waits=intent.waits,
         )
-        is_risky = self._takes_away(planned, owner) or self._makes_again(planned, body)
+        refs = [Ref.of(apply.manifest) for apply in planned.apply]
+        carried = _Carried({ref: self._store.child(ref, owner.namespace) for ref in refs})
+        # The children of a deployment that was deleted go, too, and that may be heard of before its own end.
+        makes_again = bool(body.get("status")) and None in carried.seen.values()
+        is_risky = makes_again or self._takes_away(planned, owner)
         if is_risky and not await self._is_newest(body):
             return Outcome(AGAIN_AFTER_WRITE_SECONDS)  # the next pass plans from what it has just read
         for detail in planned.details:
             _log.info("%s/%s: %s", key.namespace, key.name, detail)
-        carried = await self._carry_out(planned, owner)
+        await self._carry_out(planned, owner, carried)
         # Status speaks of what is there now, so that it counts what this very pass has made.
         children = self._store.children(key)
         facts_now = facts_of(children, owner_uid=owner.uid, mishaps=mishaps)
@@ -176,15 +186,6 @@ class Reconciler:
         if any(child is not None and "deletionTimestamp" not in child["metadata"] for child in there.values()):
             return True
         return any(apply.resource_version or self._is_scale_down(apply.manifest, owner) for apply in planned.apply)
-
-    def _makes_again(self, planned: Plan, body: Manifest) -> bool:
-        """Whether the plan makes an object for a deployment that has had its first pass: the children of one that was
-        deleted go, too, and that may be heard of before its own end.
-        """
-        namespace = body["metadata"]["namespace"]
-        return bool(body.get("status")) and any(
-            self._store.child(Ref.of(apply.manifest), namespace) is None for apply in planned.apply
-        )
 
     def _is_scale_down(self, wanted: Manifest, owner: Owner) -> bool:
         if wanted["kind"] != "Deployment":
@@ -253,14 +254,13 @@ class Reconciler:
                     continue  # gone since the listing
         return self._store.keys()
 
-    async def _carry_out(self, planned: Plan, owner: Owner) -> _Carried:
+    async def _carry_out(self, planned: Plan, owner: Owner, carried: _Carried) -> None:
         """Apply and delete all that can be: one object that the API server will not have keeps no other one back."""
-        carried = _Carried()
         for stage in range(_STAGES):
             due = [apply for apply in planned.apply if _stage(apply) == stage and not carried.lacks_template(apply)]
             await asyncio.gather(*(self._try(apply, owner, carried) for apply in due))
             if any(not error.status for error in carried.failed):
-                return carried  # no answer at all: each further request would only wait as long again
+                return  # no answer at all: each further request would only wait as long again
         for deletion in planned.delete:
             ref, seen = deletion.ref, {"uid": deletion.uid, "resource_version": deletion.resource_version}
             there = self._store.child(ref, owner.namespace)
@@ -274,7 +274,6 @@ class Reconciler:
                 carried.note(ref, error)
                 if isinstance(error, ConflictError):  # it changed since it was seen: decide again from what it is
                     await self._refresh(ref, owner)
-        return carried
 
     async def _try(self, apply: Apply, owner: Owner, carried: _Carried) -> None:
         """Apply an object; what keeps it from being there is noted."""
@@ -294,11 +293,9 @@ class Reconciler:
     async def _apply(self, apply: Apply, owner: Owner, carried: _Carried) -> Conflict | None:
         """Apply an object where that is due; what is in its way, if it is not ours. The one place that judges this."""
         ref = Ref.of(apply.manifest)
-        there = self._store.child(ref, owner.namespace)
+        there = carried.seen[ref]
         if there is None:
-            there = await self._make(apply.manifest, owner, carried)
-        if there is None:
-            return None
+            return await self._make(apply.manifest, owner, carried)
         conflict = conflict_of(there, owner)
         if conflict or not needs_apply(apply.manifest, there):
             return conflict
@@ -310,15 +307,18 @@ class Reconciler:
         self._wrote(written, carried)
         return None
 
-    async def _make(self, manifest: Manifest, owner: Owner, carried: _Carried) -> Manifest | None:
-        """Make an object; the one that is there already, if no watch told of it or it has lost its labels."""
+    async def _make(self, manifest: Manifest, owner: Owner, carried: _Carried) -> Conflict | None:
+        """Make an object; what is in its way, if it is not ours. Raises ConflictError for one of ours that no watch
+        told of, or that has lost its labels: the plan was made without it.
+        """
         try:
             made = await self._cluster.make(manifest)
         except ConflictError:
             there = await self._refresh(Ref.of(manifest), owner)
-            if there is None:
+            conflict = conflict_of(there, owner) if there else None
+            if conflict is None:
                 raise
-            return there
+            return conflict
         self._wrote(made, carried)
         return None
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+
 import pytest
 
 from tandem_contracts.launch import Role
 from tandem_operator.cluster import KINDS, ConflictError
 from tests.builders import NAME, NAMESPACE, make_role
+from tests.unit.operator.fake_api_server import Answer
 from tests.unit.operator.reconcile_world import ALONE, BODY_PATH, World, make_stray, play
 
 STRAY_DEPLOYMENT = KINDS["Deployment"].path(NAMESPACE, f"{NAME}-verifier-deadbeef")
@@ -51,6 +55,70 @@ def test_the_children_of_a_deployment_whose_own_end_is_not_heard_of_yet_are_not_
         assert world.writes() == []
         await world.run()
         assert bool(world.writes()) is bool(uid)
+
+    play(script)
+
+
+async def while_a_pass_writes(world: World, news: Callable[[], None]) -> None:
+    """A pass that repairs the ServiceAccount, which comes first, and what becomes known before the reply is here."""
+    (account,) = world.paths("ServiceAccount")
+    world.store.observe(
+        world.server.put(account, {**world.server.objects[account], "automountServiceAccountToken": True})
+    )
+    world.server.answer_next("PATCH", Answer(200, after_seconds=2, carries_out=True), about="/serviceaccounts/")
+    world.server.requests.clear()
+    passing = asyncio.create_task(world.run())
+    await asyncio.sleep(1)
+    news()
+    await passing
+    assert world.writes()[0] == f"PATCH {account}"
+
+
+def test_a_child_that_goes_while_a_pass_is_on_its_way_is_not_made_by_it() -> None:
+    async def script(world: World) -> None:
+        world.user_writes(ALONE)
+        await world.converge()
+
+        def deleted() -> None:
+            del world.server.objects[BODY_PATH]  # its children go
+            for kind in ("Deployment", "Service"):
+                for path in world.paths(kind):
+                    world.store.forget(world.server.objects.pop(path))
+
+        await while_a_pass_writes(world, deleted)
+        assert world.paths("Deployment") == []
+        assert world.paths("Service") == []
+
+    play(script)
+
+
+def test_a_service_that_turns_out_to_have_moved_while_a_pass_is_on_its_way_is_not_moved_back() -> None:
+    async def script(world: World) -> None:
+        world.user_writes(ALONE)
+        await world.converge()
+        path = KINDS["Service"].path(NAMESPACE, NAME)
+        service = world.server.objects[path]
+        selector = {**service["spec"]["selector"], "tandem.dev/revision": "0badcafe"}
+        moved = {**service, "spec": {**service["spec"], "selector": selector}}
+        await while_a_pass_writes(world, lambda: world.store.observe(world.server.put(path, moved)))
+        assert world.server.objects[path]["spec"]["selector"] == selector
+        assert not any(write.endswith(path) for write in world.writes())
+
+    play(script)
+
+
+def test_an_object_of_ours_that_no_watch_told_of_is_planned_with_before_it_is_written() -> None:
+    async def script(world: World) -> None:
+        world.user_writes(ALONE)
+        await world.converge()
+        path = KINDS["Service"].path(NAMESPACE, NAME)
+        service = world.server.objects[path]
+        selector = {**service["spec"]["selector"], "tandem.dev/revision": "0badcafe"}
+        world.store.forget(service)
+        world.server.put(path, {**service, "spec": {**service["spec"], "selector": selector}})
+        with pytest.raises(ConflictError):
+            await world.run()
+        assert world.server.objects[path]["spec"]["selector"] == selector
 
     play(script)
 
