@@ -295,7 +295,9 @@ class Reconciler:
         ref = Ref.of(apply.manifest)
         there = carried.seen[ref]
         if there is None:
-            return await self._make(apply.manifest, owner, carried)
+            there = await self._make(apply.manifest, owner, carried)
+        if there is None:
+            return None
         conflict = conflict_of(there, owner)
         if conflict or not needs_apply(apply.manifest, there):
             return conflict
@@ -307,18 +309,18 @@ class Reconciler:
         self._wrote(written, carried)
         return None
 
-    async def _make(self, manifest: Manifest, owner: Owner, carried: _Carried) -> Conflict | None:
-        """Make an object; what is in its way, if it is not ours. Raises ConflictError for one of ours that no watch
-        told of, or that has lost its labels: the plan was made without it.
+    async def _make(self, manifest: Manifest, owner: Owner, carried: _Carried) -> Manifest | None:
+        """Make an object; the one that is there already, if it is not ours or has lost its labels.
+
+        Raises ConflictError for one of ours that the watch has yet to tell of: the plan was made without it.
         """
         try:
             made = await self._cluster.make(manifest)
         except ConflictError:
             there = await self._refresh(Ref.of(manifest), owner)
-            conflict = conflict_of(there, owner) if there else None
-            if conflict is None:
+            if there is None or (controller_uid(there) == owner.uid and _has_labels_of(manifest, there)):
                 raise
-            return conflict
+            return there
         self._wrote(made, carried)
         return None
 
@@ -360,3 +362,8 @@ class Reconciler:
                 _log.warning("%s/%s: event was not posted: %s", owner.namespace, owner.name, error)
         # The store has the newer spec by our own reply, so the watch event about it will be no news to it.
         return bool(written["metadata"].get("generation") != body["metadata"].get("generation"))
+
+
+def _has_labels_of(manifest: Manifest, there: Manifest) -> bool:
+    """Whether a watch by labels tells of what is there, as it does of the manifest."""
+    return bool(manifest["metadata"]["labels"].items() <= (there["metadata"].get("labels") or {}).items())
