@@ -18,7 +18,8 @@ class Taken(Enum):
     KEPT = "kept"
     LOST = "lost"
     """It builds on what is not here: the verifier has to send everything."""
-    TOO_LONG = "too long"
+    UNFIT = "unfit"
+    """Too long, or with ids that the model does not know."""
 
 
 @dataclass(slots=True)
@@ -33,9 +34,9 @@ class Context:
 class Contexts:
     """Contexts of one stream by session; the one that was used least recently goes first."""
 
-    def __init__(self, *, limit: int, longest: int) -> None:
-        """`limit`: of sessions; `longest`: tokens that one may hold."""
-        self._limit, self._longest = limit, longest
+    def __init__(self, *, limit: int, longest: int, vocabulary: int) -> None:
+        """`limit`: of sessions; `longest`: tokens that one may hold; `vocabulary`: ids are below it."""
+        self._limit, self._longest, self._vocabulary = limit, longest, vocabulary
         self._of: OrderedDict[int, Context] = OrderedDict()
 
     def __len__(self) -> int:
@@ -55,10 +56,15 @@ class Contexts:
         length = length_of(row)
         if length > self._longest:
             del self._of[row.session]
-            return Taken.TOO_LONG
+            return Taken.UNFIT
+        known = len(there.tokens)
         if not _extend(there, row, length):
             del self._of[row.session]
             return Taken.LOST
+        fresh = there.tokens[known:]
+        if fresh and not 0 <= min(fresh) <= max(fresh) < self._vocabulary:  # an engine would read out of bounds
+            del self._of[row.session]
+            return Taken.UNFIT
         return Taken.KEPT
 
     def close(self, session: int) -> bool:

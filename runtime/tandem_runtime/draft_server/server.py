@@ -11,30 +11,42 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 
 from tandem_runtime.draft_server.engines import DraftEngine
+from tandem_runtime.draft_server.figures import Figures
+from tandem_runtime.draft_server.health import health_of
 from tandem_runtime.draft_server.streams import MismatchError, Offer, Stream, welcome
 from tandem_runtime.draft_server.turns import Turns
 from tandem_runtime.drafting.protocol import METHOD, SERVICE, DrafterFrame, VerifierFrame
-from tandem_runtime.drafting.protocol.draft_pb2 import Notice
 
 STREAMS = 64
-"""Verifier engines that one draft pod answers."""
+"""Verifier engines that one draft pod answers. As many threads again are left for health checks."""
+FASTEST_PINGS_MS = 5_000
+"""Verifiers ask by pings whether the pod is still there."""
 
 
 class DraftServer:
     """Serves one engine on one address."""
 
-    def __init__(self, engine: DraftEngine, *, name: str, max_depth: int, max_sessions: int) -> None:
+    def __init__(
+        self, engine: DraftEngine, *, name: str, max_depth: int, max_sessions: int, figures: Figures | None = None
+    ) -> None:
         self._engine, self._turns = engine, Turns(engine)
+        self._figures = figures or Figures()
         self._offer = Offer(name, secrets.randbits(64), max_depth, max_sessions)
         self._numbers = itertools.count()
         self._is_draining = threading.Event()
-        self._server = grpc.server(ThreadPoolExecutor(STREAMS, "stream"), maximum_concurrent_rpcs=STREAMS)
+        self._streams: set[Stream] = set()
+        self._server = grpc.server(
+            ThreadPoolExecutor(2 * STREAMS, "stream"),
+            options=[("grpc.http2.min_recv_ping_interval_without_data_ms", FASTEST_PINGS_MS)],
+        )
         handler = grpc.stream_stream_rpc_method_handler(
             self._session,
             request_deserializer=VerifierFrame.FromString,
             response_serializer=DrafterFrame.SerializeToString,
         )
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),))
+        drafter = grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler})
+        health = health_of(lambda: not self._is_draining.is_set())
+        self._server.add_generic_rpc_handlers((drafter, health))
 
     def start(self, address: str) -> int:
         """Listen; returns the port."""
@@ -43,8 +55,10 @@ class DraftServer:
         return port
 
     def stop(self, *, grace_seconds: float) -> None:
-        """Take no new session, answer what was asked for, end."""
+        """Take no new stream, tell the verifiers to go, answer what they have asked for, end."""
         self._is_draining.set()
+        for stream in tuple(self._streams):
+            stream.drain()
         self._server.stop(grace_seconds).wait()
 
     def _session(self, frames: Iterator[VerifierFrame], context: grpc.ServicerContext) -> Iterator[DrafterFrame]:
@@ -64,14 +78,18 @@ class DraftServer:
             self._turns,
             depth=greeting.max_depth,
             sessions=self._offer.max_sessions,
+            figures=self._figures,
         )
         threading.Thread(target=_heard, args=(stream, frames), name="frames", daemon=True).start()
-        is_told = False
-        for frame in stream.answers():
-            if self._is_draining.is_set() and not is_told:
-                is_told = True
-                yield DrafterFrame(notice=Notice(draining=True))
-            yield frame
+        self._streams.add(stream)
+        self._figures.connected(1)
+        if self._is_draining.is_set():  # since it came between the call and this
+            stream.drain()
+        try:
+            yield from stream.answers()
+        finally:
+            self._streams.discard(stream)
+            self._figures.connected(-1)
 
 
 def _heard(stream: Stream, frames: Iterator[VerifierFrame]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import time
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 
 from tandem_runtime.draft_server.contexts import Contexts, Taken
 from tandem_runtime.draft_server.engines import Ask, DraftEngine
+from tandem_runtime.draft_server.figures import Figures
 from tandem_runtime.draft_server.turns import Turns
 from tandem_runtime.drafting.protocol import VERSION, length_of
 from tandem_runtime.drafting.protocol.draft_pb2 import (
@@ -75,11 +77,21 @@ class _Arrived:
 class Stream:
     """The steps of one verifier, one after the other."""
 
-    def __init__(self, number: int, engine: DraftEngine, turns: Turns, *, depth: int, sessions: int) -> None:
+    def __init__(
+        self,
+        number: int,
+        engine: DraftEngine,
+        turns: Turns,
+        *,
+        depth: int,
+        sessions: int,
+        figures: Figures,
+    ) -> None:
         self._number, self._engine, self._turns, self._depth = number, engine, turns, depth
-        self._contexts = Contexts(limit=sessions, longest=engine.context_limit)
+        self._contexts = Contexts(limit=sessions, longest=engine.context_limit, vocabulary=engine.vocabulary)
         self._arrived: queue.Queue[_Arrived | None] = queue.Queue(WAITING_STEPS)
-        self.superseded = 0
+        self._figures, self._counted = figures, 0
+        self._is_draining = self._is_told = False
 
     def hear(self, frames: Iterable[VerifierFrame]) -> None:
         """Read until the verifier ends the stream. Runs beside `answers`; blocks the verifier that asks too fast."""
@@ -90,17 +102,27 @@ class Stream:
         finally:
             self._arrived.put(None)
 
+    def drain(self) -> None:
+        """Tell the verifier that this draft server is about to go, also one that asks for nothing now."""
+        self._is_draining = True
+        with contextlib.suppress(queue.Full):  # then there is something to answer
+            self._arrived.put_nowait(_Arrived(Step(), time.monotonic()))
+
     def answers(self) -> Iterator[DrafterFrame]:
         """What to send, until the stream has ended; the sessions are forgotten then."""
         try:
             while True:
                 arrived, is_over = self._take()
+                if self._is_draining and not self._is_told:
+                    self._is_told = True
+                    yield DrafterFrame(notice=Notice(draining=True))
                 if arrived:
                     yield from self._answer(arrived)
                 if is_over:
                     return
         finally:
             self._engine_forgets(self._contexts.sessions())
+            self._figures.kept(-self._counted)
 
     def _take(self) -> tuple[list[_Arrived], bool]:
         """Everything that waits, at least one; and whether it was the last."""
@@ -124,16 +146,21 @@ class Stream:
                     self._engine_forgets([row.session])
                     continue
                 taken = self._contexts.take(row)
-                self.superseded += newest.pop(row.session, None) is not None
+                if newest.pop(row.session, None) is not None:
+                    self._figures.superseded()
                 if taken is Taken.KEPT:
                     newest[row.session] = each, row
                 else:
-                    status = Draft.RESYNC if taken is Taken.LOST else Draft.TOO_LONG
+                    self._figures.lost()
+                    status = Draft.RESYNC if taken is Taken.LOST else Draft.UNFIT
                     lost.append((each.step, _draft(row, [], status)))
         if gone := self._contexts.evict():
             self._engine_forgets(gone)
+            self._figures.evicted(len(gone))
             yield DrafterFrame(notice=Notice(evicted=gone))
             newest = {session: found for session, found in newest.items() if session not in gone}
+        self._figures.kept(len(self._contexts) - self._counted)
+        self._counted = len(self._contexts)
         if lost:
             yield from (DrafterFrame(result=Result(step=step.number, drafts=[draft])) for step, draft in lost)
         yield from self._drafted(list(newest.values()))
@@ -148,6 +175,7 @@ class Stream:
             drafted = self._turns.draft(asks, due=due)
         except Exception:
             logger.exception("drafting failed for %d contexts; they are dropped", len(asks))
+            self._figures.failed()
             sessions = [row.session for _, row in wanted]
             for session in sessions:
                 self._contexts.close(session)
@@ -162,8 +190,10 @@ class Stream:
         ]
         if drafts:
             queued, computed = max(drafted.begun - last.at, 0.0), now - drafted.begun
-            figures = {"queue_us": int(queued * 1e6), "compute_us": int(computed * 1e6)}
-            yield DrafterFrame(result=Result(step=last.step.number, drafts=drafts, **figures))
+            times = {"queue_us": int(queued * 1e6), "compute_us": int(computed * 1e6)}
+            yield DrafterFrame(result=Result(step=last.step.number, drafts=drafts, **times))
+            tokens = sum(map(len, drafted.drafts))
+            self._figures.drafted(tokens, queue_seconds=queued, compute_seconds=computed)
 
     def _ask(self, row: Row) -> Ask:
         context = self._contexts.get(row.session)

@@ -20,6 +20,12 @@ class Counted(IntEnum):
     ROWS_INVALID = 5
     WAIT_SECONDS = 6
     ERRORS = 7
+    TOKENS_DRAFTED = 8
+    TOKENS_ACCEPTED = 9
+    DEPTH = 10
+    """Not a count: of the last step."""
+    SPEEDUP = 11
+    """Not a count: 0 until it is known."""
 
 
 class Counters:
@@ -37,6 +43,10 @@ class Counters:
     def add(self, counted: Counted, amount: float = 1.0) -> None:
         """Adds `amount`; to be called from one thread of one process only."""
         self._values[counted] += amount
+
+    def set(self, counted: Counted, value: float) -> None:
+        """Replaces a value; to be called from the thread that adds."""
+        self._values[counted] = value
 
     def value(self, counted: Counted) -> float:
         """The current value."""

@@ -29,6 +29,12 @@ def accepted_by_engine(tokens: object, vocabulary: int, depth: int) -> list[int]
     return valid
 
 
+def shared(draft: Sequence[int], committed: Sequence[int]) -> int:
+    """How many tokens both begin with."""
+    length = min(len(draft), len(committed))
+    return next((at for at in range(length) if draft[at] != committed[at]), length)
+
+
 def without_placeholders(tokens: Sequence[int]) -> list[int]:
     """`tokens` with each negative placeholder replaced by 0, a token that verification rejects or proves right.
 

@@ -7,14 +7,35 @@ the draft server has proved to answer within it; everything else happens beside 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from tandem_runtime.drafting.counters import Counted, Counters
-from tandem_runtime.drafting.protocol.draft_pb2 import DrafterFrame, Result, Step, VerifierFrame
+from tandem_runtime.drafting.depth import Depths
+from tandem_runtime.drafting.prefix import shared
+from tandem_runtime.drafting.protocol.draft_pb2 import DrafterFrame, Result, Row, Step, VerifierFrame
 from tandem_runtime.drafting.sessions import Context, Sessions
 
-KEPT_CALLS = 64
+MOST_UNANSWERED = 32
+"""Steps that may wait for their answers; past it nothing is asked until one comes, or the stream ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A step that was sent: when, with how many rows in the batch, and for drafts of which depth."""
+
+    at: float
+    rows: int
+    depth: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A draft that the engine has got, and the length of the context that it continues."""
+
+    base_length: int
+    tokens: list[int]
 
 
 class Stream(Protocol):
@@ -25,7 +46,8 @@ class Stream(Protocol):
     @property
     def is_open(self) -> bool: ...
     def send(self, frame: VerifierFrame) -> None: ...
-    def take(self, until: float) -> list[DrafterFrame]: ...
+    def take(self, until: float) -> list[tuple[float, DrafterFrame]]: ...
+    def renew(self) -> None: ...
 
 
 class RemoteDrafts:
@@ -37,53 +59,94 @@ class RemoteDrafts:
         counters: Counters,
         *,
         depth: int,
+        depths: Depths | None = None,
         vocabulary: int,
         deadline_seconds: float,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stream, self._counters, self._now = stream, counters, now
         self._sessions = Sessions(depth=depth, vocabulary=vocabulary)
-        self._depth, self._deadline_seconds = depth, deadline_seconds
-        self._asked: dict[int, float] = {}
-        """When each step was asked that is not answered yet."""
+        self._depths, self._deadline_seconds = depths or Depths(depth), deadline_seconds
+        self._asked: dict[int, _Asked] = {}
+        """Steps that are not answered yet."""
         self._number = 0
         self._rows: set[str] = set()
+        self._given: dict[str, _Given] = {}
+        self._ended = 0.0
+        """When the engine went on with the last step."""
         self._failures = 0
-        self._is_prompt = self._is_draining = False
+        self._is_prompt = False
 
     def propose(self, rows: Mapping[str, Context]) -> dict[str, list[int]]:
         """A draft for each request that decodes next, [] where there is none (yet)."""
         started = self._now()
+        self._learn(rows, started)
         # A row's first step is also the step that its first token waits for: nothing may be added to it.
-        may_wait = self._is_prompt and rows.keys() <= self._rows
+        is_known = rows.keys() <= self._rows
         closing = self._sessions.forget(self._rows - rows.keys())
         self._rows = set(rows)
         self._take(started)
-        lacking = {request: context for request, context in rows.items() if not self._draft_of(request, context)}
-        if self._stream.is_open and (lacking or closing):
-            budget_seconds = self._deadline_seconds if may_wait else 0.0
-            asked = self._sessions.rows(lacking, depth=self._depth)
-            self._send(Step(budget_us=int(budget_seconds * 1e6), rows=[*closing, *asked]), is_question=bool(asked))
-            if may_wait and asked:
-                self._wait(started + self._deadline_seconds, lacking)
-        self._counters.add(Counted.WAIT_SECONDS, self._now() - started)
-        drafts = {request: self._draft_of(request, context) for request, context in rows.items()}
-        drafted = sum(bool(tokens) for tokens in drafts.values())
+        depth = self._depths.choose(len(rows)) if rows and self._stream.is_open else 0
+        self._counters.set(Counted.DEPTH, depth)
+        if depth or closing:
+            self._ask(rows, closing, depth, until=started + self._deadline_seconds if is_known else started)
+        drafts = {request: self._draft_of(request, context)[:depth] for request, context in rows.items()}
+        self._given = {
+            request: _Given(len(context), drafts[request]) for request, context in rows.items() if drafts[request]
+        }
+        drafted = len(self._given)
         self._counters.add(Counted.ROWS_DRAFTED, drafted)
         self._counters.add(Counted.ROWS_EMPTY, len(drafts) - drafted)
+        self._ended = self._now()
+        self._counters.add(Counted.WAIT_SECONDS, self._ended - started)
         return drafts
+
+    def _learn(self, rows: Mapping[str, Context], now: float) -> None:
+        """What the engine made of the last step; its time only if nothing else was in it."""
+        for request, given in self._given.items():
+            context = rows.get(request)
+            if context is not None and len(context) > given.base_length:
+                committed = context[given.base_length :].tolist()
+                accepted = shared(given.tokens, committed[:-1])
+                self._depths.saw_accepted(len(given.tokens), accepted)
+                self._counters.add(Counted.TOKENS_DRAFTED, len(given.tokens))
+                self._counters.add(Counted.TOKENS_ACCEPTED, accepted)
+        if rows and rows.keys() == self._rows:
+            depth = max((len(given.tokens) for given in self._given.values()), default=0)
+            self._depths.saw_step(len(rows), depth, now - self._ended)
+            self._counters.set(Counted.SPEEDUP, self._depths.speedup(len(rows)) or 0.0)
+
+    def _ask(self, rows: Mapping[str, Context], closing: Sequence[Row], depth: int, *, until: float) -> None:
+        """Ask for what is lacking, and wait for it until `until` where that is worth it."""
+        lacking = {request: context for request, context in rows.items() if not self._draft_of(request, context)}
+        if len(self._asked) >= MOST_UNANSWERED:
+            return
+        asked = self._sessions.rows(lacking, depth=depth) if depth else []
+        if not asked and not closing:
+            return
+        now = self._now()
+        waits = bool(asked) and self._is_prompt and now < until and self._is_worth_it(rows, lacking, depth)
+        self._number += 1
+        if asked:
+            self._asked[self._number] = _Asked(now, len(rows), depth)
+        budget_us = int((until - now) * 1e6) if waits else 0
+        self._stream.send(VerifierFrame(step=Step(number=self._number, budget_us=budget_us, rows=[*closing, *asked])))
+        if waits:
+            self._wait(until, lacking)
+
+    def _is_worth_it(self, rows: Mapping[str, Context], lacking: Mapping[str, Context], depth: int) -> bool:
+        """Whether the tokens that the missing drafts bring are more than the batch would make while it waits.
+
+        Missing rows × A(k) × V > D × tokens that leave the step at once: specdec's myopic rule for a batch, of which
+        one row's wait holds up all.
+        """
+        count, missing = len(rows), len(lacking)
+        at_once = missing + (count - missing) * self._depths.tokens(depth)
+        gained = missing * (self._depths.tokens(depth) - 1) * self._depths.step_seconds(count)
+        return gained == 0 or gained > self._depths.draft_seconds(count, depth) * at_once
 
     def _draft_of(self, request: str, context: Context) -> list[int]:
         return self._sessions.draft_of(request, context)
-
-    def _send(self, step: Step, *, is_question: bool) -> None:
-        self._number += 1
-        step.number = self._number
-        if is_question:
-            self._asked[step.number] = self._now()
-            while len(self._asked) > KEPT_CALLS:
-                del self._asked[next(iter(self._asked))]
-        self._stream.send(VerifierFrame(step=step))
 
     def _wait(self, until: float, lacking: Mapping[str, Context]) -> None:
         """Until every row that lacks a draft has one, or the answer to this step has come, or the time is over."""
@@ -101,23 +164,30 @@ class RemoteDrafts:
         if self._stream.failures != self._failures:
             self._counters.add(Counted.CALLS_FAILED, self._stream.failures - self._failures)
             self._failures, self._is_prompt = self._stream.failures, False
-        for frame in self._stream.take(until):
+        for at, frame in self._stream.take(until):
             match frame.WhichOneof("frame"):
                 case "welcome":
                     self._sessions.reset()
                     self._asked.clear()
                 case "result":
-                    self._answered(frame.result)
+                    self._answered(frame.result, at)
                 case "notice":
                     self._sessions.forgotten(frame.notice.evicted)
+                    if frame.notice.draining:
+                        self._stream.renew()
 
-    def _answered(self, result: Result) -> None:
+    def _answered(self, result: Result, at: float) -> None:
         taken = self._sessions.take(result)
         self._counters.add(Counted.ROWS_INVALID, taken.invalid)
-        asked = self._asked.pop(result.step, None)
+        asked = self._asked.get(result.step)
+        for number in [number for number in self._asked if number <= result.step]:
+            del self._asked[number]  # those before it were superseded
         if asked is None:
             return
         self._counters.add(Counted.CALLS_ANSWERED)
+        seconds = at - asked.at
         # After a late answer, only one well within the deadline shows that waiting is worth it again.
         share = 1.0 if self._is_prompt else 0.5
-        self._is_prompt = self._now() - asked <= share * self._deadline_seconds
+        self._is_prompt = seconds <= share * self._deadline_seconds
+        if taken.used:
+            self._depths.saw_draft(asked.rows, asked.depth, seconds=seconds, compute_seconds=result.compute_us / 1e6)

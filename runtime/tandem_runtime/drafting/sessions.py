@@ -40,7 +40,7 @@ class _Session:
     known: int = 0
     """Tokens that were sent."""
     checksum: int = 0
-    is_too_long: bool = False
+    is_unfit: bool = False
     draft: list[int] = field(default_factory=list)
     base_length: int = 0
 
@@ -98,7 +98,7 @@ class Sessions:
             if session is None:
                 session = self._of[request] = _Session(self._draw())
                 self._by_number[session.number] = session
-            if session.is_too_long:
+            if session.is_unfit:
                 continue
             if session.known == 0:
                 size = len(context) * TOKEN_BYTES
@@ -118,9 +118,9 @@ class Sessions:
             elif draft.status == Draft.RESYNC:
                 taken.resync += 1
                 session.open_anew()
-            elif draft.status in (Draft.TOO_LONG, Draft.OVERLOADED):
+            elif draft.status in (Draft.UNFIT, Draft.OVERLOADED):
                 taken.refused += 1
-                session.is_too_long = draft.status == Draft.TOO_LONG
+                session.is_unfit = draft.status == Draft.UNFIT
             else:
                 self._keep(session, draft, taken)
         return taken
@@ -147,7 +147,7 @@ class Sessions:
         """Another draft server, or the same one started again: it knows nothing."""
         for session in self._of.values():
             session.open_anew()
-            session.is_too_long = False
+            session.is_unfit = False
 
     def _keep(self, session: _Session, draft: Draft, taken: Taken) -> None:
         tokens = list(memoryview(draft.tokens).cast("i")) if len(draft.tokens) % TOKEN_BYTES == 0 else None

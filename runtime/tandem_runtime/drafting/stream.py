@@ -21,6 +21,15 @@ FIRST_PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 10.0
 FRAMES_KEPT = 1024
 LARGEST_FRAME_BYTES = 8 * 1024 * 1024
+_OPTIONS = [
+    ("grpc.max_receive_message_length", LARGEST_FRAME_BYTES),
+    # A peer that is a black hole never ends a stream: pings find out, within the sum of both times.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
+]
+
+Arrived = tuple[float, DrafterFrame]
 
 logger = logging.getLogger(__name__)
 
@@ -30,11 +39,12 @@ class DraftStream:
 
     def __init__(self, address: str, hello: VerifierFrame) -> None:
         self._address, self._hello = address, hello
-        self._inbox: deque[DrafterFrame] = deque(maxlen=FRAMES_KEPT)
+        self._inbox: deque[Arrived] = deque(maxlen=FRAMES_KEPT)
         self._news = threading.Condition()
         self._outbox: queue.SimpleQueue[VerifierFrame | None] = queue.SimpleQueue()
         self._is_open = False
         self._is_closed = threading.Event()
+        self._is_renewed = False
         self.failures = 0
         """Streams that ended, or never began."""
         threading.Thread(target=self._run, name="drafts", daemon=True).start()
@@ -49,8 +59,8 @@ class DraftStream:
         if self._is_open:
             self._outbox.put(frame)
 
-    def take(self, until: float) -> list[DrafterFrame]:
-        """What has come in; where that is nothing, what comes first before `until`, by the monotonic clock."""
+    def take(self, until: float) -> list[Arrived]:
+        """What has come in, and when by the monotonic clock; where that is nothing, what comes first before `until`."""
         if not self._inbox:
             wait_seconds = until - time.monotonic()
             if wait_seconds <= 0:
@@ -61,6 +71,11 @@ class DraftStream:
         while self._inbox:
             found.append(self._inbox.popleft())
         return found
+
+    def renew(self) -> None:
+        """End this stream, and look for a draft server anew: the one at its other end is about to go."""
+        self._is_renewed = True
+        self._outbox.put(None)
 
     def close(self) -> None:
         """End the stream and its thread."""
@@ -82,6 +97,9 @@ class DraftStream:
                 self._news.notify_all()
             if self._is_closed.is_set():
                 return
+            if self._is_renewed:
+                self._is_renewed = False
+                continue
             self.failures += 1
             if was_open or self.failures == 1:
                 logger.warning("no drafts from %s, decoding goes on without them: %s", self._address, told)
@@ -93,15 +111,14 @@ class DraftStream:
         """Read one stream to its end; whether anything came. Raises grpc.RpcError."""
         outbox = self._outbox = queue.SimpleQueue()
         outbox.put(self._hello)
-        options = [("grpc.max_receive_message_length", LARGEST_FRAME_BYTES)]
-        with grpc.insecure_channel(self._address, options) as channel:
+        with grpc.insecure_channel(self._address, _OPTIONS) as channel:
             call = channel.stream_stream(
                 PATH, request_serializer=VerifierFrame.SerializeToString, response_deserializer=DrafterFrame.FromString
             )
             for frame in call(_until_none(outbox)):
                 with self._news:
                     self._is_open = True
-                    self._inbox.append(frame)
+                    self._inbox.append((time.monotonic(), frame))
                     self._news.notify_all()
         return self._is_open
 

@@ -11,8 +11,11 @@ from typing import Any
 
 import grpc
 import pytest
+from prometheus_client import CollectorRegistry
 
+from tandem_contracts import metrics
 from tandem_runtime.draft_server.engines import Ask
+from tandem_runtime.draft_server.figures import Figures
 from tandem_runtime.draft_server.server import DraftServer
 from tandem_runtime.draft_server.streams import Stream
 from tandem_runtime.draft_server.turns import Turns
@@ -145,7 +148,7 @@ def test_a_row_builds_on_what_was_sent_before_and_may_come_twice(caller: Caller)
 def test_what_cannot_be_built_on_is_asked_for_anew(caller: Caller) -> None:
     assert drafts(caller.step(make_row([1], base_length=4))) == [(Draft.RESYNC, [])]
     assert drafts(caller.step(make_row([1], checksum=3))) == [(Draft.RESYNC, [])]
-    assert drafts(caller.step(make_row([1] * 65))) == [(Draft.TOO_LONG, [])]
+    assert drafts(caller.step(make_row([1] * 65))) == [(Draft.UNFIT, [])]
     assert drafts(caller.step(make_row([1]))) == [(Draft.OK, after([1], 3))]
 
 
@@ -171,12 +174,13 @@ def test_of_what_has_waited_only_the_newest_is_drafted_for(engine: ArithmeticEng
         context.append(token)
         rows = sessions.rows({"a": context}, depth=2)
         frames.append(VerifierFrame(step=Step(number=token, rows=rows)))
-    stream = Stream(0, engine, Turns(engine), depth=4, sessions=3)
+    registry = CollectorRegistry()
+    stream = Stream(0, engine, Turns(engine), depth=4, sessions=3, figures=Figures(registry))
     stream.hear(frames)
     (answer,) = stream.answers()
     assert (answer.result.step, drafts(answer)) == (4, [(Draft.OK, after(context, 2))])
     assert engine.passes == [1]
-    assert stream.superseded == 4
+    assert registry.get_sample_value(metrics.DRAFT_SERVER_SUPERSEDED) == 4
 
 
 def test_the_session_that_was_used_least_recently_goes_and_the_verifier_hears_of_it(
@@ -222,6 +226,57 @@ def test_what_is_over_is_forgotten(caller: Caller, address: str, engine: Arithme
     other.step(make_row([1], session=7))
     other.close()
     _wait_for(lambda: 7 in {session for _, session in engine.forgotten})
+
+
+def health_of(address: str) -> bytes:
+    """What the kubelet is told."""
+    with grpc.insecure_channel(address) as channel:
+        answer: bytes = channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=LIMIT_SECONDS)
+        return answer
+
+
+def test_a_server_that_is_up_says_so_to_the_kubelet(address: str) -> None:
+    assert health_of(address) == b"\x08\x01"
+
+
+def test_a_server_that_stops_tells_every_verifier_and_the_kubelet_and_waits_for_both(
+    server: DraftServer, address: str, caller: Caller
+) -> None:
+    caller.step(make_row([1]))
+    with ThreadPoolExecutor(1) as pool:
+        stopped = pool.submit(server.stop, grace_seconds=LIMIT_SECONDS)
+        assert caller.next().notice.draining, "nothing was asked for: the notice comes by itself"
+        assert drafts(caller.step(make_row([1], session=6))) == [(Draft.OK, after([1], 3))]
+        caller.close()
+        stopped.result(LIMIT_SECONDS / 2)
+
+
+def test_what_is_done_is_counted(engine: ArithmeticEngine) -> None:
+    registry = CollectorRegistry()
+    server = DraftServer(engine, name="drafter", max_depth=8, max_sessions=2, figures=Figures(registry))
+    caller = Caller(f"127.0.0.1:{server.start('127.0.0.1:0')}")
+    caller.say()
+    for session in (1, 2):
+        caller.step(make_row([session], session=session))
+    caller.step(make_row([3], session=3))
+    caller.next()
+    caller.step(make_row([1, 2], session=1, base_length=1))
+    engine.fails = True
+    caller.step(make_row([3], session=3))
+    counted = {
+        metrics.DRAFT_SERVER_STREAMS: 1,
+        metrics.DRAFT_SERVER_TOKENS: 9,
+        metrics.DRAFT_SERVER_EVICTED: 1,
+        metrics.DRAFT_SERVER_RESYNCS: 1,
+        metrics.DRAFT_SERVER_FAILURES: 1,
+        f"{metrics.DRAFT_SERVER_COMPUTE_SECONDS}_count": 3,
+        f"{metrics.DRAFT_SERVER_QUEUE_SECONDS}_count": 3,
+    }
+    assert {name: registry.get_sample_value(name) for name in counted} == counted
+    caller.close()
+    gone = (metrics.DRAFT_SERVER_STREAMS, metrics.DRAFT_SERVER_SESSIONS)
+    _wait_for(lambda: [registry.get_sample_value(name) for name in gone] == [0, 0])
+    server.stop(grace_seconds=0)
 
 
 def _wait_for(condition: Any) -> None:

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tandem_runtime.drafting.prefix import accepted_by_engine, still_valid, without_placeholders
+from tandem_runtime.drafting.prefix import accepted_by_engine, shared, still_valid, without_placeholders
 
 few_tokens = st.integers(0, 2)  # few different ones, so that drafts are often right
 token_lists = st.lists(few_tokens, max_size=8)
@@ -34,6 +34,13 @@ def test_a_draft_for_a_longer_context_than_there_is_is_worthless(
 @given(base=token_lists, draft=token_lists)
 def test_an_answer_on_time_is_used_whole(base: list[int], draft: list[int]) -> None:
     assert still_valid(draft, len(base), base) == draft
+
+
+@given(draft=token_lists, committed=token_lists)
+def test_what_was_accepted_of_a_draft_is_what_both_begin_with(draft: list[int], committed: list[int]) -> None:
+    count = shared(draft, committed)
+    assert draft[:count] == committed[:count]
+    assert draft[count : count + 1] != committed[count : count + 1] or count == min(len(draft), len(committed))
 
 
 @given(reply=json_values, vocabulary=st.integers(1, 5), depth=st.integers(1, 4))

@@ -11,6 +11,7 @@ import pytest
 
 from tandem_runtime.draft_server.server import DraftServer
 from tandem_runtime.drafting.counters import Counted, Counters
+from tandem_runtime.drafting.depth import Depths
 from tandem_runtime.drafting.proposing import RemoteDrafts
 from tandem_runtime.drafting.protocol import VERSION
 from tandem_runtime.drafting.protocol.draft_pb2 import Hello, VerifierFrame
@@ -23,6 +24,16 @@ DEADLINE_SECONDS = 5.0
 DEPTH = 4
 
 
+class Always(Depths):
+    """Learns, and asks for as much as there can be all the same."""
+
+    def choose(self, rows: int) -> int:
+        return DEPTH
+
+    def step_seconds(self, rows: int) -> float:
+        return LIMIT_SECONDS  # there is no engine here: a draft is worth any wait
+
+
 class Pair:
     """A proposer and the draft server that it asks, which may be away."""
 
@@ -33,7 +44,12 @@ class Pair:
         hello = Hello(protocol=VERSION, verifier="v", vocabulary=VOCABULARY, max_depth=DEPTH)
         self.stream = DraftStream(f"127.0.0.1:{self.port}", VerifierFrame(hello=hello))
         self.drafts = RemoteDrafts(
-            self.stream, counters, depth=DEPTH, vocabulary=VOCABULARY, deadline_seconds=DEADLINE_SECONDS
+            self.stream,
+            counters,
+            depth=DEPTH,
+            depths=Always(DEPTH),
+            vocabulary=VOCABULARY,
+            deadline_seconds=DEADLINE_SECONDS,
         )
         wait_for(lambda: self.stream.is_open)
 
@@ -123,7 +139,9 @@ def test_a_new_request_in_the_batch_makes_no_other_one_wait(pair: Pair) -> None:
 
 
 def test_one_missed_deadline_is_the_last_until_the_server_is_quick_again(pair: Pair) -> None:
-    slow = RemoteDrafts(pair.stream, pair.counters, depth=DEPTH, vocabulary=VOCABULARY, deadline_seconds=2.0)
+    slow = RemoteDrafts(
+        pair.stream, pair.counters, depth=DEPTH, depths=Always(DEPTH), vocabulary=VOCABULARY, deadline_seconds=2.0
+    )
     context = array("i", [1])
     wait_for(lambda: bool(slow.propose({"a": context})["a"]))
     missed = pair.counted(Counted.DEADLINES_MISSED)

@@ -40,7 +40,7 @@ class Pair(RuleBasedStateMachine):
         super().__init__()
         numbers = count(1)
         self.sessions = Sessions(depth=DEPTH, vocabulary=VOCABULARY, draw=lambda: next(numbers))
-        self.contexts = Contexts(limit=2, longest=60)
+        self.contexts = Contexts(limit=2, longest=60, vocabulary=VOCABULARY)
         self.committed: dict[str, array[int]] = {}
         self.rows: list[Row] = []
         self.results: list[Result] = []
@@ -81,7 +81,7 @@ class Pair(RuleBasedStateMachine):
         if taken is Taken.KEPT and there is not None:
             tokens, status = after(there.tokens[: _length(row)], row.depth), Draft.OK
         else:
-            tokens, status = [], Draft.TOO_LONG if taken is Taken.TOO_LONG else Draft.RESYNC
+            tokens, status = [], Draft.UNFIT if taken is Taken.UNFIT else Draft.RESYNC
         draft = Draft(
             session=row.session,
             generation=row.generation,
@@ -102,7 +102,7 @@ class Pair(RuleBasedStateMachine):
     @rule()
     def another_server(self) -> None:
         """Nothing of the stream before arrives any more."""
-        self.contexts = Contexts(limit=2, longest=60)
+        self.contexts = Contexts(limit=2, longest=60, vocabulary=VOCABULARY)
         self.rows.clear()
         self.results.clear()
         self.sessions.reset()
@@ -187,10 +187,10 @@ def test_an_answer_of_an_earlier_generation_and_of_an_unknown_session_is_stale()
     assert sessions.take(answer(row, as_bytes([2]))).stale == 1
 
 
-def test_a_context_that_is_too_long_is_not_sent_again_until_there_is_another_server() -> None:
+def test_a_context_that_is_unfit_is_not_sent_again_until_there_is_another_server() -> None:
     sessions, context = make_sessions(), array("i", [1])
     (row,) = sessions.rows({"a": context}, depth=1)
-    assert sessions.take(answer(row, b"", status=Draft.TOO_LONG)).refused == 1
+    assert sessions.take(answer(row, b"", status=Draft.UNFIT)).refused == 1
     assert sessions.rows({"a": context}, depth=1) == []
     sessions.reset()
     assert len(sessions.rows({"a": context}, depth=1)) == 1

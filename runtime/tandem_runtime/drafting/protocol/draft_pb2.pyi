@@ -108,12 +108,12 @@ class Draft(_message.Message):
         OK: _ClassVar[Draft.Status]
         PARTIAL: _ClassVar[Draft.Status]
         RESYNC: _ClassVar[Draft.Status]
-        TOO_LONG: _ClassVar[Draft.Status]
+        UNFIT: _ClassVar[Draft.Status]
         OVERLOADED: _ClassVar[Draft.Status]
     OK: Draft.Status
     PARTIAL: Draft.Status
     RESYNC: Draft.Status
-    TOO_LONG: Draft.Status
+    UNFIT: Draft.Status
     OVERLOADED: Draft.Status
     SESSION_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]

@@ -1,0 +1,172 @@
+"""How many tokens to draft, from what steps, drafts and acceptance have been measured to be. Pure.
+
+The depth k is the one with the most tokens a second: E(k) / T(k), where E(k) = 1 + p_1 + … + p_k tokens leave a step
+(p_i: the share of drafts whose first i tokens are all accepted) and T(k) = V(k) + D(k) is its duration: verifying,
+which grows with k, and waiting for the draft, R + k × t. Depth 0 waits for nothing. Sections 2.1 and 2.3 of Leviathan
+et al. (arXiv 2211.17192) have the first, TurboSpec (arXiv 2406.14066) chooses by the second, online.
+
+Few steps are made at another depth than the best one, so that its advantage is measured, not assumed: some at depth 0
+while drafts pay, and ever fewer at a higher one while they do not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+TIME_MEMORY = 64
+"""Observations after which an old one counts by 1/e; the first ones are averaged."""
+ACCEPTANCE_MEMORY = 256
+"""Longer, since each draft says only yes or no."""
+FIRST_ACCEPTANCE = 0.7
+"""Assumed of each token until drafts have been checked."""
+POOLED = 16
+"""What all positions together say of one of them counts like so many observations of its own."""
+LEARNING_STEPS = 4
+"""Steps at depth 0, and as many with drafts, before a batch of a new size is judged."""
+LEARNING_TRIES = 16
+"""So often drafts are asked for meanwhile: they may come too late for every step."""
+CHECK_EVERY = 32
+"""One in so many steps is made at depth 0 while drafts pay, or at another depth while they do not."""
+CHECK_AT_LEAST_EVERY = 1024
+MARGIN = 1.02
+"""How much better another depth has to be: measured times are noisy."""
+
+
+@dataclass(slots=True)
+class Mean:
+    """A mean that forgets."""
+
+    memory: int = TIME_MEMORY
+    value: float = 0.0
+    count: int = 0
+
+    def add(self, value: float) -> None:
+        self.count += 1
+        self.value += (value - self.value) / min(self.count, self.memory)
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What is known of batches of about one size. Times in seconds."""
+
+    steps: dict[int, Mean] = field(default_factory=dict)
+    """Of verifying, by depth."""
+    overhead: Mean = field(default_factory=Mean)
+    """R: of a draft, beside its tokens."""
+    token: Mean = field(default_factory=Mean)
+    """t: of each token of a draft."""
+    tries: int = 0
+    since_check: int = 0
+    check_every: int = CHECK_EVERY
+    chosen: int | None = None
+
+    def step_seconds(self, depth: int) -> float:
+        """V(k): measured, or on the line through what was measured nearest to it."""
+        if depth in self.steps:
+            return self.steps[depth].value
+        known = sorted(self.steps)
+        low = max((at for at in known if at < depth), default=known[0])
+        high = min((at for at in known if at > depth), default=known[-1])
+        if low == high:
+            low, high = known[0], known[-1]
+        if low == high:
+            return self.steps[low].value
+        slope = max(self.steps[high].value - self.steps[low].value, 0.0) / (high - low)
+        return max(self.steps[low].value + slope * (depth - low), 0.0)
+
+    def draft_seconds(self, depth: int) -> float:
+        """D(k)."""
+        return self.overhead.value + depth * self.token.value if depth else 0.0
+
+    @property
+    def is_known(self) -> bool:
+        return 0 in self.steps and self.token.count > 0
+
+
+class Depths:
+    """Chooses the depth of each step. To be used from one thread."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._accepted = [Mean(ACCEPTANCE_MEMORY) for _ in range(most)]
+        """p_i / p_(i-1), by i - 1: of the tokens that were reached. It says something of positions beyond them, too."""
+        self._pooled = Mean(ACCEPTANCE_MEMORY, FIRST_ACCEPTANCE, 1)
+        self._batches: dict[int, _Batch] = {}
+
+    def saw_step(self, rows: int, depth: int, seconds: float) -> None:
+        """A step of this many rows was verified with drafts of this depth; waiting for drafts not included."""
+        self._batch(rows).steps.setdefault(depth, Mean()).add(seconds)
+
+    def saw_draft(self, rows: int, depth: int, *, seconds: float, compute_seconds: float) -> None:
+        """Drafts were asked for and came, after `seconds`, of which the draft server computed some."""
+        batch = self._batch(rows)
+        batch.overhead.add(max(seconds - compute_seconds, 0.0))
+        batch.token.add(compute_seconds / depth)
+
+    def saw_accepted(self, drafted: int, accepted: int) -> None:
+        """Of a draft, so many tokens were accepted."""
+        for position in range(min(drafted, accepted + 1, self._most)):
+            self._accepted[position].add(float(accepted > position))
+            self._pooled.add(float(accepted > position))
+
+    def tokens(self, depth: int) -> float:
+        """E(k): tokens that leave a step with a draft of this depth, for each row."""
+        total = share = 1.0
+        for seen in self._accepted[:depth]:
+            count = min(seen.count, seen.memory)
+            share *= (seen.value * count + self._pooled.value * POOLED) / (count + POOLED)
+            total += share
+        return total
+
+    def draft_seconds(self, rows: int, depth: int) -> float:
+        """D(k) as measured; 0 before the first draft."""
+        return self._batch(rows).draft_seconds(depth)
+
+    def step_seconds(self, rows: int) -> float:
+        """V(0) as measured; 0 before the first step."""
+        batch = self._batch(rows)
+        return batch.step_seconds(0) if batch.steps else 0.0
+
+    def speedup(self, rows: int) -> float | None:
+        """Tokens a second at the best depth over those at depth 0; None before both were measured."""
+        batch = self._batch(rows)
+        if not batch.is_known:
+            return None
+        return max(self._rate(batch, depth) for depth in range(self._most + 1)) / self._rate(batch, 0)
+
+    def choose(self, rows: int) -> int:
+        """The depth of the next step of a batch."""
+        batch = self._batch(rows)
+        if 0 not in batch.steps or batch.steps[0].count < LEARNING_STEPS:
+            return 0
+        drafted = sum(seen.count for depth, seen in batch.steps.items() if depth)
+        if not batch.token.count or (drafted < LEARNING_STEPS and batch.tries < LEARNING_TRIES):
+            batch.tries += 1
+            return self._most  # both ends first: what lies between them is on the line
+        best = self._best(batch)
+        batch.since_check += 1
+        if batch.since_check < batch.check_every:
+            return best
+        batch.since_check = 0
+        if best:
+            batch.check_every = CHECK_EVERY
+            return 0
+        batch.check_every = min(2 * batch.check_every, CHECK_AT_LEAST_EVERY)
+        return max(range(1, self._most + 1), key=lambda depth: self._rate(batch, depth))
+
+    def _best(self, batch: _Batch) -> int:
+        rates = [self._rate(batch, depth) for depth in range(self._most + 1)]
+        best = max(range(len(rates)), key=rates.__getitem__)
+        if batch.chosen is None or rates[best] > MARGIN * rates[batch.chosen]:
+            batch.chosen = best
+        return batch.chosen
+
+    def _rate(self, batch: _Batch, depth: int) -> float:
+        return self.tokens(depth) / max(batch.step_seconds(depth) + batch.draft_seconds(depth), 1e-9)
+
+    def _batch(self, rows: int) -> _Batch:
+        """Of the same size up to the next power of two."""
+        size = max(rows - 1, 0).bit_length()
+        if size not in self._batches:
+            self._batches[size] = _Batch()
+        return self._batches[size]

@@ -1,0 +1,143 @@
+"""The conformance suite: our server passes all of it, and each rule that a server breaks is found."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tandem_runtime import conformance
+from tandem_runtime.draft_server import server, streams
+from tandem_runtime.draft_server.contexts import Contexts, Taken
+from tandem_runtime.draft_server.server import DraftServer
+from tandem_runtime.draft_server.streams import Stream
+from tandem_runtime.drafting.protocol.draft_pb2 import Draft, Hello, Row, Welcome
+from tests.unit.runtime.drafters import ArithmeticEngine
+
+Patch = Callable[[pytest.MonkeyPatch], None]
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    made = DraftServer(ArithmeticEngine(), name="drafter", max_depth=8, max_sessions=64)
+    yield f"127.0.0.1:{made.start('127.0.0.1:0')}"
+    made.stop(grace_seconds=0)
+
+
+def test_our_server_passes_every_check(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert conformance.main([address]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(conformance.CHECKS) + 1
+    assert lines[-1] == "15 of 15 checks passed"
+
+
+def test_where_nothing_answers_that_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert conformance.main(["127.0.0.1:1"]) == 2
+    assert capsys.readouterr().err.startswith("127.0.0.1:1: UNAVAILABLE")
+
+
+def wrapped(owner: Any, name: str, change: Callable[[Any], Any]) -> Patch:
+    """Every answer of a method, changed."""
+    original = getattr(owner, name)
+    return lambda patch: patch.setattr(owner, name, lambda *args, **options: change(original(*args, **options)))
+
+
+def greeting(**changes: Any) -> Patch:
+    def change(said: Welcome) -> Welcome:
+        for name, value in changes.items():
+            setattr(said, name, value)
+        return said
+
+    return wrapped(server, "welcome", change)
+
+
+def answering(change: Callable[[Draft], None]) -> Patch:
+    def changed(draft: Draft) -> Draft:
+        change(draft)
+        return draft
+
+    return wrapped(streams, "_draft", changed)
+
+
+def welcoming(**unheard: Any) -> Patch:
+    """Part of the greeting is not looked at."""
+    original = server.welcome
+
+    def deaf(hello: Hello, *rest: Any) -> Welcome:
+        for name, value in unheard.items():
+            setattr(hello, name, value)
+        return original(hello, *rest)
+
+    return lambda patch: patch.setattr(server, "welcome", deaf)
+
+
+def taking(take: Callable[[Contexts, Row, Any], Taken]) -> Patch:
+    original = Contexts.take
+    return lambda patch: patch.setattr(Contexts, "take", lambda contexts, row: take(contexts, row, original))
+
+
+def trusting(contexts: Contexts, row: Row, take: Any) -> Taken:
+    """The checksum is made up."""
+    there = contexts.get(row.session)
+    known = there.checksum if there else 0
+    row.checksum = zlib.crc32(row.delta, known if row.base_length else 0)
+    return take(contexts, row)
+
+
+def stubborn(contexts: Contexts, row: Row, take: Any) -> Taken:
+    """A newer generation is taken for the old one."""
+    there = contexts.get(row.session)
+    row.generation = there.generation if there else row.generation
+    return take(contexts, row)
+
+
+def bold(contexts: Contexts, row: Row, take: Any) -> Taken:
+    """What is lacking is made up."""
+    if row.base_length and contexts.get(row.session) is None:
+        row.base_length = 0
+        row.checksum = zlib.crc32(row.delta)
+    return take(contexts, row)
+
+
+def greedy(contexts: Contexts, row: Row, take: Any) -> Taken:
+    """Every id and every length will do."""
+    contexts._longest, contexts._vocabulary = 10**9, 2**31
+    row.delta = b"".join(row.delta[at : at + 4] for at in range(0, len(row.delta) & ~3, 4))
+    return take(contexts, row)
+
+
+BREAKS: dict[str, tuple[Patch, str]] = {
+    "another version": (greeting(protocol=2), "greets"),
+    "deeper than is of use": (greeting(max_depth=9), "greets"),
+    "any protocol": (welcoming(protocol=1), "refuses_another_protocol"),
+    "any tokenizer": (welcoming(tokenizer_hash=""), "refuses_another_tokenizer"),
+    "a token too many": (answering(lambda d: setattr(d, "tokens", d.tokens + bytes(64))), "drafts"),
+    "an id of nothing": (answering(lambda d: setattr(d, "tokens", b"\xff\xff\xff\x7f")), "drafts"),
+    "another generation": (answering(lambda d: setattr(d, "generation", d.generation + 1)), "drafts"),
+    "another length": (answering(lambda d: setattr(d, "base_length", d.base_length + 1)), "drafts"),
+    "nothing at all": (answering(lambda d: setattr(d, "tokens", b"")), "drafts"),
+    "any checksum": (taking(trusting), "notices_a_wrong_checksum"),
+    "made-up contexts": (taking(bold), "asks_for_what_it_lacks"),
+    "the old generation": (taking(stubborn), "takes_a_newer_generation"),
+    "whatever comes": (taking(greedy), "refuses_what_does_not_fit"),
+    "no end of a session": (
+        lambda patch: patch.setattr(Contexts, "close", lambda _contexts, _session: True),
+        "forgets_what_is_closed",
+    ),
+    "answers to what was not asked": (
+        lambda patch: patch.setattr(Stream, "_ask", lambda *_: (_ for _ in ()).throw(RuntimeError("out of memory"))),
+        "drafts",
+    ),
+}
+
+
+@pytest.mark.parametrize(("patch", "check"), BREAKS.values(), ids=BREAKS)
+def test_a_server_that_breaks_a_rule_is_told_which(
+    address: str, monkeypatch: pytest.MonkeyPatch, patch: Patch, check: str
+) -> None:
+    monkeypatch.setattr(conformance, "LIMIT_SECONDS", 1.0)
+    patch(monkeypatch)
+    unmet = {expected for expected, instead in conformance.verdicts(address) if instead}
+    assert getattr(conformance, check).__doc__ in unmet

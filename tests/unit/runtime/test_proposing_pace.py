@@ -1,0 +1,165 @@
+"""A proposer in an engine's loop, in virtual time: with drafts as quick and as good as the test says."""
+
+from __future__ import annotations
+
+import random
+from array import array
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tandem_runtime.drafting.counters import Counted, Counters
+from tandem_runtime.drafting.proposing import RemoteDrafts
+from tandem_runtime.drafting.protocol import length_of
+from tandem_runtime.drafting.protocol.draft_pb2 import Draft, DrafterFrame, Result, VerifierFrame, Welcome
+
+VOCABULARY = 1000
+MOST = 8
+STEP_SECONDS = 0.025
+VERIFY_SECONDS = 0.0002
+DEADLINE_SECONDS = 0.1
+
+
+@dataclass
+class Drafter:
+    """The other end of a stream: its answers come after a round trip and a time for each token."""
+
+    acceptance: float
+    round_trip: float = 0.001
+    token: float = 0.0025
+    is_away: bool = False
+    now: float = 100.0
+    failures: int = 0
+    is_open: bool = True
+    chance: random.Random = field(default_factory=lambda: random.Random(3))
+    pending: list[tuple[float, DrafterFrame]] = field(default_factory=lambda: [(0.0, DrafterFrame(welcome=Welcome()))])
+    asked: int = 0
+
+    def renew(self) -> None:
+        raise AssertionError("nobody drains here")
+
+    def send(self, frame: VerifierFrame) -> None:
+        rows = [row for row in frame.step.rows if row.depth]
+        if not rows or self.is_away:
+            return
+        self.asked += 1
+        depth = max(row.depth for row in rows)
+        drafts = [
+            Draft(
+                session=row.session,
+                generation=row.generation,
+                base_length=length_of(row),
+                tokens=array("i", self.drafted(length_of(row), row.depth)).tobytes(),
+            )
+            for row in rows
+        ]
+        compute = depth * self.token
+        result = Result(step=frame.step.number, drafts=drafts, compute_us=int(compute * 1e6))
+        self.pending.append((self.now + self.round_trip + compute, DrafterFrame(result=result)))
+
+    def drafted(self, length: int, depth: int) -> list[int]:
+        """The text is its own numbering; a token is right with the given probability."""
+        right = (self.chance.random() < self.acceptance for _ in range(depth))
+        return [(length + at) % VOCABULARY if is_right else VOCABULARY - 1 for at, is_right in enumerate(right)]
+
+    def take(self, until: float) -> list[tuple[float, DrafterFrame]]:
+        if self.pending and self.pending[0][0] > self.now:
+            self.now = min(max(until, self.now), self.pending[0][0])
+        elif not self.pending:
+            self.now = max(until, self.now)
+        come = [(at, frame) for at, frame in self.pending if at <= self.now]
+        self.pending = [(at, frame) for at, frame in self.pending if at > self.now]
+        return come
+
+
+@dataclass
+class Engine:
+    """Verifies what it is given; the text of each request is its own numbering."""
+
+    drafts: RemoteDrafts
+    drafter: Drafter
+    contexts: dict[str, array[int]]
+    tokens: int = 0
+    depths: list[int] = field(default_factory=list)
+
+    def run(self, steps: int) -> float:
+        """Tokens a second."""
+        begun, before = self.drafter.now, self.tokens
+        for _ in range(steps):
+            given = self.drafts.propose(self.contexts)
+            depth = max(map(len, given.values()))
+            self.depths.append(depth)
+            self.drafter.now += STEP_SECONDS + VERIFY_SECONDS * sum(map(len, given.values()))
+            for request, context in self.contexts.items():
+                start = len(context)
+                for at, token in enumerate([*given[request], None]):
+                    context.append((start + at) % VOCABULARY)
+                    self.tokens += 1
+                    if token != (start + at) % VOCABULARY:
+                        break
+        return (self.tokens - before) / (self.drafter.now - begun)
+
+
+def make_engine(folder: Path, drafter: Drafter, *, rows: int = 1) -> Engine:
+    counters = Counters(folder / "counters")
+    drafts = RemoteDrafts(
+        drafter,
+        counters,
+        depth=MOST,
+        vocabulary=VOCABULARY,
+        deadline_seconds=DEADLINE_SECONDS,
+        now=lambda: drafter.now,
+    )
+    return Engine(drafts, drafter, {f"r{number}": array("i", range(1, 5 + number)) for number in range(rows)})
+
+
+@pytest.mark.parametrize("rows", [1, 4, 8])
+def test_good_drafts_make_an_engine_more_than_twice_as_fast(tmp_path: Path, rows: int) -> None:
+    engine = make_engine(tmp_path, Drafter(acceptance=0.85), rows=rows)
+    engine.run(300)
+    assert engine.run(700) > 2 * rows / STEP_SECONDS
+
+
+@pytest.mark.parametrize(
+    "drafter",
+    [Drafter(acceptance=0.05), Drafter(acceptance=0.5, round_trip=0.08), Drafter(acceptance=0.6, token=0.05)],
+    ids=["useless", "distant", "slow"],
+)
+def test_where_drafts_lose_they_cost_next_to_nothing(tmp_path: Path, drafter: Drafter) -> None:
+    engine = make_engine(tmp_path, drafter)
+    engine.run(200)
+    assert engine.run(2000) > 0.95 / STEP_SECONDS
+    assert engine.depths[-1000:].count(0) > 980
+    asked = drafter.asked
+    engine.run(1000)
+    assert drafter.asked - asked < 20
+
+
+def test_a_server_that_never_answers_costs_at_most_its_deadline_once_and_is_not_flooded(tmp_path: Path) -> None:
+    drafter = Drafter(acceptance=0.85)
+    engine = make_engine(tmp_path, drafter)
+    engine.run(200)
+    drafter.is_away, drafter.pending = True, []
+    begun = drafter.now
+    engine.run(500)
+    assert drafter.now - begun < 500 * (STEP_SECONDS + MOST * VERIFY_SECONDS) + 2 * DEADLINE_SECONDS
+    drafter.is_away = False
+
+
+def test_what_was_drafted_and_accepted_is_counted(tmp_path: Path) -> None:
+    drafter = Drafter(acceptance=1.0)
+    engine = make_engine(tmp_path, drafter)
+    engine.run(200)
+    counters = Counters(tmp_path / "counters")
+    assert counters.value(Counted.TOKENS_DRAFTED) > 0
+    assert counters.value(Counted.TOKENS_ACCEPTED) == counters.value(Counted.TOKENS_DRAFTED)
+    assert counters.value(Counted.SPEEDUP) == pytest.approx(
+        (MOST + 1) * 25 / (25 + MOST * 0.2 + 1 + MOST * 2.5), rel=0.1
+    )
+
+
+def test_a_row_that_has_its_draft_does_not_wait_for_the_one_that_is_far_from_worth_it(tmp_path: Path) -> None:
+    drafter = Drafter(acceptance=0.9, round_trip=0.02)
+    engine = make_engine(tmp_path, drafter, rows=8)
+    assert engine.run(1000) > 8 / STEP_SECONDS
