@@ -148,7 +148,7 @@ class Reconciler:
         carried = _Carried({ref: self._store.child(ref, owner.namespace) for ref in refs})
         # The children of a deployment that was deleted go, too, and that may be heard of before its own end.
         makes_again = bool(body.get("status")) and None in carried.seen.values()
-        is_risky = makes_again or self._takes_away(planned, owner)
+        is_risky = makes_again or self._takes_away(planned, owner, carried.seen)
         if is_risky and not await self._is_newest(body):
             return Outcome(AGAIN_AFTER_WRITE_SECONDS)  # the next pass plans from what it has just read
         for detail in planned.details:
@@ -180,18 +180,15 @@ class Reconciler:
         due = (after_refusal, planned.due_seconds, self._mishaps.due_seconds(key))
         return Outcome(min((seconds for seconds in due if seconds), default=0.0), asked)
 
-    def _takes_away(self, planned: Plan, owner: Owner) -> bool:
+    def _takes_away(self, planned: Plan, owner: Owner, seen: Mapping[Ref, Manifest | None]) -> bool:
         """Whether the plan deletes anything, moves a Service, or wants fewer pods than there are."""
         there = {ref: self._store.child(ref, owner.namespace) for ref in (d.ref for d in planned.delete)}
         if any(child is not None and "deletionTimestamp" not in child["metadata"] for child in there.values()):
             return True
-        return any(apply.resource_version or self._is_scale_down(apply.manifest, owner) for apply in planned.apply)
-
-    def _is_scale_down(self, wanted: Manifest, owner: Owner) -> bool:
-        if wanted["kind"] != "Deployment":
-            return False
-        there = self._store.child(Ref.of(wanted), owner.namespace)
-        return there is not None and bool(wanted["spec"]["replicas"] < there["spec"].get("replicas", 1))
+        return any(
+            apply.resource_version or _is_scale_down(apply.manifest, seen[Ref.of(apply.manifest)])
+            for apply in planned.apply
+        )
 
     async def _is_newest(self, body: Manifest) -> bool:
         """Whether this is the spec that counts, asked of the API server itself, and taken in if it is not.
@@ -362,6 +359,12 @@ class Reconciler:
                 _log.warning("%s/%s: event was not posted: %s", owner.namespace, owner.name, error)
         # The store has the newer spec by our own reply, so the watch event about it will be no news to it.
         return bool(written["metadata"].get("generation") != body["metadata"].get("generation"))
+
+
+def _is_scale_down(wanted: Manifest, there: Manifest | None) -> bool:
+    if wanted["kind"] != "Deployment" or there is None:
+        return False
+    return bool(wanted["spec"]["replicas"] < there["spec"].get("replicas", 1))
 
 
 def _has_labels_of(manifest: Manifest, there: Manifest) -> bool:

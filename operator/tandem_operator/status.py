@@ -185,16 +185,16 @@ def _draft_ready(observation: Observation) -> Verdict:
     if role is None and observation.problem:
         return Verdict(holds=False, reason=Reason.ABSENT, message="no draft was ever started")
     if role is None:
-        verifier = _wait(observation, ConditionType.VERIFIER_READY)
-        if verifier is not None and observation.assessment.method is Speculation.REMOTE:
-            told = "draft pods start with the verifier's, which wait"
-            return _waiting(observation, ConditionType.DRAFT_READY) or Verdict(
-                holds=False, reason=verifier.reason, message=told
-            )
-        return _waiting(observation, ConditionType.DRAFT_READY) or Verdict(
-            holds=True, reason=Reason.NOT_USED, message="the speculation method needs no draft pods"
-        )
+        return _waiting(observation, ConditionType.DRAFT_READY) or _without_drafts(observation)
     return _role_ready(observation, Role.DRAFT, role, condition=ConditionType.DRAFT_READY)
+
+
+def _without_drafts(observation: Observation) -> Verdict:
+    verifier = _wait(observation, ConditionType.VERIFIER_READY)
+    if verifier is not None and observation.assessment.method is Speculation.REMOTE:
+        told = "draft pods start with the verifier's, which wait"
+        return Verdict(holds=False, reason=verifier.reason, message=told)
+    return Verdict(holds=True, reason=Reason.NOT_USED, message="the speculation method needs no draft pods")
 
 
 def _waiting(observation: Observation, condition: ConditionType) -> Verdict | None:

@@ -17,7 +17,8 @@ from typing import Any, cast
 
 import grpc
 
-from tandem_runtime.drafting.protocol import PATH, VERSION, DrafterFrame, VerifierFrame
+from tandem_runtime.draft_server.health import CHECK, SERVING
+from tandem_runtime.drafting.protocol import VERSION, DrafterFrame, VerifierFrame, session_of
 from tandem_runtime.drafting.protocol.draft_pb2 import Draft, Hello, Row, Step, Welcome
 from tandem_runtime.drafting.sessions import Context, Sessions
 
@@ -26,8 +27,8 @@ LIMIT_SECONDS = 10.0
 BUDGET_SECONDS = 0.02
 SLACK_SECONDS = 1.0
 LONGEST_TRIED = 1_000_000
-HEALTH = "/grpc.health.v1.Health/Check"
-SERVING = b"\x08\x01"
+VOCABULARY = 2**31 - 1
+"""Of a verifier that takes every id."""
 
 
 class UnmetError(Exception):
@@ -39,16 +40,13 @@ class Verifier:
 
     def __init__(self, channel: grpc.Channel) -> None:
         self._frames: queue.SimpleQueue[VerifierFrame | None] = queue.SimpleQueue()
-        method = channel.stream_stream(
-            PATH, request_serializer=VerifierFrame.SerializeToString, response_deserializer=DrafterFrame.FromString
-        )
-        self._call = method(iter(self._frames.get, None), timeout=LIMIT_SECONDS)
+        self._call = session_of(channel)(iter(self._frames.get, None), timeout=LIMIT_SECONDS)
         self._number = 0
 
     def greet(self, *, protocol: int = VERSION, tokenizer_hash: str = "") -> Welcome:
         """The answer to our first frame."""
         hello = Hello(protocol=protocol, verifier="conformance", tokenizer_hash=tokenizer_hash)
-        hello.vocabulary, hello.max_depth = 2**31 - 1, DEPTH
+        hello.vocabulary, hello.max_depth = VOCABULARY, DEPTH
         self._frames.put(VerifierFrame(hello=hello))
         frame = self._next()
         _expect(frame.WhichOneof("frame") == "welcome", f"the first frame is {frame.WhichOneof('frame')}, not welcome")
@@ -247,7 +245,7 @@ def survives_nonsense(server: Asked) -> None:
 
 def answers_the_kubelet(server: Asked) -> None:
     """says SERVING by gRPC's health service"""
-    ask: Any = server.channel.unary_unary(HEALTH)
+    ask: Any = server.channel.unary_unary(CHECK)
     answer = ask(b"", timeout=LIMIT_SECONDS)
     _expect(answer == SERVING, f"{answer!r} instead of SERVING")
 
@@ -320,8 +318,9 @@ def _lost(draft: Draft) -> None:
     _expect(draft.status == Draft.RESYNC, f"status {Draft.Status.Name(draft.status)} instead of RESYNC")
 
 
-def _sessions() -> Sessions:
-    return Sessions(depth=DEPTH, vocabulary=2**31 - 1)
+def _sessions(*, number: int = 3) -> Sessions:
+    """For one request, whose session gets this number."""
+    return Sessions(depth=DEPTH, vocabulary=VOCABULARY, draw=lambda: number)
 
 
 def _context(tokens: Iterable[int]) -> Context:
@@ -330,7 +329,7 @@ def _context(tokens: Iterable[int]) -> Context:
 
 def _opening(context: Context, *, session: int, depth: int) -> Row:
     """A row that opens a session with all of its context."""
-    (row,) = Sessions(depth=DEPTH, vocabulary=2**31 - 1, draw=lambda: session).rows({"r": context}, depth=depth)
+    (row,) = _sessions(number=session).rows({"r": context}, depth=depth)
     return row
 
 

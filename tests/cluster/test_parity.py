@@ -1,8 +1,8 @@
 """The API server and pydantic judge the same resource alike: thousands of generated ones go to both.
 
 Compared are the verdict, the paths that are named, and the messages of the rules, letter for letter, with the values
-in them. An unknown field
-is left out here: the API server refuses it by strict validation, and an operator must survive one of a newer CRD.
+in them. An unknown field is left out here: the API server refuses it by strict validation, and an operator must
+survive one of a newer CRD.
 """
 
 from __future__ import annotations

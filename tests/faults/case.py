@@ -199,7 +199,7 @@ class Case:
         """How many writes the operator has sent, the lease's aside."""
         return sum(exchange.request.is_write for exchange in self.proxy.record)
 
-    def quiet_resyncs(self, since: int = 0) -> int:
+    def quiet_resyncs(self, since: int) -> int:
         """Resyncs of the newest operator since its last write, and since a place in the proxy's record."""
         count = 0
         for exchange in reversed(self.proxy.record[max(self._since, since) :]):

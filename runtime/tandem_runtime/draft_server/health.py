@@ -10,6 +10,7 @@ from collections.abc import Callable
 import grpc
 
 SERVICE = "grpc.health.v1.Health"
+CHECK = f"/{SERVICE}/Check"
 SERVING = b"\x08\x01"
 NOT_SERVING = b"\x08\x02"
 """Field 1 of HealthCheckResponse, an enum, as it goes over the wire."""

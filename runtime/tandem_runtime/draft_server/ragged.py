@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from tandem_runtime.draft_server.engines import Ask, Key
+from tandem_runtime.drafting.prefix import shared
 
 Cache = TypeVar("Cache")
 
@@ -91,14 +92,6 @@ class RaggedEngine(ABC, Generic[Cache]):
             kept = self._kept[ask.key] = Kept(self._new_cache())
         self._kept.move_to_end(ask.key)
         context = ask.tokens.tolist()
-        same = _common(kept.tokens, context[:-1])
+        same = shared(kept.tokens, context[:-1])
         del kept.tokens[same:]
         return Row(kept, context[same:])
-
-
-def _common(some: Sequence[int], others: Sequence[int]) -> int:
-    """How many tokens both begin with."""
-    length = min(len(some), len(others))
-    if some[:length] == others[:length]:
-        return length
-    return next(at for at in range(length) if some[at] != others[at])

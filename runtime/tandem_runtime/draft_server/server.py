@@ -37,6 +37,7 @@ class DraftServer:
         self._streams: set[Stream] = set()
         self._server = grpc.server(
             ThreadPoolExecutor(2 * STREAMS, "stream"),
+            maximum_concurrent_rpcs=2 * STREAMS,
             options=[("grpc.http2.min_recv_ping_interval_without_data_ms", FASTEST_PINGS_MS)],
         )
         handler = grpc.stream_stream_rpc_method_handler(
@@ -62,6 +63,9 @@ class DraftServer:
         self._server.stop(grace_seconds).wait()
 
     def _session(self, frames: Iterator[VerifierFrame], context: grpc.ServicerContext) -> Iterator[DrafterFrame]:
+        if len(self._streams) >= STREAMS:
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{STREAMS} verifiers are connected, as many as can be")
+            return
         first = next(frames, None)
         if first is None or first.WhichOneof("frame") != "hello":
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first frame must be hello")

@@ -59,6 +59,8 @@ class _Batch:
     since_check: int = 0
     check_every: int = CHECK_EVERY
     chosen: int | None = None
+    rates: list[float] = field(default_factory=list)
+    """Tokens a second by depth, as of the last choice; empty before both ends were measured."""
 
     def step_seconds(self, depth: int) -> float:
         """V(k): measured, or on the line through what was measured nearest to it."""
@@ -77,10 +79,6 @@ class _Batch:
     def draft_seconds(self, depth: int) -> float:
         """D(k)."""
         return self.overhead.value + depth * self.token.value if depth else 0.0
-
-    @property
-    def is_known(self) -> bool:
-        return 0 in self.steps and self.token.count > 0
 
 
 class Depths:
@@ -129,10 +127,8 @@ class Depths:
 
     def speedup(self, rows: int) -> float | None:
         """Tokens a second at the best depth over those at depth 0; None before both were measured."""
-        batch = self._batch(rows)
-        if not batch.is_known:
-            return None
-        return max(self._rate(batch, depth) for depth in range(self._most + 1)) / self._rate(batch, 0)
+        rates = self._batch(rows).rates
+        return max(rates) / rates[0] if rates else None
 
     def choose(self, rows: int) -> int:
         """The depth of the next step of a batch."""
@@ -143,7 +139,8 @@ class Depths:
         if not batch.token.count or (drafted < LEARNING_STEPS and batch.tries < LEARNING_TRIES):
             batch.tries += 1
             return self._most  # both ends first: what lies between them is on the line
-        best = self._best(batch)
+        batch.rates = [self._rate(batch, depth) for depth in range(self._most + 1)]
+        best = _best(batch)
         batch.since_check += 1
         if batch.since_check < batch.check_every:
             return best
@@ -152,14 +149,7 @@ class Depths:
             batch.check_every = CHECK_EVERY
             return 0
         batch.check_every = min(2 * batch.check_every, CHECK_AT_LEAST_EVERY)
-        return max(range(1, self._most + 1), key=lambda depth: self._rate(batch, depth))
-
-    def _best(self, batch: _Batch) -> int:
-        rates = [self._rate(batch, depth) for depth in range(self._most + 1)]
-        best = max(range(len(rates)), key=rates.__getitem__)
-        if batch.chosen is None or rates[best] > MARGIN * rates[batch.chosen]:
-            batch.chosen = best
-        return batch.chosen
+        return max(range(1, self._most + 1), key=batch.rates.__getitem__)
 
     def _rate(self, batch: _Batch, depth: int) -> float:
         return self.tokens(depth) / max(batch.step_seconds(depth) + batch.draft_seconds(depth), 1e-9)
@@ -170,3 +160,11 @@ class Depths:
         if size not in self._batches:
             self._batches[size] = _Batch()
         return self._batches[size]
+
+
+def _best(batch: _Batch) -> int:
+    """The depth with the most tokens a second; the one before while no other is clearly better."""
+    best = max(range(len(batch.rates)), key=batch.rates.__getitem__)
+    if batch.chosen is None or batch.rates[best] > MARGIN * batch.rates[batch.chosen]:
+        batch.chosen = best
+    return batch.chosen

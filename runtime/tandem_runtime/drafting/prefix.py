@@ -29,10 +29,12 @@ def accepted_by_engine(tokens: object, vocabulary: int, depth: int) -> list[int]
     return valid
 
 
-def shared(draft: Sequence[int], committed: Sequence[int]) -> int:
+def shared(some: Sequence[int], others: Sequence[int]) -> int:
     """How many tokens both begin with."""
-    length = min(len(draft), len(committed))
-    return next((at for at in range(length) if draft[at] != committed[at]), length)
+    length = min(len(some), len(others))
+    if some[:length] == others[:length]:
+        return length
+    return next(at for at in range(length) if some[at] != others[at])
 
 
 def without_placeholders(tokens: Sequence[int]) -> list[int]:

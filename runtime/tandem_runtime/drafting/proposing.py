@@ -88,6 +88,8 @@ class RemoteDrafts:
         self._take(started)
         depth = self._depths.choose(len(rows)) if rows and self._stream.is_open else 0
         self._counters.set(Counted.DEPTH, depth)
+        if rows:
+            self._counters.set(Counted.SPEEDUP, self._depths.speedup(len(rows)) or 0.0)
         if depth or closing:
             self._ask(rows, closing, depth, until=started + self._deadline_seconds if is_known else started)
         drafts = {request: self._draft_of(request, context)[:depth] for request, context in rows.items()}
@@ -114,7 +116,6 @@ class RemoteDrafts:
         if rows and rows.keys() == self._rows:
             depth = max((len(given.tokens) for given in self._given.values()), default=0)
             self._depths.saw_step(len(rows), depth, now - self._ended)
-            self._counters.set(Counted.SPEEDUP, self._depths.speedup(len(rows)) or 0.0)
 
     def _ask(self, rows: Mapping[str, Context], closing: Sequence[Row], depth: int, *, until: float) -> None:
         """Ask for what is lacking, and wait for it until `until` where that is worth it."""
@@ -140,9 +141,9 @@ class RemoteDrafts:
         Missing rows × A(k) × V > D × tokens that leave the step at once: specdec's myopic rule for a batch, of which
         one row's wait holds up all.
         """
-        count, missing = len(rows), len(lacking)
-        at_once = missing + (count - missing) * self._depths.tokens(depth)
-        gained = missing * (self._depths.tokens(depth) - 1) * self._depths.step_seconds(count)
+        count, missing, tokens = len(rows), len(lacking), self._depths.tokens(depth)
+        at_once = missing + (count - missing) * tokens
+        gained = missing * (tokens - 1) * self._depths.step_seconds(count)
         return gained == 0 or gained > self._depths.draft_seconds(count, depth) * at_once
 
     def _draft_of(self, request: str, context: Context) -> list[int]:

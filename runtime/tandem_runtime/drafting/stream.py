@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import grpc
 
-from tandem_runtime.drafting.protocol import PATH, DrafterFrame, VerifierFrame
+from tandem_runtime.drafting.protocol import DrafterFrame, VerifierFrame, session_of
 
 FIRST_PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 10.0
@@ -112,10 +112,7 @@ class DraftStream:
         outbox = self._outbox = queue.SimpleQueue()
         outbox.put(self._hello)
         with grpc.insecure_channel(self._address, _OPTIONS) as channel:
-            call = channel.stream_stream(
-                PATH, request_serializer=VerifierFrame.SerializeToString, response_deserializer=DrafterFrame.FromString
-            )
-            for frame in call(_until_none(outbox)):
+            for frame in session_of(channel)(_until_none(outbox)):
                 with self._news:
                     self._is_open = True
                     self._inbox.append((time.monotonic(), frame))

@@ -9,6 +9,7 @@ import pytest
 
 from tandem_contracts.launch import Role
 from tandem_operator.cluster import KINDS, ConflictError
+from tandem_operator.facts import Manifest
 from tests.builders import NAME, NAMESPACE, make_role
 from tests.unit.operator.fake_api_server import Answer
 from tests.unit.operator.reconcile_world import ALONE, BODY_PATH, World, make_stray, play
@@ -92,16 +93,21 @@ def test_a_child_that_goes_while_a_pass_is_on_its_way_is_not_made_by_it() -> Non
     play(script)
 
 
+def moved_service(world: World) -> tuple[str, Manifest]:
+    """The Service's path, and the Service as if it selected another revision."""
+    path = KINDS["Service"].path(NAMESPACE, NAME)
+    service = world.server.objects[path]
+    selector = {**service["spec"]["selector"], "tandem.dev/revision": "0badcafe"}
+    return path, {**service, "spec": {**service["spec"], "selector": selector}}
+
+
 def test_a_service_that_turns_out_to_have_moved_while_a_pass_is_on_its_way_is_not_moved_back() -> None:
     async def script(world: World) -> None:
         world.user_writes(ALONE)
         await world.converge()
-        path = KINDS["Service"].path(NAMESPACE, NAME)
-        service = world.server.objects[path]
-        selector = {**service["spec"]["selector"], "tandem.dev/revision": "0badcafe"}
-        moved = {**service, "spec": {**service["spec"], "selector": selector}}
+        path, moved = moved_service(world)
         await while_a_pass_writes(world, lambda: world.store.observe(world.server.put(path, moved)))
-        assert world.server.objects[path]["spec"]["selector"] == selector
+        assert world.server.objects[path]["spec"]["selector"] == moved["spec"]["selector"]
         assert not any(write.endswith(path) for write in world.writes())
 
     play(script)
@@ -111,14 +117,12 @@ def test_an_object_of_ours_that_no_watch_told_of_is_planned_with_before_it_is_wr
     async def script(world: World) -> None:
         world.user_writes(ALONE)
         await world.converge()
-        path = KINDS["Service"].path(NAMESPACE, NAME)
-        service = world.server.objects[path]
-        selector = {**service["spec"]["selector"], "tandem.dev/revision": "0badcafe"}
-        world.store.forget(service)
-        world.server.put(path, {**service, "spec": {**service["spec"], "selector": selector}})
+        path, moved = moved_service(world)
+        world.store.forget(world.server.objects[path])
+        world.server.put(path, moved)
         with pytest.raises(ConflictError):
             await world.run()
-        assert world.server.objects[path]["spec"]["selector"] == selector
+        assert world.server.objects[path]["spec"]["selector"] == moved["spec"]["selector"]
 
     play(script)
 

@@ -14,12 +14,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from tandem_contracts import metrics
+from tandem_runtime.draft_server import server as server_module
 from tandem_runtime.draft_server.engines import Ask
 from tandem_runtime.draft_server.figures import Figures
 from tandem_runtime.draft_server.server import DraftServer
 from tandem_runtime.draft_server.streams import Stream
 from tandem_runtime.draft_server.turns import Turns
-from tandem_runtime.drafting.protocol import PATH, VERSION
+from tandem_runtime.drafting.protocol import VERSION, session_of
 from tandem_runtime.drafting.protocol.draft_pb2 import Draft, DrafterFrame, Hello, Row, Step, VerifierFrame
 from tandem_runtime.drafting.sessions import Sessions
 from tests.unit.runtime.drafters import VOCABULARY, ArithmeticEngine, after
@@ -33,10 +34,7 @@ class Caller:
     def __init__(self, address: str) -> None:
         self._frames: queue.SimpleQueue[VerifierFrame | None] = queue.SimpleQueue()
         self._channel = grpc.insecure_channel(address)
-        method = self._channel.stream_stream(
-            PATH, request_serializer=VerifierFrame.SerializeToString, response_deserializer=DrafterFrame.FromString
-        )
-        self._call = method(iter(self._frames.get, None), timeout=LIMIT_SECONDS)
+        self._call = session_of(self._channel)(iter(self._frames.get, None), timeout=LIMIT_SECONDS)
 
     def say(self, **hello: Any) -> DrafterFrame:
         words = {"protocol": VERSION, "verifier": "v", "vocabulary": VOCABULARY, "max_depth": 4, **hello}
@@ -249,6 +247,19 @@ def test_a_server_that_stops_tells_every_verifier_and_the_kubelet_and_waits_for_
         assert drafts(caller.step(make_row([1], session=6))) == [(Draft.OK, after([1], 3))]
         caller.close()
         stopped.result(LIMIT_SECONDS / 2)
+
+
+def test_one_verifier_too_many_is_refused_and_the_kubelet_is_answered(
+    address: str, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caller.step(make_row([1]))
+    monkeypatch.setattr(server_module, "STREAMS", 1)
+    other = Caller(address)
+    with pytest.raises(grpc.RpcError) as refused:
+        other.say()
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert health_of(address) == b"\x08\x01"
+    other.close()
 
 
 def test_what_is_done_is_counted(engine: ArithmeticEngine) -> None:
