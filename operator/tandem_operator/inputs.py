@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tandem_contracts.engine_settings import EngineSettings
-from tandem_contracts.launch import InEngineKind, Role, Speculation
+from tandem_contracts.launch import DraftEngine, InEngineKind, Role, Speculation
 from tandem_contracts.model_facts import ModelFacts
 from tandem_contracts.stopping import DEFAULT_DRAIN_SECONDS
 from tandem_operator.accelerators import AcceleratorClass
@@ -100,6 +100,7 @@ class RoleInputs:
     model_image: str = ""
     """Image with the model, where it lies in no claim."""
     engine: EngineSettings = UNSET
+    draft_engine: DraftEngine | None = None
     in_engine: InEngineKind | None = None
     in_engine_model: ModelFiles | None = None
     api_key: SecretKey | None = None
@@ -251,6 +252,7 @@ def resolve(
         speculation=speculation,
         max_depth=_max_depth(deployment, role),
         engine=spec.engine.settings,
+        draft_engine=DraftEngine(spec.engine.type) if role is Role.DRAFT else None,
         in_engine=in_engine.kind if in_engine else None,
         in_engine_model=ModelFiles.of(in_engine.model) if in_engine and in_engine.model else None,
         api_key=SecretKey(name=api_key.name, key=api_key.key) if api_key else None,

@@ -11,7 +11,7 @@ from types import UnionType
 from typing import Any, NoReturn, Self, get_args
 
 from tandem_contracts.engine_settings import FLAGS, EngineSettings, flags_refused
-from tandem_contracts.ports import HTTP_PORT, METRICS_PORT
+from tandem_contracts.ports import GRPC_PORT, HTTP_PORT, METRICS_PORT
 from tandem_contracts.stopping import DEFAULT_DRAIN_SECONDS, DRAIN_LIMIT_SECONDS
 
 LAUNCH_MODULE = "tandem_runtime.launch"
@@ -36,6 +36,13 @@ class Speculation(StrEnum):
     IN_ENGINE = "InEngine"
     NGRAM = "NGram"
     OFF = "Off"
+
+
+class DraftEngine(StrEnum):
+    """What computes the drafts of a draft pod; the values are those of `spec.draft.engine.type`."""
+
+    TRANSFORMERS = "Transformers"
+    VLLM = "VLLM"
 
 
 class InEngineKind(StrEnum):
@@ -74,12 +81,14 @@ class LaunchOptions:
     `draft_address` is `host:port`, empty unless drafts are Remote. `max_depth` is 0 when speculation is Off,
     else 1 to DEPTH_LIMIT. `draft_deadline_seconds` is the longest that one step may wait for remote drafts.
     `drain_seconds` is how long requests in flight may go on after SIGTERM. An empty `host` means all interfaces.
+    A verifier serves the OpenAI API on `http_port`, a draft `tandem.draft.v1` on `grpc_port`.
     """
 
     role: Role
     model: str
     served_name: str
     tensor_parallel: int = 1
+    draft_engine: DraftEngine | None = None
     speculation: Speculation = Speculation.OFF
     max_depth: int = 0
     in_engine: InEngineKind | None = None
@@ -90,6 +99,7 @@ class LaunchOptions:
     access: Access = Access.OPEN
     host: str = ""
     http_port: int = HTTP_PORT
+    grpc_port: int = GRPC_PORT
     metrics_port: int = METRICS_PORT
     termination_log: str = TERMINATION_LOG
     engine: EngineSettings = dataclasses.field(default_factory=EngineSettings)
@@ -98,8 +108,8 @@ class LaunchOptions:
         for flag, text in (("--model", self.model), ("--served-name", self.served_name)):
             _require(text != "", flag, "''", "a text that is not empty")
         _require(self.tensor_parallel >= 1, "--tensor-parallel", self.tensor_parallel, "at least 1")
-        for flag, port in (("--http-port", self.http_port), ("--metrics-port", self.metrics_port)):
-            _require(1 <= port <= 65535, flag, port, "1 to 65535")
+        for name in ("http_port", "grpc_port", "metrics_port"):
+            _require(1 <= getattr(self, name) <= 65535, _flag(name), getattr(self, name), "1 to 65535")
         _require(
             0 < self.draft_deadline_seconds <= DRAFT_DEADLINE_LIMIT_SECONDS,
             "--draft-deadline-seconds",
@@ -117,6 +127,10 @@ class LaunchOptions:
     def _check_speculation(self) -> None:
         if self.role is Role.DRAFT:
             _require(self.speculation is Speculation.OFF, "--speculation", self.speculation, "Off for a draft")
+            allowed = f"one of {', '.join(DraftEngine)} for a draft"
+            _require(self.draft_engine is not None, "--draft-engine", "nothing", allowed)
+        else:
+            _require(self.draft_engine is None, "--draft-engine", self.draft_engine, "left out for a verifier")
         if self.speculation is Speculation.OFF:
             _require(self.max_depth == 0, "--max-depth", self.max_depth, "0 with --speculation Off")
         else:

@@ -21,6 +21,15 @@ DRAFT_ROWS_INVALID = "tandem_draft_rows_invalid_total"
 DRAFT_WAIT_SECONDS = "tandem_draft_wait_seconds_total"
 """Counter: time that steps have spent on getting remote drafts."""
 
+DRAFT_TOKENS = "tandem_draft_tokens_total"
+"""Counter, label `outcome`: tokens of remote drafts that the engine was given (`drafted`) and took (`accepted`)."""
+
+DRAFT_DEPTH = "tandem_draft_depth"
+"""Gauge: tokens that the last step asked for; 0 while drafts do not pay."""
+
+DRAFT_SPEEDUP = "tandem_draft_speedup"
+"""Gauge: tokens a second at the best depth over those at depth 0, both measured; absent until they are."""
+
 DRAFT_ERRORS = "tandem_draft_errors_total"
 """Counter: steps in which the proposer itself failed; always 0, or a defect."""
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from deploy.place import PlaceError
-from tandem_contracts.ports import HTTP_PORT, METRICS_PORT
+from tandem_contracts.ports import GRPC_PORT, HTTP_PORT, METRICS_PORT
 from tests.cluster.world import World, sample
 from tests.selectors import Endpoint, admits, lets_out, selects
 
@@ -146,9 +146,9 @@ def test_policies_and_budgets_select_exactly_the_pods_of_their_role_and_deployme
     ends = {pod["metadata"]["name"]: Endpoint(tandem.namespace, pod["metadata"]["labels"]) for pod in pods}
     for deployment in ("llama-70b", "llama-8b"):
         verifiers, drafts = of_role[f"{deployment}-verifier"], of_role[f"{deployment}-draft"]
-        may_ask = {name for name, pod in ends.items() if admits(policies[f"{deployment}-draft"], pod, port=HTTP_PORT)}
+        may_ask = {name for name, pod in ends.items() if admits(policies[f"{deployment}-draft"], pod, port=GRPC_PORT)}
         reached = {
-            name for name, pod in ends.items() if lets_out(policies[f"{deployment}-verifier"], pod, port=HTTP_PORT)
+            name for name, pod in ends.items() if lets_out(policies[f"{deployment}-verifier"], pod, port=GRPC_PORT)
         }
         assert (may_ask, reached) == (verifiers, drafts)
         assert not any(admits(policies[f"{deployment}-draft"], pod, port=METRICS_PORT) for pod in ends.values())

@@ -7,7 +7,7 @@ import pytest
 
 from deploy.fixtures.environment import engine_environment
 from deploy.fixtures.pair import ModelPair, model_pair
-from tandem_contracts.launch import LaunchOptions, Role, Speculation
+from tandem_contracts.launch import DraftEngine, LaunchOptions, Role, Speculation
 from tests.runtime.engines import LOOPBACK, Engine, free_port
 from tests.runtime.serving_pair import CONTINUATION_TOKENS, DEPTH, PROMPTS, ServingPair
 
@@ -40,6 +40,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., En
             "served_name": "tried",
             "host": LOOPBACK,
             "http_port": free_port(),
+            "grpc_port": free_port(),
             "metrics_port": free_port(),
             "termination_log": str(folder / "termination-log"),
             **changes,
@@ -58,7 +59,9 @@ def shared_pair(start: Callable[..., Engine], models: ModelPair) -> ServingPair:
     draft_port = free_port()
 
     def start_draft() -> Engine:
-        return start(role=Role.DRAFT, model=str(models.draft), http_port=draft_port)
+        return start(
+            role=Role.DRAFT, draft_engine=DraftEngine.TRANSFORMERS, model=str(models.draft), grpc_port=draft_port
+        )
 
     pair = ServingPair(
         plain=start(role=Role.VERIFIER, model=str(models.verifier)),

@@ -8,7 +8,7 @@ import pytest
 
 from deploy.fixtures.pair import ModelPair
 from tandem_contracts import metrics
-from tandem_contracts.launch import Role, Speculation
+from tandem_contracts.launch import DraftEngine, Role, Speculation
 from tandem_contracts.termination import ExitCode, Phase, Reason, TerminationMessage
 from tests.runtime.engines import Engine
 from tests.runtime.serving_pair import CONTINUATION_TOKENS, ServingPair
@@ -33,7 +33,7 @@ def test_every_phase_of_the_start_is_measured(pair: ServingPair) -> None:
 def test_the_root_cause_of_a_failed_start_reaches_the_termination_log(
     start: Callable[..., Engine], broken_model: Path
 ) -> None:
-    engine = start(role=Role.DRAFT, model=str(broken_model))
+    engine = start(role=Role.DRAFT, draft_engine=DraftEngine.TRANSFORMERS, model=str(broken_model))
     assert engine.wait_for_end() == ExitCode.ENGINE_START_FAILED
     message = last_word(engine)
     assert (message.code, message.reason) == (ExitCode.ENGINE_START_FAILED, Reason.ENGINE_START_FAILED)
@@ -44,7 +44,7 @@ def test_the_root_cause_of_a_failed_start_reaches_the_termination_log(
 def test_an_engine_that_dies_in_service_is_told_apart_from_one_that_did_not_start(
     start: Callable[..., Engine], models: ModelPair
 ) -> None:
-    engine = start(role=Role.DRAFT, model=str(models.draft))
+    engine = start(role=Role.VERIFIER, model=str(models.draft))
     engine.wait_until_ready()
     engine.signal_below(signal.SIGKILL)
     assert engine.wait_for_end() == ExitCode.ENGINE_FAILED

@@ -17,7 +17,7 @@ from tandem_contracts.launch import Role
 from tandem_contracts.launch import Speculation as SpeculationMethod
 from tandem_operator import names
 from tandem_operator.api.access import Access
-from tandem_operator.api.engine import Engine
+from tandem_operator.api.engine import Engine, EngineType
 from tandem_operator.api.fields import (
     BROKEN_RULES,
     AcceleratorClassName,
@@ -91,6 +91,12 @@ class LLMDeploymentSpec(ApiModel):
             lambda spec: spec.draft is not None or spec.speculation.method is not SpeculationMethod.REMOTE,
             "spec.draft is required when spec.speculation.method is Remote",
             path=".draft",
+        ),
+        Rule(
+            "!has(self.verifier.engine) || !has(self.verifier.engine.type) || self.verifier.engine.type == 'VLLM'",
+            lambda spec: spec.verifier.engine.type is EngineType.VLLM,
+            "spec.verifier.engine.type must be VLLM: other engines only draft",
+            path=".verifier.engine.type",
         ),
     )
 

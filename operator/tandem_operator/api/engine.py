@@ -38,6 +38,7 @@ class EngineType(StrEnum):
     """Programs that can serve a role."""
 
     VLLM = "VLLM"
+    TRANSFORMERS = "Transformers"
 
 
 def _within(kind: Whole) -> Any:
@@ -171,6 +172,25 @@ def _flag_rules() -> tuple[Rule, ...]:
 Flags = Annotated[dict[str, FlagValue], Field(max_length=FLAGS_AT_ONCE), Rules(*_flag_rules())]
 
 
+_SETTINGS_OF_VLLM = (
+    "dataType", "maxModelLength", "kvCacheDtype", "attentionBackend", "compilation", "paging.blockSize",
+    "paging.memoryUtilizationPercent", "scheduler.maxBatchedTokens", "scheduler.chunkedPrefill", "scheduler.policy",
+    "prefixCache.mode", "prefixCache.hash", "args",
+)  # fmt: skip
+
+
+def _is_left_out(setting: str) -> str:
+    """CEL: that a setting is not given."""
+    group, _, name = setting.rpartition(".")
+    return f"(!has(self.{group}) || !has(self.{group}.{name}))" if group else f"!has(self.{name})"
+
+
+def _settings_of_vllm(engine: Engine) -> bool:
+    """Whether anything is set that the lean loop does not have."""
+    given = engine.settings.given().keys() - {"max_sequences"}
+    return bool(given or "args" in engine.model_fields_set)
+
+
 class Engine(ApiModel):
     """The program that serves the model. Environment variables cannot be set: some of them load code."""
 
@@ -188,10 +208,16 @@ class Engine(ApiModel):
             "scheduler.maxBatchedTokens must not be below maxModelLength when scheduler.chunkedPrefill is Disabled",
             given=members("scheduler.maxBatchedTokens", "maxModelLength"),
         ),
+        Rule(
+            f"!has(self.type) || self.type != 'Transformers' || ({' && '.join(map(_is_left_out, _SETTINGS_OF_VLLM))})",
+            lambda engine: engine.type is not EngineType.TRANSFORMERS or not _settings_of_vllm(engine),
+            "only image and scheduler.maxSequences may be set when type is Transformers",
+        ),
     )
 
     type: EngineType = EngineType.VLLM
-    """VLLM: vLLM's OpenAI server, as published."""
+    """VLLM: vLLM, as published. Transformers, for drafts only: a lean loop that suits small models; of the settings it
+    takes scheduler.maxSequences alone."""
     image: ImageReference | None = None
     """Image of the engine. It must contain tandem_runtime and match the operator's allow-list.
     Omitted: the image of the accelerator class."""

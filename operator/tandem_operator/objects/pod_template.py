@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tandem_contracts.launch import API_KEY_VARIABLE, LAUNCH_MODULE, Access, LaunchOptions, Role, Speculation
-from tandem_contracts.ports import HTTP_PORT, HTTP_PORT_NAME, METRICS_PORT, METRICS_PORT_NAME
+from tandem_contracts.ports import GRPC_PORT, GRPC_PORT_NAME, HTTP_PORT, HTTP_PORT_NAME, METRICS_PORT, METRICS_PORT_NAME
 from tandem_contracts.stopping import StopTimes
 from tandem_operator import names
 from tandem_operator.api.deployment import Owner
@@ -17,6 +19,11 @@ from tandem_operator.objects.placement import placement_of
 from tandem_operator.objects.probes import probes_of
 from tandem_operator.objects.restricted import container_security, pod_security
 from tandem_operator.objects.scheduling import with_scheduling
+
+_SERVED: Mapping[Role, Manifest] = {
+    Role.VERIFIER: {"name": HTTP_PORT_NAME, "containerPort": HTTP_PORT, "protocol": "TCP"},
+    Role.DRAFT: {"name": GRPC_PORT_NAME, "containerPort": GRPC_PORT, "protocol": "TCP"},
+}
 
 
 def pod_template_of(owner: Owner, inputs: RoleInputs) -> Manifest:
@@ -48,11 +55,11 @@ def _engine(owner: Owner, inputs: RoleInputs, models: ModelVolumes) -> Manifest:
         "args": _options(owner, inputs, models).to_arguments(),
         "env": _environment(inputs),
         "ports": [
-            {"name": HTTP_PORT_NAME, "containerPort": HTTP_PORT, "protocol": "TCP"},
+            _SERVED[inputs.role],
             {"name": METRICS_PORT_NAME, "containerPort": METRICS_PORT, "protocol": "TCP"},
         ],
         "resources": resources_of(inputs),
-        **probes_of(start_limit_seconds=inputs.start_limit_seconds),
+        **probes_of(inputs.role, start_limit_seconds=inputs.start_limit_seconds),
         "securityContext": container_security(),
         "volumeMounts": [
             *models.mounts,
@@ -77,12 +84,13 @@ def _environment(inputs: RoleInputs) -> list[Manifest]:
 def _options(owner: Owner, inputs: RoleInputs, models: ModelVolumes) -> LaunchOptions:
     address = ""
     if inputs.role is Role.VERIFIER and inputs.speculation is Speculation.REMOTE:
-        address = f"{names.draft_service_name(owner.name, inputs.revision)}:{HTTP_PORT}"
+        address = f"{names.draft_service_name(owner.name, inputs.revision)}:{GRPC_PORT}"
     return LaunchOptions(
         role=inputs.role,
         model=models.model,
         served_name=inputs.served_name,
         tensor_parallel=inputs.tensor_parallel,
+        draft_engine=inputs.draft_engine,
         speculation=inputs.speculation,
         max_depth=inputs.max_depth,
         in_engine=inputs.in_engine,

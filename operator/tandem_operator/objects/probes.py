@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from tandem_contracts.ports import HTTP_PORT_NAME
+from collections.abc import Mapping
+
+from tandem_contracts.launch import Role
+from tandem_contracts.ports import GRPC_PORT, HTTP_PORT_NAME
 from tandem_operator.facts import Manifest
 
 START_PERIOD_SECONDS = 2
@@ -12,7 +15,13 @@ DEAD_GRACE_SECONDS = 30
 """Grace period of an engine that does not answer: the pod's own one waits for requests, which it has none of."""
 
 
-def probes_of(*, start_limit_seconds: int) -> Manifest:
+_ASKED: Mapping[Role, Manifest] = {
+    Role.VERIFIER: {"httpGet": {"path": "/health", "port": HTTP_PORT_NAME, "scheme": "HTTP"}},
+    Role.DRAFT: {"grpc": {"port": GRPC_PORT, "service": ""}},
+}
+
+
+def probes_of(role: Role, *, start_limit_seconds: int) -> Manifest:
     """The three probes. Until the startup probe has passed, the others do not count.
 
     `start_limit_seconds`: how long a rollout may be without progress. Who decides about a start that takes longer is
@@ -21,15 +30,15 @@ def probes_of(*, start_limit_seconds: int) -> Manifest:
     limit = max(start_limit_seconds, START_LIMIT_AT_LEAST_SECONDS)
     failures = -(-limit // START_PERIOD_SECONDS)
     return {
-        "startupProbe": _health(failures=failures, period=START_PERIOD_SECONDS, is_fatal=True),
-        "readinessProbe": _health(failures=2, period=5),
-        "livenessProbe": _health(failures=6, period=10, is_fatal=True),
+        "startupProbe": _health(role, failures=failures, period=START_PERIOD_SECONDS, is_fatal=True),
+        "readinessProbe": _health(role, failures=2, period=5),
+        "livenessProbe": _health(role, failures=6, period=10, is_fatal=True),
     }
 
 
-def _health(*, failures: int, period: int, is_fatal: bool = False) -> Manifest:
+def _health(role: Role, *, failures: int, period: int, is_fatal: bool = False) -> Manifest:
     return {
-        "httpGet": {"path": "/health", "port": HTTP_PORT_NAME, "scheme": "HTTP"},
+        **_ASKED[role],
         "periodSeconds": period,
         "timeoutSeconds": 5,
         "successThreshold": 1,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tandem_contracts.launch import Role
-from tandem_contracts.ports import HTTP_PORT, METRICS_PORT
+from tandem_contracts.ports import GRPC_PORT, HTTP_PORT, METRICS_PORT
 from tandem_operator import names
 from tandem_operator.api.access import Peer
 from tandem_operator.api.deployment import Owner
@@ -67,18 +67,18 @@ def network_policy_of(
 ) -> Manifest:
     """Who may talk to a role's pods, and whom they may talk to.
 
-    `allowed_from`: the clients of verifiers; none named is everybody. The engine serves its metrics where it serves
-    requests, so that whoever collects metrics reaches both ports.
+    `allowed_from`: the clients of verifiers; none named is everybody. vLLM serves its metrics where it serves requests,
+    so that whoever collects metrics reaches both ports of a verifier.
     """
     watchers = _watchers(prometheus_namespaces)
     http = _port(HTTP_PORT)
     if role is Role.DRAFT:
-        requests = {"ports": [http], "from": [_pods(selector_of(owner, Role.VERIFIER)), *watchers]}
+        requests = {"ports": [_port(GRPC_PORT)], "from": [_pods(selector_of(owner, Role.VERIFIER))]}
     elif allowed_from:
         requests = {"ports": [http], "from": [*map(_peer, allowed_from), *watchers]}
     else:
         requests = {"ports": [http]}
-    drafts = {"ports": [http], "to": [_pods(selector_of(owner, Role.DRAFT))]}
+    drafts = {"ports": [_port(GRPC_PORT)], "to": [_pods(selector_of(owner, Role.DRAFT))]}
     return sealed(
         {
             "apiVersion": "networking.k8s.io/v1",

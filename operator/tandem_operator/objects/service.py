@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tandem_contracts.launch import Role
-from tandem_contracts.ports import HTTP_PORT, HTTP_PORT_NAME
+from tandem_contracts.ports import GRPC_PORT, GRPC_PORT_NAME, HTTP_PORT_NAME
 from tandem_operator import names
 from tandem_operator.api.deployment import Owner
 from tandem_operator.facts import Manifest
@@ -23,7 +23,7 @@ def serving_service_of(owner: Owner, revision: str, *, is_rolling: bool = False)
             "apiVersion": "v1",
             "kind": "Service",
             "metadata": metadata,
-            "spec": {"type": "ClusterIP", "selector": selector, "ports": [_port(80)]},
+            "spec": {"type": "ClusterIP", "selector": selector, "ports": [_port(HTTP_PORT_NAME, 80)]},
         }
     )
 
@@ -43,11 +43,11 @@ def draft_service_of(owner: Owner, *, verifier_revision: str, draft_revision: st
                 "type": "ClusterIP",
                 "clusterIP": "None",
                 "selector": selector_of(owner, Role.DRAFT, revision=draft_revision),
-                "ports": [_port(HTTP_PORT)],
+                "ports": [_port(GRPC_PORT_NAME, GRPC_PORT)],
             },
         }
     )
 
 
-def _port(port: int) -> Manifest:
-    return {"name": HTTP_PORT_NAME, "port": port, "protocol": "TCP", "targetPort": HTTP_PORT_NAME}
+def _port(name: str, port: int) -> Manifest:
+    return {"name": name, "port": port, "protocol": "TCP", "targetPort": name}

@@ -3,16 +3,6 @@
 from collections.abc import Sequence
 
 
-def still_valid(tokens: Sequence[int], base_length: int, context: Sequence[int]) -> list[int]:
-    """The part of a draft that continues `context`, which has grown since the draft was asked for.
-
-    `tokens` continue the first `base_length` tokens of the same request. When the tokens committed since then
-    are how the draft begins, the rest of it is a draft for now; otherwise the draft is worthless: []. This one
-    rule makes late, repeated and out-of-order answers safe to use.
-    """
-    return left_of(tokens, context[base_length:]) if len(context) >= base_length else []
-
-
 def accepted_by_engine(tokens: object, vocabulary: int, depth: int) -> list[int]:
     """The longest beginning of an untrusted `tokens` that the engine can take: valid ids, at most `depth`.
 
@@ -46,5 +36,9 @@ def without_placeholders(tokens: Sequence[int]) -> list[int]:
 
 
 def left_of(draft: Sequence[int], committed: Sequence[int]) -> list[int]:
-    """What is left of a draft after `committed` tokens, which came after the context that it continued."""
+    """What is left of a draft after `committed` tokens, which came after the context that it continued.
+
+    When those are how the draft begins, the rest of it is a draft for now; otherwise it is worthless: []. This one rule
+    makes late, repeated and out-of-order answers safe to use.
+    """
     return list(draft[len(committed) :]) if list(draft[: len(committed)]) == list(committed) else []

@@ -9,9 +9,13 @@ _KEY = "tandem"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DraftSettings:
-    """`address` is `host:port` of the draft pods; `counters` the path of the file for `Counters`."""
+    """`address` is `host:port` of the draft pods; `counters` the path of the file for `Counters`.
+
+    `tokenizer_hash` is the verifier's (`tandem_contracts.tokenizer`), empty where it is not known.
+    """
 
     address: str
+    tokenizer_hash: str
     deadline_seconds: float
     counters: str
 

@@ -5,17 +5,21 @@ command line by `PROPOSER` and `WORKER` of `tandem_runtime.launch.engine`.
 """
 
 import logging
+import secrets
+import socket
 from pathlib import Path
 from typing import Any
 
 from vllm.distributed.parallel_state import get_tensor_model_parallel_rank
 from vllm.platforms import current_platform
 
-from tandem_runtime.drafting.completions import Completions
 from tandem_runtime.drafting.counters import Counted, Counters
 from tandem_runtime.drafting.prefix import without_placeholders
-from tandem_runtime.drafting.remote import RemoteDrafts, Row
+from tandem_runtime.drafting.proposing import RemoteDrafts
+from tandem_runtime.drafting.protocol import VERSION, VerifierFrame
+from tandem_runtime.drafting.protocol.draft_pb2 import Hello
 from tandem_runtime.drafting.settings import DraftSettings
+from tandem_runtime.drafting.stream import DraftStream
 
 if current_platform.is_cpu():
     from vllm.v1.worker.cpu_worker import CPUWorker as _EngineWorker
@@ -35,13 +39,21 @@ class RemoteProposer:
         if get_tensor_model_parallel_rank() == 0:
             settings = DraftSettings.from_engine(vllm_config.additional_config)
             depth = vllm_config.speculative_config.num_speculative_tokens
-            client = Completions(settings.address)
+            vocabulary = vllm_config.model_config.get_vocab_size()
+            hello = Hello(
+                protocol=VERSION,
+                verifier=socket.gethostname(),
+                incarnation=secrets.randbits(64),
+                tokenizer_hash=settings.tokenizer_hash,
+                vocabulary=vocabulary,
+                max_depth=depth,
+            )
             self._counters = Counters(Path(settings.counters))
             self._drafts = RemoteDrafts(
-                lambda contexts: client.continuations(contexts, depth),
+                DraftStream(settings.address, VerifierFrame(hello=hello)),
                 self._counters,
                 depth=depth,
-                vocabulary=vllm_config.model_config.get_vocab_size(),
+                vocabulary=vocabulary,
                 deadline_seconds=settings.deadline_seconds,
             )
 
@@ -65,19 +77,18 @@ class RemoteProposer:
             return nothing
         try:
             requests = self._runner.input_batch.req_ids
-            decoding = [index for index, sampled in enumerate(sampled_token_ids) if sampled]
             # Beyond the committed length lie drafts of earlier steps.
-            rows = [
-                Row(request=requests[index], context=token_ids_cpu[index, : num_tokens_no_spec[index]].tolist())
-                for index in decoding
-            ]
-            for index, tokens in zip(decoding, self._drafts.propose(rows), strict=True):
-                nothing[index] = tokens
+            contexts = {
+                requests[index]: token_ids_cpu[index, : num_tokens_no_spec[index]]
+                for index, sampled in enumerate(sampled_token_ids)
+                if sampled
+            }
+            drafts = self._drafts.propose(contexts)
+            return [drafts[request] if request in contexts else [] for request in requests[: len(nothing)]]
         except Exception:
             self._counters.add(Counted.ERRORS)
             logger.exception("proposing failed, this step goes on without drafts")
-            return [[] for _ in sampled_token_ids]
-        return nothing
+            return nothing
 
 
 class DraftingWorker(_EngineWorker):  # type: ignore[misc]

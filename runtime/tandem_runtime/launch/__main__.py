@@ -8,12 +8,22 @@ import tempfile
 import time
 from pathlib import Path
 
-from tandem_contracts.launch import API_KEY_VARIABLE, TERMINATION_LOG, Access, InvalidLaunchOptionsError, LaunchOptions
+from prometheus_client import CollectorRegistry
+
+from tandem_contracts.launch import (
+    API_KEY_VARIABLE,
+    TERMINATION_LOG,
+    Access,
+    InvalidLaunchOptionsError,
+    LaunchOptions,
+    Role,
+)
 from tandem_contracts.stopping import StopTimes
 from tandem_contracts.termination import ExitCode, Phase, Reason, TerminationMessage
 from tandem_runtime.drafting.counters import Counters
+from tandem_runtime.launch.drafts import serve_drafts
 from tandem_runtime.launch.engine import Platform, engine_command, engine_environment
-from tandem_runtime.launch.exporter import LaunchCollector, serve_metrics
+from tandem_runtime.launch.exporter import PhasesCollector, ProposerCollector, serve_metrics
 from tandem_runtime.launch.model_folder import ModelInvalidError, ModelNotFoundError, read_model_folder
 from tandem_runtime.launch.phases import StartPhases
 from tandem_runtime.launch.supervisor import Supervisor
@@ -56,11 +66,14 @@ def _serve(options: LaunchOptions) -> TerminationMessage | None:
         )
     model = read_model_folder(Path(options.model))
     platform = _installed_platform()
+    if options.role is Role.DRAFT:
+        return serve_drafts(options, model, platform=platform)
     with tempfile.TemporaryDirectory(prefix="tandem-") as scratch:
         counters_file = Path(scratch) / "counters"
-        phases = StartPhases(time.monotonic())
-        collector = LaunchCollector(phases, Counters(counters_file))
-        stop_metrics = serve_metrics(collector, options.host, port=options.metrics_port)
+        phases, registry = StartPhases(time.monotonic()), CollectorRegistry()
+        registry.register(PhasesCollector(phases))
+        registry.register(ProposerCollector(Counters(counters_file)))
+        stop_metrics = serve_metrics(registry, options.host, port=options.metrics_port)
         try:
             supervisor = Supervisor(
                 engine_command(options, model, platform=platform, counters=counters_file),

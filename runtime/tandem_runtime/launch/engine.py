@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from tandem_contracts.engine_settings import FLAGS, SWITCH, Compilation, EngineSettings, Switch
-from tandem_contracts.launch import Access, InEngineKind, LaunchOptions, Role, Speculation
+from tandem_contracts.launch import Access, InEngineKind, LaunchOptions, Speculation
 from tandem_contracts.stopping import StopTimes
 from tandem_runtime.drafting.settings import DraftSettings
 from tandem_runtime.launch.model_folder import ModelFolder
@@ -17,7 +17,7 @@ ENGINE_MODULE = "vllm.entrypoints.openai.api_server"
 PROPOSER = "tandem_runtime.drafting.vllm_adapter.RemoteProposer"
 WORKER = "tandem_runtime.drafting.vllm_adapter.DraftingWorker"
 GUARD = "tandem_runtime.launch.guard.Guard"
-CPU_BLOCK_TOKENS = 32
+DRAFT_BLOCK_TOKENS = 32
 _METHODS = {
     InEngineKind.DRAFT_MODEL: "draft_model",
     InEngineKind.EAGLE3: "eagle3",
@@ -38,12 +38,9 @@ def engine_command(options: LaunchOptions, model: ModelFolder, *, platform: Plat
     # fmt: off
     command = [
         sys.executable, "-m", ENGINE_MODULE,
-        "--model", str(model.path),
+        *_model(options, model),
         "--served-model-name", options.served_name,
         "--port", str(options.http_port),
-        "--tensor-parallel-size", str(options.tensor_parallel),
-        # Left alone, vLLM serves float32 weights in half precision, where rounding decides between near ties.
-        "--dtype", options.engine.data_type or model.dtype,
         "--shutdown-timeout", str(StopTimes.of_drain(options.drain_seconds).engine_seconds),
         "--disable-uvicorn-access-log",
     ]
@@ -53,7 +50,27 @@ def engine_command(options: LaunchOptions, model: ModelFolder, *, platform: Plat
     if options.access is Access.API_KEY:
         # vLLM asks for its key under some paths only; others answer the same questions (/invocations).
         command += ["--middleware", GUARD]
-    return command + _settings(options, platform) + _speculation(options, counters)
+    return command + _settings(options, platform) + _speculation(options, model, counters)
+
+
+def draft_engine_flags(options: LaunchOptions, model: ModelFolder, *, platform: Platform) -> list[str]:
+    """The part of that command line which is for an engine without a server, as a draft server has one."""
+    flags = [*_model(options, model), *_settings(options, platform)]
+    if platform is Platform.CPU and options.engine.block_tokens is None:
+        # The prefix cache works in whole blocks: with the CPU's default of 128 it finds little between steps.
+        flags += ["--block-size", str(DRAFT_BLOCK_TOKENS)]
+    return flags
+
+
+def _model(options: LaunchOptions, model: ModelFolder) -> list[str]:
+    # fmt: off
+    return [
+        "--model", str(model.path),
+        "--tensor-parallel-size", str(options.tensor_parallel),
+        # Left alone, vLLM serves float32 weights in half precision, where rounding decides between near ties.
+        "--dtype", options.engine.data_type or model.dtype,
+    ]
+    # fmt: on
 
 
 def engine_environment(inherited: Mapping[str, str], *, platform: Platform) -> dict[str, str]:
@@ -83,18 +100,15 @@ def engine_environment(inherited: Mapping[str, str], *, platform: Platform) -> d
 
 def _settings(options: LaunchOptions, platform: Platform) -> list[str]:
     engine = options.engine
-    compilation, block_tokens = engine.compilation, engine.block_tokens
+    compilation = engine.compilation
     if platform is Platform.CPU:
         # Compiling takes longer than it gains at start, and needs a C++ compiler in the image.
         compilation = compilation or Compilation.EAGER
-        if options.role is Role.DRAFT:
-            # The prefix cache works in whole blocks: with the CPU's default of 128 it finds little between steps.
-            block_tokens = block_tokens or CPU_BLOCK_TOKENS
     valued = {
         "max-model-len": engine.max_model_length,
         "kv-cache-dtype": engine.kv_cache_dtype,
         "attention-backend": engine.attention_backend,
-        "block-size": block_tokens,
+        "block-size": engine.block_tokens,
         "gpu-memory-utilization": None if engine.memory_percent is None else f"0.{engine.memory_percent:02}",
         "max-num-seqs": engine.max_sequences,
         "max-num-batched-tokens": engine.max_batched_tokens,
@@ -131,7 +145,7 @@ def _switched(switches: Mapping[str, Switch | None]) -> list[str]:
     ]
 
 
-def _speculation(options: LaunchOptions, counters: Path) -> list[str]:
+def _speculation(options: LaunchOptions, model: ModelFolder, counters: Path) -> list[str]:
     match options.speculation:
         case Speculation.OFF:
             return []
@@ -148,6 +162,7 @@ def _speculation(options: LaunchOptions, counters: Path) -> list[str]:
             settings = DraftSettings(
                 address=options.draft_address,
                 deadline_seconds=options.draft_deadline_seconds,
+                tokenizer_hash=model.tokenizer_hash,
                 counters=str(counters),
             )
             extra = ["--worker-cls", WORKER, "--additional-config", json.dumps(settings.to_engine())]

@@ -1,4 +1,4 @@
-"""Serves the launcher's metrics: the phases of the start and the counters of the proposer."""
+"""Serves the launcher's metrics: the phases of the start, and what the proposer or the draft server counts."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -15,15 +15,14 @@ from tandem_runtime.launch.phases import StartPhases
 ALL_INTERFACES = "0.0.0.0"  # noqa: S104 - pods are reached at their own address
 
 
-class LaunchCollector(Collector):
-    """Reads the current values whenever it is scraped."""
+class PhasesCollector(Collector):
+    """The start of an engine, read whenever it is scraped."""
 
-    def __init__(self, phases: StartPhases, counters: Counters) -> None:
+    def __init__(self, phases: StartPhases) -> None:
         self._phases = phases
-        self._counters = counters
 
     def collect(self) -> Iterator[Metric]:
-        """All metrics of `tandem_contracts.metrics`."""
+        """The metrics of every role."""
         phase_seconds = GaugeMetricFamily(
             metrics.START_PHASE_SECONDS, "Duration of each phase of the engine's start.", labels=["phase"]
         )
@@ -32,6 +31,16 @@ class LaunchCollector(Collector):
         yield phase_seconds
         ready = float(self._phases.is_ready)
         yield GaugeMetricFamily(metrics.ENGINE_READY, "Whether the engine has answered.", value=ready)
+
+
+class ProposerCollector(Collector):
+    """The counters of a verifier's proposer, read whenever it is scraped."""
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+
+    def collect(self) -> Iterator[Metric]:
+        """What `Counters` counts."""
         yield self._by_outcome(
             metrics.DRAFT_CALLS,
             "Calls for remote drafts.",
@@ -42,6 +51,15 @@ class LaunchCollector(Collector):
             "Rows of decode steps.",
             {"drafted": Counted.ROWS_DRAFTED, "empty": Counted.ROWS_EMPTY},
         )
+        yield self._by_outcome(
+            metrics.DRAFT_TOKENS,
+            "Tokens of remote drafts.",
+            {"drafted": Counted.TOKENS_DRAFTED, "accepted": Counted.TOKENS_ACCEPTED},
+        )
+        depth, speedup = (self._counters.value(counted) for counted in (Counted.DEPTH, Counted.SPEEDUP))
+        yield GaugeMetricFamily(metrics.DRAFT_DEPTH, "Tokens that the last step asked for.", value=depth)
+        if speedup:
+            yield GaugeMetricFamily(metrics.DRAFT_SPEEDUP, "Best depth over depth 0, as measured.", value=speedup)
         for name, what, counted in (
             (metrics.DRAFT_DEADLINES_MISSED, "Steps that waited in vain.", Counted.DEADLINES_MISSED),
             (metrics.DRAFT_ROWS_INVALID, "Answers that were no valid drafts.", Counted.ROWS_INVALID),
@@ -57,10 +75,8 @@ class LaunchCollector(Collector):
         return family
 
 
-def serve_metrics(collector: Collector, host: str, *, port: int) -> Callable[[], None]:
+def serve_metrics(registry: CollectorRegistry, host: str, *, port: int) -> Callable[[], None]:
     """Serves in a thread of its own; returns what stops it. Raises OSError when the port is taken."""
-    registry = CollectorRegistry()
-    registry.register(collector)
     server: WSGIServer
     thread: threading.Thread
     server, thread = start_http_server(port, addr=host or ALL_INTERFACES, registry=registry)

@@ -4,6 +4,8 @@ import dataclasses
 import json
 from pathlib import Path
 
+from tandem_contracts.tokenizer import tokenizer_hash_of
+
 
 class ModelNotFoundError(Exception):
     """There is no folder at the model's path."""
@@ -15,10 +17,14 @@ class ModelInvalidError(Exception):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelFolder:
-    """A folder that looks like a model. `dtype` is what its weights are kept in, `auto` where it does not say."""
+    """A folder that looks like a model. `dtype` is what its weights are kept in, `auto` where it does not say.
+
+    `tokenizer_hash`: see `tandem_contracts.tokenizer`; empty where there is no tokenizer.json that can be read.
+    """
 
     path: Path
     dtype: str
+    tokenizer_hash: str
 
 
 def read_model_folder(path: Path) -> ModelFolder:
@@ -39,4 +45,11 @@ def read_model_folder(path: Path) -> ModelFolder:
         raise ModelInvalidError(f"model path {path} has no weights (*.safetensors)")
     # Newer configurations say dtype, older ones torch_dtype.
     dtype = configuration.get("dtype") or configuration.get("torch_dtype") or "auto"
-    return ModelFolder(path=path, dtype=str(dtype))
+    return ModelFolder(path=path, dtype=str(dtype), tokenizer_hash=_tokenizer_hash(path))
+
+
+def _tokenizer_hash(path: Path) -> str:
+    try:
+        return tokenizer_hash_of(json.loads((path / "tokenizer.json").read_text()))
+    except (OSError, ValueError):
+        return ""

@@ -48,14 +48,22 @@ class StartPhases:
     def see_line(self, line: str, now: float) -> None:
         """Takes note of a line of the engine's log."""
         if self._weights_began is None and _WEIGHTS_BEGIN in line:
-            self._weights_began = now
+            self.see_weights_begin(now)
         elif self._ready is None and any(text in line for text in _WEIGHTS_END):
-            self._weights_ended = now
+            self.see_weights_end(now)
         elif self._ready is None and _COMPILE_BEGIN in line:
             self._is_compiling = True
         elif self._ready is None and (told := _COMPILE_END.search(line)):
             self._is_compiling = False
             self._compile_seconds[told["process"] or ""] += float(told["seconds"])
+
+    def see_weights_begin(self, now: float) -> None:
+        """Takes note that the first weights are being read."""
+        self._weights_began = now
+
+    def see_weights_end(self, now: float) -> None:
+        """Takes note that weights have been read."""
+        self._weights_ended = now
 
     def see_answer(self, now: float) -> None:
         """Takes note of the engine's first answer to a health check."""

@@ -133,13 +133,13 @@ def test_a_verifier_asks_for_drafts_at_the_service_of_its_own_revision() -> None
     spec = make_spec()
     options = LaunchOptions.parse(engine(spec)["args"])
     revision = make_inputs(spec).revision
-    assert options.draft_address == f"{names.draft_service_name(NAME, revision)}:8000"
+    assert options.draft_address == f"{names.draft_service_name(NAME, revision)}:8002"
     assert options.speculation is Speculation.REMOTE
     assert options.max_depth == 4
     service = draft_service_of(OWNER, verifier_revision=revision, draft_revision="d1")
     assert service["metadata"]["name"] == options.draft_address.split(":")[0]
     assert service["spec"]["clusterIP"] == "None"
-    assert service["spec"]["ports"][0]["port"] == 8000
+    assert service["spec"]["ports"][0]["port"] == 8002
 
 
 @pytest.mark.parametrize("method", ["NGram", "Off"])

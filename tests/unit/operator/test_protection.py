@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tandem_contracts.launch import Role
-from tandem_contracts.ports import HTTP_PORT, METRICS_PORT
+from tandem_contracts.ports import GRPC_PORT, HTTP_PORT, METRICS_PORT
 from tandem_operator import names
 from tandem_operator.api.access import Peer
 from tandem_operator.api.deployment import Owner
@@ -151,9 +151,9 @@ def test_only_the_clients_that_are_named_may_ask_a_verifier(peer: Peer, welcome:
 def test_only_its_own_verifiers_may_ask_a_draft(source: Endpoint) -> None:
     for allowed_from in ((), (Peer(pod_labels={"app": "web"}),)):
         drafts = policy(Role.DRAFT, allowed_from)
-        assert not admits(drafts, source, port=HTTP_PORT)
-        assert admits(drafts, pod_of(Role.VERIFIER), port=HTTP_PORT)
-        assert not admits(drafts, pod_of(Role.DRAFT), port=HTTP_PORT)
+        assert not admits(drafts, source, port=GRPC_PORT)
+        assert admits(drafts, pod_of(Role.VERIFIER), port=GRPC_PORT)
+        assert not admits(drafts, pod_of(Role.DRAFT), port=GRPC_PORT)
         assert not admits(drafts, pod_of(Role.VERIFIER), port=METRICS_PORT)
 
 
@@ -163,7 +163,9 @@ def test_metrics_are_read_by_the_operator_and_every_prometheus_that_was_named(ro
         watched = policy(role, allowed_from, "monitoring", "observability")
         for source in (OPERATOR, at("monitoring"), at("observability", {"app": "agent"})):
             assert admits(watched, source, port=METRICS_PORT)
-            assert admits(watched, source, port=HTTP_PORT), "the engine serves its own metrics there"
+            serves_metrics_too = role is Role.VERIFIER  # vLLM does, on the port of its API
+            assert admits(watched, source, port=HTTP_PORT) is serves_metrics_too
+            assert not admits(watched, source, port=GRPC_PORT)
         assert not admits(watched, at("monitoring-2"), port=METRICS_PORT)
         assert not admits(watched, at(labels={"app": "web"}), port=METRICS_PORT)
     assert not admits(policy(role), at("monitoring"), port=METRICS_PORT)
@@ -179,7 +181,7 @@ def test_pods_that_serve_reach_names_and_drafts_and_nothing_else(role: Role) -> 
             assert lets_out(out, dns, port=port, protocol=protocol)
             assert lets_out(out, node_local, port=port, protocol=protocol)
             assert not lets_out(out, Endpoint(address="203.0.113.7"), port=port, protocol=protocol)
-    assert lets_out(out, pod_of(Role.DRAFT), port=HTTP_PORT) is (role is Role.VERIFIER)
+    assert lets_out(out, pod_of(Role.DRAFT), port=GRPC_PORT) is (role is Role.VERIFIER)
     elsewhere = [
         Endpoint(address="203.0.113.7"),
         Endpoint(address="169.254.169.254"),
@@ -189,7 +191,7 @@ def test_pods_that_serve_reach_names_and_drafts_and_nothing_else(role: Role) -> 
         pod_of(Role.DRAFT, namespace="other"),
     ]
     for target in elsewhere:
-        for port in (80, 443, HTTP_PORT, METRICS_PORT):
+        for port in (80, 443, HTTP_PORT, GRPC_PORT, METRICS_PORT):
             assert not lets_out(out, target, port=port)
 
 

@@ -12,6 +12,7 @@ from tandem_contracts.engine_settings import FLAGS, EngineSettings, Whole
 from tandem_contracts.launch import (
     DEPTH_LIMIT,
     Access,
+    DraftEngine,
     InEngineKind,
     InvalidLaunchOptionsError,
     LaunchOptions,
@@ -69,6 +70,7 @@ def launch_options(draw: st.DrawFn) -> LaunchOptions:
         model=draw(texts),
         served_name=draw(texts),
         tensor_parallel=draw(st.integers(1, 64)),
+        draft_engine=draw(st.sampled_from(DraftEngine)) if role is Role.DRAFT else None,
         speculation=speculation,
         max_depth=0 if speculation is Speculation.OFF else draw(st.integers(1, DEPTH_LIMIT)),
         in_engine=in_engine,
@@ -80,6 +82,7 @@ def launch_options(draw: st.DrawFn) -> LaunchOptions:
         engine=draw(settings),
         host=draw(st.text()),
         http_port=draw(ports),
+        grpc_port=draw(ports),
         metrics_port=draw(ports),
         termination_log=draw(texts),
     )

@@ -19,6 +19,7 @@ from tandem_contracts.engine_settings import (
 from tandem_contracts.launch import Access, InEngineKind, LaunchOptions, Role, Speculation
 from tandem_contracts.stopping import StopTimes
 from tandem_contracts.termination import ExitCode, Phase, Reason, TerminationMessage
+from tandem_contracts.tokenizer import tokenizer_hash_of
 from tandem_runtime.drafting.settings import DraftSettings
 from tandem_runtime.launch.__main__ import main
 from tandem_runtime.launch.engine import GUARD, PROPOSER, WORKER, Platform, engine_command, engine_environment
@@ -31,7 +32,7 @@ from tandem_runtime.launch.model_folder import (
 from tandem_runtime.launch.phases import StartPhases
 from tandem_runtime.launch.root_cause import root_cause
 
-MODEL = ModelFolder(path=Path("/models/m"), dtype="float32")
+MODEL = ModelFolder(path=Path("/models/m"), dtype="float32", tokenizer_hash="sha256:a")
 COUNTERS = Path("/tmp/counters")
 
 
@@ -68,7 +69,9 @@ def test_remote_drafts_come_from_our_proposer_in_our_worker() -> None:
     }
     assert flags["--worker-cls"] == WORKER
     settings = DraftSettings.from_engine(json.loads(flags["--additional-config"]))
-    assert settings == DraftSettings(address="d:8000", deadline_seconds=0.1, counters=str(COUNTERS))
+    assert settings == DraftSettings(
+        address="d:8000", tokenizer_hash="sha256:a", deadline_seconds=0.1, counters=str(COUNTERS)
+    )
 
 
 def test_ngram_drafts_need_nothing_of_ours() -> None:
@@ -141,12 +144,9 @@ def test_what_is_not_set_is_left_to_the_engine() -> None:
     }  # fmt: skip
 
 
-def test_a_user_may_have_a_cpu_engine_compile_and_a_draft_cut_its_cache_otherwise() -> None:
-    settings = EngineSettings(compilation=Compilation.COMPILED, block_tokens=128)
-    flags = flags_of(make_options(role=Role.DRAFT, engine=settings))
-    assert "--no-enforce-eager" in flags
-    assert flags["--block-size"] == "128"
-    assert flags_of(make_options(role=Role.DRAFT))["--block-size"] == "32"
+def test_a_user_may_have_a_cpu_engine_compile() -> None:
+    settings = EngineSettings(compilation=Compilation.COMPILED)
+    assert "--no-enforce-eager" in flags_of(make_options(engine=settings))
 
 
 def test_the_engines_wait_for_requests_is_shorter_than_what_would_cut_it_off() -> None:
@@ -198,7 +198,16 @@ def make_model_folder(folder: Path, configuration: object) -> Path:
 )
 def test_a_model_folder_tells_its_dtype(tmp_path: Path, configuration: object, dtype: str) -> None:
     folder = make_model_folder(tmp_path / "m", configuration)
-    assert read_model_folder(folder) == ModelFolder(path=folder, dtype=dtype)
+    assert read_model_folder(folder) == ModelFolder(path=folder, dtype=dtype, tokenizer_hash="")
+
+
+def test_a_model_folder_tells_which_tokenizer_it_has(tmp_path: Path) -> None:
+    folder = make_model_folder(tmp_path / "m", {"model_type": "llama"})
+    tokenizer = {"model": {"vocab": {"a": 0, "b": 1}}}
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    assert read_model_folder(folder).tokenizer_hash == tokenizer_hash_of(tokenizer)
+    (folder / "tokenizer.json").write_text("{")
+    assert read_model_folder(folder).tokenizer_hash == ""
 
 
 @pytest.mark.parametrize("configuration", [[], {}, {"model_type": 3}, None])

@@ -42,6 +42,6 @@ def test_stages_that_cut_each_other_off_are_refused(changed: dict[str, int], sai
 def test_the_longest_drain_that_a_user_may_ask_for_is_one_that_the_launcher_takes() -> None:
     longest = Rollout(drain_timeout="1h").drain_timeout_seconds
     assert longest == DRAIN_LIMIT_SECONDS
-    LaunchOptions(role=Role.DRAFT, model="/m", served_name="m", drain_seconds=longest)
+    LaunchOptions(role=Role.VERIFIER, model="/m", served_name="m", drain_seconds=longest)
     with pytest.raises(InvalidLaunchOptionsError):
-        LaunchOptions(role=Role.DRAFT, model="/m", served_name="m", drain_seconds=longest + 1)
+        LaunchOptions(role=Role.VERIFIER, model="/m", served_name="m", drain_seconds=longest + 1)
