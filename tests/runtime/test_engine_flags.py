@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
 PROBE = Path(__file__).with_name("parser_probe.py")
 PROBE_LIMIT_SECONDS = 300
-MODEL = ModelFolder(path=Path("/models/m"), dtype="bfloat16")
+MODEL = ModelFolder(path=Path("/models/m"), dtype="bfloat16", tokenizer_hash="")
 
 CHOICES: dict[str, tuple[Any, ...]] = {
     "data_type": tuple(engine_settings.DataType),
