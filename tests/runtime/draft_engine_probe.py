@@ -16,6 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tandem_runtime.draft_server.engines import Ask, DraftEngine
+from tandem_runtime.draft_server.graph_engine import GraphEngine
 from tandem_runtime.draft_server.llama_engine import LlamaEngine
 from tandem_runtime.draft_server.transformers_engine import TransformersEngine
 
@@ -23,6 +24,8 @@ DEPTH = 6
 LENGTHS = (1, 5, 40, 129, 300)
 STEPS = 5
 CACHES = 4
+RANDOM_SHARE = 0.5
+"""Of the steps: the token after the accepted ones is not what the draft model expects. The others go on as drafted."""
 
 
 def generated(model: Any, context: Sequence[int]) -> list[int]:
@@ -43,13 +46,19 @@ def compared(engine: DraftEngine, model: Any) -> dict[str, int]:
         for context, draft in zip(contexts, engine.draft(asks, is_due=lambda: False), strict=True):
             drafts += 1
             same += draft == generated(model, context)
-            context.extend([*draft[: chance.randrange(DEPTH)], chance.randrange(engine.vocabulary)])
+            context.extend(draft[: chance.randrange(DEPTH + 1)])
+            if chance.random() < RANDOM_SHARE or not draft:
+                context.append(chance.randrange(engine.vocabulary))
     return {"drafts": drafts, "same": same}
 
 
 def main(folder: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True).eval()
-    engines = [LlamaEngine(folder, caches=CACHES), TransformersEngine(folder, caches=CACHES)]
+    engines = [
+        LlamaEngine(folder, caches=CACHES),
+        TransformersEngine(folder, caches=CACHES),
+        GraphEngine.of_folder(folder, caches=CACHES, depth=2 * DEPTH, tokenizer_hash="", device="cpu"),
+    ]
     sys.stdout.write(json.dumps({engine.name: compared(engine, model) for engine in engines}) + "\n")
 
 

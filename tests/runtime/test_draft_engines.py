@@ -13,7 +13,7 @@ def answers(models: ModelPair) -> dict[str, dict[str, int]]:
     return answers_of("draft_engine_probe.py", str(models.draft))
 
 
-@pytest.mark.parametrize("engine", ["llama", "transformers"])
+@pytest.mark.parametrize("engine", ["llama", "transformers", "transformers-graphs"])
 def test_a_draft_is_what_the_model_generates(answers: dict[str, dict[str, int]], engine: str) -> None:
     assert answers[engine]["drafts"] == 25
     assert answers[engine]["same"] == answers[engine]["drafts"]

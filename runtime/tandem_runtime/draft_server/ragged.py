@@ -20,18 +20,41 @@ Cache = TypeVar("Cache")
 
 @dataclass(slots=True)
 class Kept(Generic[Cache]):
-    """A context's cache, and the tokens that it holds."""
+    """A context's cache, the tokens that it holds, and what comes after all of them by the model."""
 
     cache: Cache
     tokens: list[int] = field(default_factory=list)
+    after: list[int] = field(default_factory=list)
+    """One token, or none."""
+
+    def cut(self, length: int) -> None:
+        """Forget what comes after so many tokens."""
+        if length < len(self.tokens):
+            del self.tokens[length:]
+            self.after = []
 
 
 @dataclass(slots=True)
 class Row(Generic[Cache]):
-    """What one context brings to a pass: at least one token, after those that are kept."""
+    """One context in a pass: what comes after those tokens that are kept, at least one; and what was drafted."""
 
     kept: Kept[Cache]
     fresh: list[int]
+    depth: int
+    draft: list[int] = field(default_factory=list)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to compute."""
+        return not self.fresh
+
+    def computed(self, token: int) -> None:
+        """The fresh tokens are in the cache now, and `token` comes after them."""
+        self.kept.tokens += self.fresh
+        self.kept.after = [token]
+        if len(self.draft) < self.depth:
+            self.draft.append(token)
+        self.fresh = [token] if len(self.draft) < self.depth else []
 
 
 class RaggedEngine(ABC, Generic[Cache]):
@@ -46,23 +69,9 @@ class RaggedEngine(ABC, Generic[Cache]):
         """See `DraftEngine`."""
         drafts: list[list[int]] = []
         for begin in range(0, len(asks), self._caches):
-            drafts += self._draft(asks[begin : begin + self._caches], is_due)
-        return drafts
-
-    def _draft(self, asks: Sequence[Ask], is_due: Callable[[], bool]) -> list[list[int]]:
-        rows = [self._row(ask) for ask in asks]
-        drafts: list[list[int]] = [[] for _ in asks]
-        going = list(range(len(asks)))
-        while going:
-            after = self._pass([rows[at] for at in going])
-            for at, token in zip(going, after, strict=True):
-                rows[at].kept.tokens += rows[at].fresh
-                if asks[at].depth:
-                    drafts[at].append(token)
-                    rows[at].fresh = [token]
-            going = [at for at in going if len(drafts[at]) < asks[at].depth]
-            if is_due():
-                break
+            rows = [self._row(ask) for ask in asks[begin : begin + self._caches]]
+            self._run([row for row in rows if not row.is_done], is_due)
+            drafts += [row.draft for row in rows]
         return drafts
 
     def forget(self, keys: Iterable[Key]) -> None:
@@ -71,6 +80,15 @@ class RaggedEngine(ABC, Generic[Cache]):
             kept = self._kept.pop(key, None)
             if kept is not None:
                 self._free(kept.cache)
+
+    def _run(self, rows: Sequence[Row[Cache]], is_due: Callable[[], bool]) -> None:
+        """Draft for rows until all are done, or until it is due, which is asked after each token."""
+        while rows:
+            for row, token in zip(rows, self._pass(rows), strict=True):
+                row.computed(token)
+            rows = [row for row in rows if not row.is_done]
+            if is_due():
+                break
 
     @abstractmethod
     def _pass(self, rows: Sequence[Row[Cache]]) -> list[int]:
@@ -83,7 +101,7 @@ class RaggedEngine(ABC, Generic[Cache]):
         """The cache is of no more use."""
 
     def _row(self, ask: Ask) -> Row[Cache]:
-        """What the cache lacks; at least the last token, whose successor is asked for."""
+        """What the cache lacks, and what of the draft it has already: a context may turn out as it was drafted."""
         kept = self._kept.get(ask.key)
         if kept is None:
             if len(self._kept) >= self._caches:
@@ -92,6 +110,10 @@ class RaggedEngine(ABC, Generic[Cache]):
             kept = self._kept[ask.key] = Kept(self._new_cache())
         self._kept.move_to_end(ask.key)
         context = ask.tokens.tolist()
-        same = shared(kept.tokens, context[:-1])
-        del kept.tokens[same:]
-        return Row(kept, context[same:])
+        same = shared(kept.tokens, context)
+        if same < len(context) or not kept.after:
+            same = min(same, len(context) - 1)
+            kept.cut(same)
+            return Row(kept, context[same:], ask.depth)
+        draft = (kept.tokens[same:] + kept.after)[: ask.depth]
+        return Row(kept, [draft[-1]] if len(draft) < ask.depth else [], ask.depth, draft)
