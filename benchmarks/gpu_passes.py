@@ -13,11 +13,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, LlamaConfig, LlamaForCausalLM
 
 from tandem_runtime.draft_server.engines import Ask
-from tandem_runtime.draft_server.graph_engine import GraphEngine, with_slots
+from tandem_runtime.draft_server.graph_engine import GraphEngine, attended, with_slots
 
 Shape = Mapping[str, int]
 Times = dict[int, dict[int, float]]
@@ -140,12 +139,12 @@ class Verifying:
         kept = torch.zeros(shape, dtype=torch.bfloat16, device=device)
         tokens = torch.zeros((batch, depth + 1), dtype=torch.long, device=device)
         positions = torch.arange(self._context, self._context + depth + 1, device=device).expand(batch, -1)
-        seen = torch.arange(self._length, device=device) <= positions[:, None, :, None]
+        unseen = torch.arange(self._length, device=device) > positions[:, None, None, :, None]
         at = slice(self._context, self._context + depth + 1)
 
         def verify() -> None:
             output = self._model.model(
-                input_ids=tokens, position_ids=positions, use_cache=False, kept=kept, seen=seen, at=at
+                input_ids=tokens, position_ids=positions, use_cache=False, kept=kept, unseen=unseen, at=at
             )
             self._model.lm_head(output.last_hidden_state).argmax(-1)
 
@@ -163,8 +162,8 @@ def _seconds(compute: Callable[[], object], device: str) -> float:
 
 
 def _graph_of(compute: Callable[[], None]) -> torch.cuda.CUDAGraph:
-    stream = torch.cuda.Stream()
-    with torch.cuda.stream(stream):
+    torch.cuda.synchronize()
+    with torch.cuda.stream(torch.cuda.Stream()):
         compute()
         compute()
     torch.cuda.synchronize()
@@ -183,10 +182,10 @@ def _in_place(
     attention_mask: torch.Tensor | None,
     *,
     kept: torch.Tensor,
-    seen: torch.Tensor,
+    unseen: torch.Tensor,
     at: slice,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     keys, values = kept[module.layer_idx]
     keys[:, :, at], values[:, :, at] = key, value
-    return scaled_dot_product_attention(query, keys, values, attn_mask=seen).transpose(1, 2), None
+    return attended(query, keys, values, unseen=unseen, scale=query.shape[-1] ** -0.5).transpose(1, 2), None

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AutoModelForCausalLM
 
 from tandem_runtime.draft_server.ragged import RaggedEngine, Row
@@ -45,11 +44,11 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class _Places:
-    """Where the tokens of a pass lie: slots [rows], positions [rows, width], seen [rows, 1, width, length]."""
+    """Where the tokens of a pass lie: slots [rows], positions [rows, width]; unseen: see `attended`."""
 
     slots: torch.Tensor
     positions: torch.Tensor
-    seen: torch.Tensor
+    unseen: torch.Tensor
     length: int
 
 
@@ -191,7 +190,8 @@ class GraphEngine(RaggedEngine[int]):
 
     def _captured(self, batch: _Batch, shape: Shape) -> torch.cuda.CUDAGraph:
         """The pass as a graph. It is computed twice before, as capturing demands, on slots that nobody reads."""
-        kept = [tensor.clone() for tensor in (batch.slots, batch.bases, batch.at, batch.drafts, batch.fresh[1])]
+        changed = (batch.slots, batch.bases, batch.counts, batch.at, batch.drafts, batch.fresh[1])
+        before = [tensor.clone() for tensor in changed]
         batch.slots.fill_(self._caches)
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
@@ -203,7 +203,7 @@ class GraphEngine(RaggedEngine[int]):
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool):
             self._compute(batch, shape)
-        for tensor, value in zip((batch.slots, batch.bases, batch.at, batch.drafts, batch.fresh[1]), kept, strict=True):
+        for tensor, value in zip(changed, before, strict=True):
             tensor.copy_(value)
         return graph
 
@@ -222,8 +222,8 @@ class GraphEngine(RaggedEngine[int]):
     def _places(self, slots: torch.Tensor, bases: torch.Tensor, shape: Shape) -> _Places:
         positions = bases[:, None] + torch.arange(shape.width, device=self._device)
         positions = positions.clamp(max=self._room - 1)
-        seen = torch.arange(shape.length, device=self._device) <= positions[:, None, :, None]
-        return _Places(slots, positions, seen, shape.length)
+        unseen = torch.arange(shape.length, device=self._device) > positions[:, None, None, :, None]
+        return _Places(slots, positions, unseen, shape.length)
 
     def _hidden(self, tokens: torch.Tensor, places: _Places) -> torch.Tensor:
         """The last layer's states, [rows, width, size]."""
@@ -260,20 +260,35 @@ def _attend(
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention of each row to its slot; query, key and value are [rows, heads, width, size]."""
-    slots, (rows, heads, width, size) = places.slots, query.shape
+    slots = places.slots
     keys, values = kept[0][module.layer_idx], kept[1][module.layer_idx]
     keys[slots[:, None], :, places.positions] = key.transpose(1, 2)
     values[slots[:, None], :, places.positions] = value.transpose(1, 2)
-    # Query heads that share keys stand side by side as tokens of one head: so no key is copied for each of them.
-    groups = heads // key.shape[1]
-    found = scaled_dot_product_attention(
-        query.reshape(rows, key.shape[1], groups * width, size),
+    found = attended(
+        query,
         keys[:, :, : places.length][slots],
         values[:, :, : places.length][slots],
-        attn_mask=places.seen.expand(rows, groups, width, places.length).reshape(rows, 1, groups * width, -1),
-        scale=scaling,
+        unseen=places.unseen,
+        scale=scaling or query.shape[-1] ** -0.5,
     )
-    return found.reshape(rows, heads, width, size).transpose(1, 2), None
+    return found.transpose(1, 2), None
+
+
+def attended(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, *, unseen: torch.Tensor, scale: float
+) -> torch.Tensor:
+    """softmax(scale q k^T) v of what is not `unseen`, [rows, 1, 1, width, length].
+
+    query: [rows, heads, width, size]; keys and values: [rows, heads or a divisor of them, length, size]. In plain
+    products, since the fused kernels give all keys of a head to one multiprocessor: with few queries the others idle.
+    Heads that share keys stand side by side as queries of one, so that no key is copied for each of them.
+    """
+    rows, heads, width, size = query.shape
+    shared_by = heads // keys.shape[1]
+    scores = scale * query.reshape(rows, keys.shape[1], shared_by * width, size) @ keys.transpose(2, 3)
+    scores = scores.view(rows, keys.shape[1], shared_by, width, -1).masked_fill(unseen, float("-inf"))
+    weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
+    return (weights.view(rows, keys.shape[1], shared_by * width, -1) @ values).view(rows, heads, width, size)
 
 
 def _memory_bytes(device: torch.device) -> int:
