@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 DEPTHS = (1, 2, 4, 8)
 BATCHES = (1, 8, 32)
-COMPILED, COMPILED_BATCHES = "0.5B", (1,)
+COMPILED, COMPILED_BATCHES = "0.5B", (1, 8)
 """Each shape of a pass is compiled anew, which takes minutes."""
 CONTEXT = 512
-ROUNDS = 20
+ROUNDS = 15
 ACCEPTANCES = (0.6, 0.75, 0.85)
 ROUND_TRIP_MS = 0.5
 """Between two pods of one zone, beside the time of the draft itself."""

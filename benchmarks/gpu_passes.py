@@ -48,7 +48,7 @@ class Launched(GraphEngine):
 
 def compiled(model: Any, **options: Any) -> GraphEngine:
     """With kernels that torch.compile makes, in graphs of ours."""
-    model.model.compile(dynamic=False)
+    model.model.compile()
     return GraphEngine(model, **options)
 
 

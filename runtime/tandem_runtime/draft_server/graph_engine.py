@@ -95,9 +95,8 @@ class GraphEngine(RaggedEngine[int]):
             settings.max_position_embeddings, _memory_bytes(self._device) // (slots * token_bytes) - depth
         )
         self._room = self.context_limit + depth  # what is drafted past the end needs a place, too
-        shape = (settings.num_hidden_layers, slots, heads, self._room, size)
-        self._keys = torch.zeros(shape, dtype=model.dtype, device=device)
-        self._values = torch.zeros_like(self._keys)
+        shape = (settings.num_hidden_layers, slots, self._room, 2, heads, size)  # 2: keys and values
+        self._cache = torch.zeros(shape, dtype=model.dtype, device=device)
         self._free_slots = list(range(caches))
         self._batches: dict[int, _Batch] = {}
         self._graphs: dict[Shape, torch.cuda.CUDAGraph] = {}
@@ -232,7 +231,7 @@ class GraphEngine(RaggedEngine[int]):
             position_ids=places.positions,
             use_cache=False,
             places=places,
-            kept=(self._keys, self._values),
+            kept=self._cache,
         )
         hidden: torch.Tensor = output.last_hidden_state
         return hidden
@@ -247,6 +246,7 @@ class GraphEngine(RaggedEngine[int]):
         return self._batches[size]
 
 
+@torch.compiler.disable  # compiled, it would copy the whole cache for what it writes there
 def _attend(
     module: Any,
     query: torch.Tensor,
@@ -255,19 +255,18 @@ def _attend(
     attention_mask: torch.Tensor | None,
     *,
     places: _Places,
-    kept: tuple[torch.Tensor, torch.Tensor],
+    kept: torch.Tensor,
     scaling: float | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention of each row to its slot; query, key and value are [rows, heads, width, size]."""
-    slots = places.slots
-    keys, values = kept[0][module.layer_idx], kept[1][module.layer_idx]
-    keys[slots[:, None], :, places.positions] = key.transpose(1, 2)
-    values[slots[:, None], :, places.positions] = value.transpose(1, 2)
+    cache = kept[module.layer_idx]
+    cache[places.slots[:, None], places.positions] = torch.stack((key, value), 2).permute(0, 3, 2, 1, 4)
+    keys, values = cache[:, : places.length][places.slots].permute(2, 0, 3, 1, 4)
     found = attended(
         query,
-        keys[:, :, : places.length][slots],
-        values[:, :, : places.length][slots],
+        keys,
+        values,
         unseen=places.unseen,
         scale=scaling or query.shape[-1] ** -0.5,
     )
