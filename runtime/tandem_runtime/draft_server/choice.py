@@ -5,18 +5,24 @@ from __future__ import annotations
 from array import array
 from pathlib import Path
 
+import torch
+
 from tandem_runtime.draft_server.engines import Ask, DraftEngine
+from tandem_runtime.draft_server.graph_engine import GraphEngine
 from tandem_runtime.draft_server.llama_engine import LlamaEngine
 from tandem_runtime.draft_server.transformers_engine import TransformersEngine
 
 WARM_UP_TOKENS = 4
+WARM_UP_ROWS = (1, 2, 4, 8)
 
 
-def lean_engine_of(folder: Path, *, caches: int, tokenizer_hash: str) -> DraftEngine:
-    """Our own loop for a folder: compiled for small drafts of Llama's shape, else over Transformers.
+def lean_engine_of(folder: Path, *, caches: int, depth: int, tokenizer_hash: str) -> DraftEngine:
+    """Our own loop for a folder: graphs where there is a GPU, compiled for small Llamas, else over Transformers.
 
-    Raises OSError or ValueError for a folder that holds no such model.
+    `depth`: of the deepest draft. Raises OSError or ValueError for a folder that holds no such model.
     """
+    if torch.cuda.is_available():
+        return GraphEngine.of_folder(folder, caches=caches, depth=depth, tokenizer_hash=tokenizer_hash, device="cuda")
     try:
         return LlamaEngine(folder, caches=caches, tokenizer_hash=tokenizer_hash)
     except ValueError:
@@ -24,7 +30,8 @@ def lean_engine_of(folder: Path, *, caches: int, tokenizer_hash: str) -> DraftEn
 
 
 def warm_up(engine: DraftEngine) -> None:
-    """Draft once, so that what is compiled or loaded at the first pass is there before the first verifier."""
-    key = (-1, 0)
-    engine.draft([Ask(key, array("i", [0]), WARM_UP_TOKENS)], is_due=lambda: False)
-    engine.forget([key])
+    """Draft for small batches, so that what is compiled or loaded at a first pass is there before a first verifier."""
+    for rows in WARM_UP_ROWS:
+        keys = [(-1, number) for number in range(rows)]
+        engine.draft([Ask(key, array("i", [0]), WARM_UP_TOKENS) for key in keys], is_due=lambda: False)
+        engine.forget(keys)

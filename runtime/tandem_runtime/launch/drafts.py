@@ -74,7 +74,7 @@ def _serve(
         flags = draft_engine_flags(options, model, platform=platform)
         engine = VllmEngine(flags, tokenizer_hash=model.tokenizer_hash)
     else:
-        engine = lean_engine_of(model.path, caches=sessions, tokenizer_hash=model.tokenizer_hash)
+        engine = lean_engine_of(model.path, caches=sessions, depth=DEPTH_LIMIT, tokenizer_hash=model.tokenizer_hash)
     phases.see_weights_end(time.monotonic())
     warm_up(engine)
     server = DraftServer(
