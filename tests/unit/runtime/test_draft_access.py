@@ -22,7 +22,7 @@ from tandem_runtime.drafting.access import DraftAccess, open_channel
 from tandem_runtime.drafting.protocol import VERSION, DrafterFrame, VerifierFrame, session_of
 from tandem_runtime.drafting.protocol.draft_pb2 import Hello
 from tandem_runtime.drafting.stream import DraftStream
-from tests.unit.runtime.draft_mounts import IDENTITY, ISSUER, Mounts, Signer, swap
+from tests.draft_mounts import IDENTITY, ISSUER, Mounts, Signer, swap
 from tests.unit.runtime.drafters import VOCABULARY, ArithmeticEngine
 
 LIMIT_SECONDS = 20.0
