@@ -79,7 +79,11 @@ REMOTE: Manifest = {
         "scheduling": _scheduling(),
         "replicas": 1,
     },
-    "speculation": {"method": "Remote", "maxDepth": 5},
+    "speculation": {
+        "method": "Remote",
+        "maxDepth": 5,
+        "tls": {"certManager": {"issuerRef": {"name": "ca", "kind": "ClusterIssuer", "group": "cert-manager.io"}}},
+    },
     "access": {
         "apiKey": {"secretKeyRef": {"name": "keys", "key": "chat"}},
         "allowedFrom": [{"namespaceLabels": {"kubernetes.io/metadata.name": "web"}, "podLabels": {"app": "gate"}}],
@@ -103,7 +107,11 @@ HEAD_ON_CLAIM: Manifest = {
         "engine": {"maxModelLength": 4096, "scheduler": {"maxBatchedTokens": 4096, "chunkedPrefill": "Disabled"}},
         "accelerator": {"classes": ["nvidia-h100-80gb"]},
     },
-    "speculation": {"method": "InEngine", "inEngine": {"kind": "DraftModel", "model": claim("small")}},
+    "speculation": {
+        "method": "InEngine",
+        "inEngine": {"kind": "DraftModel", "model": claim("small")},
+        "tls": {"secretName": "drafts-tls"},
+    },
 }
 SHORTEST: Manifest = {"verifier": {"model": claim("big"), "accelerator": {"classes": ["cpu"]}}}
 BASES: tuple[Manifest, ...] = (REMOTE, IN_ENGINE, HEAD_ON_CLAIM, SHORTEST)

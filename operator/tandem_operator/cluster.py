@@ -18,7 +18,7 @@ from prometheus_client import Counter
 
 from tandem_operator import names
 from tandem_operator.accelerators import AcceleratorClass, uses_claims
-from tandem_operator.facts import PROTECTION_KINDS, Manifest, Ref
+from tandem_operator.facts import PROTECTION_KINDS, IssuerKeys, Manifest, Ref
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ KINDS: Mapping[str, Kind] = {
     "ControllerRevision": Kind("apps/v1", "controllerrevisions"),
     "Service": Kind("v1", "services"),
     "ServiceAccount": Kind("v1", "serviceaccounts"),
+    "ConfigMap": Kind("v1", "configmaps"),
     "NetworkPolicy": Kind("networking.k8s.io/v1", "networkpolicies"),
     "PodDisruptionBudget": Kind("policy/v1", "poddisruptionbudgets"),
     names.CLAIM_TEMPLATE_KIND: Kind("resource.k8s.io/v1", "resourceclaimtemplates"),
@@ -64,6 +65,7 @@ _OF_NO_OBJECT = "1"
 with whatever is there."""
 _JSON = "application/json"
 _METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+_KEY_SET = "application/jwk-set+json"
 _APPLY = "application/apply-patch+yaml"
 _METHODS = {
     "get": "GET",
@@ -148,6 +150,14 @@ class Cluster:
     async def get(self, ref: Ref, namespace: str) -> Manifest:
         """One object. Raises NotFoundError."""
         return _typed(await self._request("get", ref.kind, KINDS[ref.kind].path(namespace, ref.name)), ref.kind)
+
+    async def issuer_keys(self) -> IssuerKeys:
+        """Who signs ServiceAccount tokens, and the keys that check them. Raises ClusterError."""
+        discovery = await self._request("get", "OpenID", "/.well-known/openid-configuration")
+        keys = await self._request("get", "OpenID", "/openid/v1/jwks", accept=_KEY_SET)
+        if not discovery.get("issuer") or not keys.get("keys"):
+            raise ClusterError(0, "the API server publishes no issuer of tokens, or no keys of it")
+        return IssuerKeys(str(discovery["issuer"]), json.dumps(keys, sort_keys=True))
 
     async def list_objects(self, kind: str, namespace: str, *, selector: str = "", fields: str = "") -> Listing:
         """All objects of a kind that have these labels and fields."""

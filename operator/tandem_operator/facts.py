@@ -54,6 +54,11 @@ class RevisionFacts:
     wordings: tuple[Manifest, ...] = ()
     """Other requests that have asked for these very pods, such as one with a default written out."""
 
+    @property
+    def uses_draft_tls(self) -> bool:
+        """Whether its pods talk over TLS to those of the other role, and tokens are shown and checked."""
+        return bool(self.resolved.get("draft_tls"))
+
 
 @dataclass(frozen=True)
 class WorkloadFacts:
@@ -132,7 +137,7 @@ class ClaimFacts:
     revision: str
 
 
-PROTECTION_KINDS = ("ServiceAccount", "NetworkPolicy", "PodDisruptionBudget")
+PROTECTION_KINDS = ("ServiceAccount", "NetworkPolicy", "PodDisruptionBudget", "ConfigMap")
 
 
 @dataclass(frozen=True)
@@ -142,6 +147,18 @@ class ProtectionFacts:
     ref: Ref
     uid: str
     role: Role
+
+
+@dataclass(frozen=True)
+class IssuerKeys:
+    """Who signs ServiceAccount tokens, and the public keys that check them, as the API server publishes both."""
+
+    issuer: str = ""
+    """Empty: not known yet."""
+    jwks: str = ""
+    """As JSON."""
+    problem: str = ""
+    """Why they could not be read the last time."""
 
 
 @dataclass(frozen=True)
@@ -170,6 +187,8 @@ class Facts:
     """Of the roles that the spec uses."""
     models: Mapping[Role, ModelFacts] = field(default_factory=dict)
     """What the inspection of each role's model found; a role without an entry is not inspected."""
+    issuer_keys: IssuerKeys = IssuerKeys()
+    """Read only where draft pods check tokens."""
 
     def revisions_of(self, role: Role) -> tuple[RevisionFacts, ...]:
         """Newest first."""

@@ -22,6 +22,7 @@ from tandem_contracts.stopping import DEFAULT_DRAIN_SECONDS
 from tandem_operator.accelerators import AcceleratorClass
 from tandem_operator.api.access import SecretKeyRef
 from tandem_operator.api.deployment import LLMDeployment, RoleSpec
+from tandem_operator.api.draft_tls import DraftTLS
 from tandem_operator.api.model import Model
 from tandem_operator.api.scheduling import TopologySpread
 from tandem_operator.api.speculation import InEngine
@@ -81,6 +82,27 @@ class SecretKey:
 
 
 @dataclass(frozen=True)
+class DraftCertificates:
+    """Where the certificates of a pair come from: a Secret by name, or an issuer; the other is empty."""
+
+    secret_name: str = ""
+    issuer_name: str = ""
+    issuer_kind: str = ""
+    issuer_group: str = ""
+
+    @classmethod
+    def of(cls, tls: DraftTLS) -> DraftCertificates:
+        if tls.cert_manager is None:
+            return cls(secret_name=tls.secret_name or "")
+        issuer = tls.cert_manager.issuer_ref
+        return cls(
+            issuer_name=issuer.name,
+            issuer_kind=issuer.kind or "Issuer",
+            issuer_group=issuer.group or "cert-manager.io",
+        )
+
+
+@dataclass(frozen=True)
 class RoleInputs:
     """Resolved inputs of a role: everything that its pod template is rendered from.
 
@@ -104,6 +126,8 @@ class RoleInputs:
     in_engine: InEngineKind | None = None
     in_engine_model: ModelFiles | None = None
     api_key: SecretKey | None = None
+    draft_tls: DraftCertificates | None = None
+    """None: drafts go in plaintext, or there are none."""
     tolerations: tuple[Mapping[str, Any], ...] = ()
     """Beside those for the taints of the accelerator classes."""
     topology_spread: TopologySpread | None = None
@@ -163,6 +187,7 @@ class _Request(RoleSpec):
     max_depth: int = 0
     in_engine: InEngine | None = None
     api_key: SecretKeyRef | None = None
+    draft_tls: DraftTLS | None = None
 
     def as_data(self) -> Manifest:
         """Plain JSON values, without what never restarts a pod (replicas)."""
@@ -180,6 +205,7 @@ def requested_of(deployment: LLMDeployment, role: Role) -> Manifest:
         max_depth=_max_depth(deployment, role),
         in_engine=_in_engine(deployment, role),
         api_key=_api_key(deployment, role),
+        draft_tls=_draft_tls(deployment),
     ).as_data()
 
 
@@ -240,6 +266,7 @@ def resolve(
                 f"{accelerator.name} as one replica can use together",
             )
     files, in_engine, api_key = ModelFiles.of(spec.model), _in_engine(deployment, role), _api_key(deployment, role)
+    tls = _draft_tls(deployment)
     return RoleInputs(
         role=role,
         served_name=deployment.served_name,
@@ -256,6 +283,7 @@ def resolve(
         in_engine=in_engine.kind if in_engine else None,
         in_engine_model=ModelFiles.of(in_engine.model) if in_engine and in_engine.model else None,
         api_key=SecretKey(name=api_key.name, key=api_key.key) if api_key else None,
+        draft_tls=DraftCertificates.of(tls) if tls else None,
         tolerations=tuple(
             toleration.model_dump(mode="json", by_alias=True, exclude_none=True)
             for toleration in spec.scheduling.tolerations
@@ -364,6 +392,11 @@ def _api_key(deployment: LLMDeployment, role: Role) -> SecretKeyRef | None:
     """Clients talk to verifiers only; drafts are kept from everybody else by their NetworkPolicy."""
     api_key = deployment.spec.access.api_key
     return api_key.secret_key_ref if api_key and role is Role.VERIFIER else None
+
+
+def _draft_tls(deployment: LLMDeployment) -> DraftTLS | None:
+    """Of both roles: each must speak as the other does."""
+    return deployment.spec.speculation.tls if deployment.spec.method is Speculation.REMOTE else None
 
 
 def _accelerators(spec: RoleSpec, path: str, *, table: Mapping[str, AcceleratorClass]) -> tuple[AcceleratorClass, ...]:

@@ -68,6 +68,7 @@ class ConditionType(StrEnum):
     ARTIFACTS_READY = "ArtifactsReady"
     VERIFIER_READY = "VerifierReady"
     DRAFT_READY = "DraftReady"
+    DRAFT_TRANSPORT_SECURE = "DraftTransportSecure"
     SPECULATION_EFFECTIVE = "SpeculationEffective"
 
 
@@ -85,6 +86,9 @@ class Reason(StrEnum):
     MODEL_NOT_INSPECTED = "ModelNotInspected"
     MODEL_DOES_NOT_FIT = "ModelDoesNotFit"
     PAIR_DOES_NOT_FIT = "PairDoesNotFit"
+    DRAFT_TRANSPORT_PLAINTEXT = "DraftTransportPlaintext"
+    DRAFT_TRANSPORT_TLS = "DraftTransportTLS"
+    DRAFT_KEYS_UNAVAILABLE = "DraftKeysUnavailable"
     NOT_MEASURED = "NotMeasured"
     PREDICTED_SLOWER = "PredictedSlower"
     NAME_CONFLICT = "NameConflict"
@@ -130,7 +134,7 @@ def draft_service_name(deployment: str, verifier_revision: str) -> str:
 
 
 def protection_name(deployment: str, role: Role) -> str:
-    """Name of the ServiceAccount, the NetworkPolicy and the PodDisruptionBudget of a role."""
+    """Name of the ServiceAccount, the NetworkPolicy, the PodDisruptionBudget and the ConfigMap of a role."""
     return f"{deployment}-{role}"
 
 

@@ -97,6 +97,14 @@ def plan(
     return planner.result()
 
 
+def checks_tokens(facts: Facts, wants: Mapping[Role, Want]) -> bool:
+    """Whether draft pods that there are, or that are wanted, need the keys that check tokens."""
+    want = wants.get(Role.DRAFT)
+    frozen = [facts.revision(Role.DRAFT, workload.revision) for workload in facts.workloads_of(Role.DRAFT)]
+    frozen += [want.target if want else None]
+    return any(revision is not None and revision.uses_draft_tls for revision in frozen)
+
+
 class _Planner:
     """A plan while it is being written down. Lives for one call of `plan`."""
 
@@ -228,7 +236,11 @@ class _Planner:
     def protect(self, terms: Terms) -> None:
         """What stands around the pods goes before them: a pod without its ServiceAccount is not even made."""
         served = {
-            role: Served(planned.wanted, planned.counted[0] if len(planned.counted) == 1 else "")
+            role: Served(
+                planned.wanted,
+                planned.counted[0] if len(planned.counted) == 1 else "",
+                checks_tokens=role is Role.DRAFT and checks_tokens(self.facts, self.wants),
+            )
             for role, planned in self.roles.items()
         }
         protection = plan_protection(self.owner, self.facts, served, terms=terms)

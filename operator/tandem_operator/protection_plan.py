@@ -1,4 +1,4 @@
-"""Which ServiceAccounts, NetworkPolicies and PodDisruptionBudgets there should be now. Pure.
+"""Which ServiceAccounts, NetworkPolicies, PodDisruptionBudgets and published keys there should be now. Pure.
 
 They go before the pods that they are for, and stay until the last of those pods is gone.
 """
@@ -13,6 +13,7 @@ from tandem_operator.api.access import Peer
 from tandem_operator.api.deployment import LLMDeploymentSpec, Owner
 from tandem_operator.config import OperatorConfig
 from tandem_operator.facts import Facts, Manifest, ProtectionFacts, Ref
+from tandem_operator.objects.draft_access import keys_config_map_of
 from tandem_operator.objects.protection import disruption_budget_of, network_policy_of, service_account_of
 
 
@@ -47,6 +48,8 @@ class Served:
 
     replicas: int
     revision: str = ""
+    checks_tokens: bool = False
+    """They need the keys that the API server publishes."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,10 @@ def plan_protection(owner: Owner, facts: Facts, served: Mapping[Role, Served], *
         if role in served:
             wanted += _protection_of(owner, role, served[role], terms=terms)
             kept.update(ref for ref in mine if ref.kind == "NetworkPolicy" and not terms.is_spec_known)
+            if served[role].checks_tokens and facts.issuer_keys.issuer:
+                wanted.append(keys_config_map_of(owner, facts.issuer_keys))
+            elif served[role].checks_tokens:  # those that were read before are better than none
+                kept.update(ref for ref in mine if ref.kind == "ConfigMap")
         elif facts.workloads_of(role) or any(pod.role is role for pod in facts.pods):
             kept.update(mine)
     kept.update(Ref.of(manifest) for manifest in wanted)
@@ -95,6 +102,6 @@ def _is_budget_of_use(served: Served) -> bool:
 def _why(protection: ProtectionFacts, served: Mapping[Role, Served]) -> str:
     if protection.role not in served:
         return "the last pod of its role is gone"
-    if _is_budget_of_use(served[protection.role]):
-        return "nothing of that name is wanted"
-    return "one pod has no other to wait for"
+    if protection.ref.kind == "PodDisruptionBudget" and not _is_budget_of_use(served[protection.role]):
+        return "one pod has no other to wait for"
+    return "nothing of that name is wanted"

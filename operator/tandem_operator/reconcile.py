@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,13 +31,14 @@ from tandem_operator.cold_starts import ColdStarts
 from tandem_operator.config import OperatorConfig
 from tandem_operator.drift import needs_apply
 from tandem_operator.facts import Manifest, Ref, controller_uid, facts_of
+from tandem_operator.issuer_keys import PublishedKeys
 from tandem_operator.metrics_source import EngineLoads
 from tandem_operator.mishaps import Mishaps
 from tandem_operator.names import Reason
 from tandem_operator.objects.event import event_of
 from tandem_operator.objects.ownership import Conflict, conflict_of
 from tandem_operator.outcome import Outcome
-from tandem_operator.plan import Apply, Plan, plan
+from tandem_operator.plan import Apply, Plan, checks_tokens, plan
 from tandem_operator.rollout import Clock, drained_pods_of
 from tandem_operator.status import Observation, flipped, status_of
 from tandem_operator.store import Key, Store
@@ -109,6 +110,7 @@ class Reconciler:
         self._loads = EngineLoads()
         self._mishaps = Mishaps(cluster)
         self._cold_starts = ColdStarts()
+        self._keys = PublishedKeys(cluster)
         self._now = clock or (lambda: datetime.now(UTC))
         self._artifacts = ArtifactPasses(cluster, store, config=config, table=self._table, clock=self._now)
 
@@ -133,6 +135,8 @@ class Reconciler:
             facts = facts_of(self._store.children(key), owner_uid=owner.uid, mishaps=mishaps)
         facts = self._artifacts.seen(facts, needed, owner.namespace)
         intent = intent_of(body, facts, config=self._config, table=self._table)
+        if checks_tokens(facts, intent.wants):
+            facts = replace(facts, issuer_keys=await self._keys.latest())
         clock = Clock(self._now(), intent.limits)
         planned = plan(
             owner,
@@ -157,6 +161,7 @@ class Reconciler:
         # Status speaks of what is there now, so that it counts what this very pass has made.
         children = self._store.children(key)
         facts_now = facts_of(children, owner_uid=owner.uid, mishaps=mishaps)
+        facts_now = replace(facts_now, issuer_keys=facts.issuer_keys)
         observation = Observation(
             name=owner.name,
             generation=body["metadata"].get("generation", 1),
@@ -235,6 +240,7 @@ class Reconciler:
         """List every kind. One that is optional and that the API server does not have, or grants no right to, is left
         out: deployments that need it get a condition when it is applied; all others go on.
         """
+        self._keys.outdate()
         for kind, selector in self._watched.items():
             try:
                 listing = await self._cluster.list_versions(kind, namespace, selector=selector, take=take)

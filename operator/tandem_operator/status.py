@@ -77,6 +77,9 @@ def status_of(observation: Observation, *, previous: Mapping[str, Any], now: dat
     verdicts = {condition: check(observation) for condition, check in _CHECKS.items()}
     verdicts[ConditionType.READY] = ready = _ready(observation, verdicts)
     verdicts[ConditionType.AVAILABLE] = _available(observation)
+    transport = _draft_transport(observation)
+    if transport is not None:
+        verdicts[ConditionType.DRAFT_TRANSPORT_SECURE] = transport
     if observation.assessment.method is not Speculation.OFF:
         verdicts[ConditionType.SPECULATION_EFFECTIVE] = _speculation_effective(observation.assessment)
     if observation.facts.artifacts:
@@ -195,6 +198,26 @@ def _without_drafts(observation: Observation) -> Verdict:
         told = "draft pods start with the verifier's, which wait"
         return Verdict(holds=False, reason=verifier.reason, message=told)
     return Verdict(holds=True, reason=Reason.NOT_USED, message="the speculation method needs no draft pods")
+
+
+def _draft_transport(observation: Observation) -> Verdict | None:
+    """How the drafts that serve are asked. Never a reason not to be Ready; None where there are no draft pods."""
+    role = observation.plan.roles.get(Role.DRAFT)
+    frozen = observation.facts.revision(Role.DRAFT, role.serving) if role else None
+    if frozen is None:
+        return None
+    if not frozen.uses_draft_tls:
+        told = "verifiers and draft pods talk in plaintext, and a NetworkPolicy alone says who may ask draft pods: "
+        told += "spec.speculation.tls names certificates"
+        return Verdict(holds=False, reason=Reason.DRAFT_TRANSPORT_PLAINTEXT, message=told)
+    problem = observation.facts.issuer_keys.problem
+    has_keys = any(each.ref.kind == "ConfigMap" and each.role is Role.DRAFT for each in observation.facts.protections)
+    if not has_keys:
+        told = f"draft pods answer nobody until the API server's keys can be read: {problem or 'not asked yet'}"
+        return Verdict(holds=False, reason=Reason.DRAFT_KEYS_UNAVAILABLE, message=told)
+    doubt = f"; its keys could not be read anew: {problem}" if problem else ""
+    told = f"TLS, and draft pods answer only tokens of this deployment's verifiers, signed by the API server{doubt}"
+    return Verdict(holds=True, reason=Reason.DRAFT_TRANSPORT_TLS, message=told)
 
 
 def _waiting(observation: Observation, condition: ConditionType) -> Verdict | None:

@@ -10,8 +10,9 @@ from enum import StrEnum
 from types import UnionType
 from typing import Any, NoReturn, Self, get_args
 
+from tandem_contracts.draft_access import CERTIFICATES_FOLDER, CREDENTIALS_FOLDER, DraftIdentity
 from tandem_contracts.engine_settings import FLAGS, EngineSettings, flags_refused
-from tandem_contracts.ports import GRPC_PORT, HTTP_PORT, METRICS_PORT
+from tandem_contracts.ports import GRPC_PORT, HEALTH_PORT, HTTP_PORT, METRICS_PORT
 from tandem_contracts.stopping import DEFAULT_DRAIN_SECONDS, DRAIN_LIMIT_SECONDS
 
 LAUNCH_MODULE = "tandem_runtime.launch"
@@ -82,6 +83,9 @@ class LaunchOptions:
     else 1 to DEPTH_LIMIT. `draft_deadline_seconds` is the longest that one step may wait for remote drafts.
     `drain_seconds` is how long requests in flight may go on after SIGTERM. An empty `host` means all interfaces.
     A verifier serves the OpenAI API on `http_port`, a draft `tandem.draft.v1` on `grpc_port`.
+    `draft_identity` is `NAMESPACE/NAME` of the deployment: verifier and draft talk over TLS then, and the verifier
+    shows a token (the files in the two folders: `draft_access`). Empty: in plaintext, without a token. With TLS a draft
+    answers the kubelet on `health_port`.
     """
 
     role: Role
@@ -95,12 +99,16 @@ class LaunchOptions:
     in_engine_model: str = ""
     draft_address: str = ""
     draft_deadline_seconds: float = DEFAULT_DRAFT_DEADLINE_SECONDS
+    draft_identity: str = ""
+    certificates_folder: str = CERTIFICATES_FOLDER
+    credentials_folder: str = CREDENTIALS_FOLDER
     drain_seconds: int = DEFAULT_DRAIN_SECONDS
     access: Access = Access.OPEN
     host: str = ""
     http_port: int = HTTP_PORT
     grpc_port: int = GRPC_PORT
     metrics_port: int = METRICS_PORT
+    health_port: int = HEALTH_PORT
     termination_log: str = TERMINATION_LOG
     engine: EngineSettings = dataclasses.field(default_factory=EngineSettings)
 
@@ -108,7 +116,7 @@ class LaunchOptions:
         for flag, text in (("--model", self.model), ("--served-name", self.served_name)):
             _require(text != "", flag, "''", "a text that is not empty")
         _require(self.tensor_parallel >= 1, "--tensor-parallel", self.tensor_parallel, "at least 1")
-        for name in ("http_port", "grpc_port", "metrics_port"):
+        for name in ("http_port", "grpc_port", "metrics_port", "health_port"):
             _require(1 <= getattr(self, name) <= 65535, _flag(name), getattr(self, name), "1 to 65535")
         _require(
             0 < self.draft_deadline_seconds <= DRAFT_DEADLINE_LIMIT_SECONDS,
@@ -144,6 +152,18 @@ class LaunchOptions:
         else:
             allowed = "left out unless --speculation is Remote"
             _require(self.draft_address == "", "--draft-address", repr(self.draft_address), allowed)
+        self._check_identity()
+
+    def _check_identity(self) -> None:
+        if not self.draft_identity:
+            return
+        flag, shown = "--draft-identity", repr(self.draft_identity)
+        talks = self.role is Role.DRAFT or self.speculation is Speculation.REMOTE
+        _require(talks, flag, shown, "left out unless --role is draft or --speculation is Remote")
+        try:
+            DraftIdentity.parse(self.draft_identity)
+        except ValueError:
+            raise InvalidLaunchOptionsError(f"{flag}: {shown} is not allowed here (allowed: NAMESPACE/NAME)") from None
 
     def _check_in_engine(self) -> None:
         if self.speculation is Speculation.IN_ENGINE:

@@ -6,3 +6,6 @@ GRPC_PORT = 8002
 GRPC_PORT_NAME = "grpc"
 METRICS_PORT = 8001
 METRICS_PORT_NAME = "metrics"
+HEALTH_PORT = 8003
+HEALTH_PORT_NAME = "health"
+"""Of a draft that speaks TLS on its gRPC port: the kubelet's probes cannot."""

@@ -33,6 +33,7 @@ VALUES: dict[str, Manifest] = {
     "by digest": {"image": {"repository": "registry.example/tandem/operator", "tag": "1", "digest": DIGEST}},
     "without crds": {"crds": {"install": False}},
     "with claims": {"rbac": {"create": True, "resourceClaims": True}},
+    "with issuer discovery": {"rbac": {"create": True, "issuerDiscovery": True}},
     "crds that go": {"crds": {"keep": False}},
     "foreign account": {"serviceAccount": {"create": False, "name": "ours"}, "rbac": {"create": False}},
     "placed": {
@@ -112,7 +113,10 @@ def test_every_object_is_named_placed_and_labelled(values: Manifest, helm: str, 
         assert labels["app.kubernetes.io/instance"] == "release"
         assert labels["helm.sh/chart"].startswith("tandem-")
         assert values.get("commonLabels", {}).items() <= labels.items()
-        if found["kind"] != "CustomResourceDefinition":
+        if found["kind"].startswith("ClusterRole"):
+            assert metadata["name"].startswith(f"{NAMESPACE}-"), "another release must be able to have its own"
+            assert "namespace" not in metadata
+        elif found["kind"] != "CustomResourceDefinition":
             assert metadata["namespace"] == NAMESPACE
             assert metadata["name"].startswith(values.get("fullnameOverride", "release-tandem"))
 
@@ -172,6 +176,15 @@ def test_rights_end_at_the_namespace_and_before_secrets(helm: str, tmp_path: Pat
     assert [(s["kind"], s["name"], s["namespace"]) for s in binding["subjects"]] == [
         ("ServiceAccount", one(found, "Deployment")["spec"]["template"]["spec"]["serviceAccountName"], NAMESPACE)
     ]
+
+
+def test_the_keys_of_tokens_are_all_that_may_be_read_of_the_whole_cluster(helm: str, tmp_path: Path) -> None:
+    found = objects(helm, VALUES["with issuer discovery"], tmp_path)
+    role, binding = one(found, "ClusterRole"), one(found, "ClusterRoleBinding")
+    pages = ["/.well-known/openid-configuration", "/openid/v1/jwks"]
+    assert role["rules"] == [{"nonResourceURLs": pages, "verbs": ["get"]}]
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    assert binding["subjects"] == one(found, "RoleBinding")["subjects"]
 
 
 def test_a_pod_that_is_alive_is_told_from_one_that_is_ready(helm: str, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ def test_a_pair_becomes_ready_and_kubectl_wait_returns(tandem: World) -> None:
         "ArtifactsReady": "True",
         "VerifierReady": "True",
         "DraftReady": "True",
+        "DraftTransportSecure": "False",  # plaintext, as in the sample
     }
 
 

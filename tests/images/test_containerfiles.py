@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,14 @@ def test_environments_come_from_locks_with_hashes() -> None:
 def test_each_image_installs_its_own_lock(name: str) -> None:
     assert f"sh /opt/lock/install.sh /opt/lock/{name}.txt" in text_of(name)
     assert Path(f"requirements/{name}.txt") in Image(name).inputs()
+
+
+def test_what_the_runtime_needs_is_in_the_engines_lock() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    needed = [re.split(r"[\[>=<]", each)[0] for each in project["optional-dependencies"]["runtime"]]
+    assert "pyjwt" in needed
+    locked = (REPOSITORY / "requirements" / "engine-cpu.txt").read_text()
+    assert [each for each in [*needed, "cryptography"] if not re.search(rf"^{each}==", locked, re.MULTILINE)] == []
 
 
 def test_the_uv_of_the_images_is_the_uv_of_the_developers() -> None:

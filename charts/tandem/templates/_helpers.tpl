@@ -20,6 +20,11 @@
 {{- printf "%s-operator" (include "tandem.fullname" . | trunc 54 | trimSuffix "-") -}}
 {{- end -}}
 
+{{/* Of the whole cluster, where the release's namespace tells one from another. */}}
+{{- define "tandem.issuerDiscoveryName" -}}
+{{- printf "%s-%s-keys" .Release.Namespace (include "tandem.operatorName" .) -}}
+{{- end -}}
+
 {{/*
 The Lease that lets one operator work in a namespace. The same for every release: two releases in one namespace
 must not work side by side.

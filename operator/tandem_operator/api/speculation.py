@@ -8,6 +8,7 @@ from pydantic import Field
 
 from tandem_contracts.launch import DEPTH_LIMIT, InEngineKind
 from tandem_contracts.launch import Speculation as SpeculationMethod
+from tandem_operator.api.draft_tls import DraftTLS
 from tandem_operator.api.fields import ApiModel, Rule
 from tandem_operator.api.model import Model
 
@@ -67,3 +68,6 @@ class Speculation(ApiModel):
     """What proposes with method InEngine."""
     max_depth: Annotated[int, Field(ge=1, le=DEPTH_LIMIT)] = 5
     """Most tokens proposed at once."""
+    tls: DraftTLS | None = None
+    """Certificates for method Remote: verifiers and draft pods then talk over TLS, and a draft pod answers only this
+    deployment's verifiers, by their ServiceAccount's token. Omitted: plaintext, kept apart by a NetworkPolicy alone."""

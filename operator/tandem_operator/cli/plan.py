@@ -99,6 +99,9 @@ def _planned(
     if deployment.spec.draft is not None and not deployment.uses(Role.DRAFT):
         lines.append(f"draft: not used: spec.speculation.method is {deployment.spec.method}")
     lines += [wait.message for wait in planned.waits if wait.reason is Reason.MODEL_NOT_INSPECTED]
+    if deployment.spec.speculation.tls and deployment.uses(Role.DRAFT):
+        keys = names.protection_name(name, Role.DRAFT)
+        lines.append(f"ConfigMap {keys}: made beside these, with the keys that the API server publishes")
     lines += planned.details
     return _commented(lines, (apply.manifest for apply in planned.apply))
 

@@ -9,7 +9,7 @@ import copy
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from tandem_contracts.launch import Role
+from tandem_contracts.launch import Role, Speculation
 from tandem_operator import names
 from tandem_operator.api.deployment import InvalidSpecError, LLMDeployment
 from tandem_operator.cli.connection import Connection
@@ -115,6 +115,8 @@ def rolled_back(spec: Manifest, role: Role, requested: Manifest) -> Manifest:
     if role is Role.VERIFIER:
         changed["servedName"] = requested["servedName"]
         asked = {"method": requested["speculation"], "inEngine": requested.get("inEngine")}
+        if requested["speculation"] == Speculation.REMOTE:  # what is not in use says nothing of it
+            asked["tls"] = requested.get("draftTls")
         depth = {"maxDepth": requested["maxDepth"]} if requested["maxDepth"] else {}
         changed["speculation"] = _with(spec.get("speculation"), {**asked, **depth})
         api_key = requested.get("apiKey")

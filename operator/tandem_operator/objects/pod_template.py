@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tandem_contracts.launch import API_KEY_VARIABLE, LAUNCH_MODULE, Access, LaunchOptions, Role, Speculation
-from tandem_contracts.ports import GRPC_PORT, GRPC_PORT_NAME, HTTP_PORT, HTTP_PORT_NAME, METRICS_PORT, METRICS_PORT_NAME
+from tandem_contracts.ports import (
+    GRPC_PORT,
+    GRPC_PORT_NAME,
+    HEALTH_PORT,
+    HEALTH_PORT_NAME,
+    HTTP_PORT,
+    HTTP_PORT_NAME,
+    METRICS_PORT,
+    METRICS_PORT_NAME,
+)
 from tandem_contracts.stopping import StopTimes
 from tandem_operator import names
 from tandem_operator.api.deployment import Owner
@@ -13,10 +22,11 @@ from tandem_operator.facts import Manifest
 from tandem_operator.inputs import RoleInputs
 from tandem_operator.objects.allowance import resources_of, scratch_volumes
 from tandem_operator.objects.devices import pod_claims_of
+from tandem_operator.objects.draft_access import access_mounts_of, access_volumes_of, identity_of
 from tandem_operator.objects.model_volumes import ModelVolumes, model_volumes_of
 from tandem_operator.objects.ownership import labels_of
 from tandem_operator.objects.placement import placement_of
-from tandem_operator.objects.probes import probes_of
+from tandem_operator.objects.probes import DRAFT_HEALTH, DRAFT_HEALTH_BESIDE_TLS, VERIFIER_HEALTH, probes_of
 from tandem_operator.objects.restricted import container_security, pod_security
 from tandem_operator.objects.scheduling import with_scheduling
 
@@ -39,7 +49,7 @@ def pod_template_of(owner: Owner, inputs: RoleInputs) -> Manifest:
             "terminationGracePeriodSeconds": StopTimes.of_drain(inputs.drain_seconds).grace_seconds,
             "securityContext": pod_security(),
             "containers": [_engine(owner, inputs, models)],
-            "volumes": [*models.volumes, *scratch_volumes(inputs)],
+            "volumes": [*models.volumes, *access_volumes_of(owner, inputs), *scratch_volumes(inputs)],
             **pod_claims_of(owner, inputs),
             **with_scheduling(placement_of(inputs.accelerators), inputs, labels),
         },
@@ -54,15 +64,13 @@ def _engine(owner: Owner, inputs: RoleInputs, models: ModelVolumes) -> Manifest:
         "command": ["python", "-m", LAUNCH_MODULE],
         "args": _options(owner, inputs, models).to_arguments(),
         "env": _environment(inputs),
-        "ports": [
-            _SERVED[inputs.role],
-            {"name": METRICS_PORT_NAME, "containerPort": METRICS_PORT, "protocol": "TCP"},
-        ],
+        "ports": _ports(inputs),
         "resources": resources_of(inputs),
-        **probes_of(inputs.role, start_limit_seconds=inputs.start_limit_seconds),
+        **probes_of(_health(inputs), start_limit_seconds=inputs.start_limit_seconds),
         "securityContext": container_security(),
         "volumeMounts": [
             *models.mounts,
+            *access_mounts_of(inputs),
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
             {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
         ],
@@ -70,6 +78,19 @@ def _engine(owner: Owner, inputs: RoleInputs, models: ModelVolumes) -> Manifest:
         # Time for every node to hear that this pod is no endpoint any more, before the engine stops to accept.
         "lifecycle": {"preStop": {"sleep": {"seconds": StopTimes.of_drain(inputs.drain_seconds).pre_stop_seconds}}},
     }
+
+
+def _ports(inputs: RoleInputs) -> list[Manifest]:
+    ports = [_SERVED[inputs.role], {"name": METRICS_PORT_NAME, "containerPort": METRICS_PORT, "protocol": "TCP"}]
+    if inputs.role is Role.DRAFT and inputs.draft_tls:
+        ports.append({"name": HEALTH_PORT_NAME, "containerPort": HEALTH_PORT, "protocol": "TCP"})
+    return ports
+
+
+def _health(inputs: RoleInputs) -> Manifest:
+    if inputs.role is Role.VERIFIER:
+        return VERIFIER_HEALTH
+    return DRAFT_HEALTH_BESIDE_TLS if inputs.draft_tls else DRAFT_HEALTH
 
 
 def _environment(inputs: RoleInputs) -> list[Manifest]:
@@ -96,6 +117,7 @@ def _options(owner: Owner, inputs: RoleInputs, models: ModelVolumes) -> LaunchOp
         in_engine=inputs.in_engine,
         in_engine_model=models.in_engine_model,
         draft_address=address,
+        draft_identity=str(identity_of(owner)) if inputs.draft_tls else "",
         drain_seconds=inputs.drain_seconds,
         access=Access.OPEN if inputs.api_key is None else Access.API_KEY,
         engine=inputs.engine,

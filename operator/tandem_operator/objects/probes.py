@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from tandem_contracts.launch import Role
-from tandem_contracts.ports import GRPC_PORT, HTTP_PORT_NAME
+from tandem_contracts.ports import GRPC_PORT, HEALTH_PORT, HTTP_PORT_NAME
 from tandem_operator.facts import Manifest
 
 START_PERIOD_SECONDS = 2
@@ -15,14 +12,13 @@ DEAD_GRACE_SECONDS = 30
 """Grace period of an engine that does not answer: the pod's own one waits for requests, which it has none of."""
 
 
-_ASKED: Mapping[Role, Manifest] = {
-    Role.VERIFIER: {"httpGet": {"path": "/health", "port": HTTP_PORT_NAME, "scheme": "HTTP"}},
-    Role.DRAFT: {"grpc": {"port": GRPC_PORT, "service": ""}},
-}
+VERIFIER_HEALTH: Manifest = {"httpGet": {"path": "/health", "port": HTTP_PORT_NAME, "scheme": "HTTP"}}
+DRAFT_HEALTH: Manifest = {"grpc": {"port": GRPC_PORT, "service": ""}}
+DRAFT_HEALTH_BESIDE_TLS: Manifest = {"grpc": {"port": HEALTH_PORT, "service": ""}}
 
 
-def probes_of(role: Role, *, start_limit_seconds: int) -> Manifest:
-    """The three probes. Until the startup probe has passed, the others do not count.
+def probes_of(asked: Manifest, *, start_limit_seconds: int) -> Manifest:
+    """The three probes, which ask what `asked` says. Until the startup probe has passed, the others do not count.
 
     `start_limit_seconds`: how long a rollout may be without progress. Who decides about a start that takes longer is
     the operator, which counts from before the pod was scheduled; the kubelet ends only what nobody waits for any more.
@@ -30,15 +26,15 @@ def probes_of(role: Role, *, start_limit_seconds: int) -> Manifest:
     limit = max(start_limit_seconds, START_LIMIT_AT_LEAST_SECONDS)
     failures = -(-limit // START_PERIOD_SECONDS)
     return {
-        "startupProbe": _health(role, failures=failures, period=START_PERIOD_SECONDS, is_fatal=True),
-        "readinessProbe": _health(role, failures=2, period=5),
-        "livenessProbe": _health(role, failures=6, period=10, is_fatal=True),
+        "startupProbe": _health(asked, failures=failures, period=START_PERIOD_SECONDS, is_fatal=True),
+        "readinessProbe": _health(asked, failures=2, period=5),
+        "livenessProbe": _health(asked, failures=6, period=10, is_fatal=True),
     }
 
 
-def _health(role: Role, *, failures: int, period: int, is_fatal: bool = False) -> Manifest:
+def _health(asked: Manifest, *, failures: int, period: int, is_fatal: bool = False) -> Manifest:
     return {
-        **_ASKED[role],
+        **asked,
         "periodSeconds": period,
         "timeoutSeconds": 5,
         "successThreshold": 1,

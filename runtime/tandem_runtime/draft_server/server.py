@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 
+from tandem_runtime.draft_server.access import Access, RefusedError
 from tandem_runtime.draft_server.engines import DraftEngine
 from tandem_runtime.draft_server.figures import Figures
 from tandem_runtime.draft_server.health import health_of
@@ -27,9 +28,17 @@ class DraftServer:
     """Serves one engine on one address."""
 
     def __init__(
-        self, engine: DraftEngine, *, name: str, max_depth: int, max_sessions: int, figures: Figures | None = None
+        self,
+        engine: DraftEngine,
+        *,
+        name: str,
+        max_depth: int,
+        max_sessions: int,
+        figures: Figures | None = None,
+        access: Access | None = None,
     ) -> None:
-        self._engine, self._turns = engine, Turns(engine)
+        """With `access` over TLS, for who has the right token; without in plaintext, for everybody."""
+        self._engine, self._turns, self._access = engine, Turns(engine), access
         self._figures = figures or Figures()
         self._offer = Offer(name, secrets.randbits(64), max_depth, max_sessions)
         self._numbers = itertools.count()
@@ -46,13 +55,26 @@ class DraftServer:
             response_serializer=DrafterFrame.SerializeToString,
         )
         drafter = grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler})
-        health = health_of(lambda: not self._is_draining.is_set())
-        self._server.add_generic_rpc_handlers((drafter, health))
+        self._health = health_of(lambda: not self._is_draining.is_set())
+        self._server.add_generic_rpc_handlers((drafter, self._health))
+        self._health_server: grpc.Server | None = None
 
     def start(self, address: str) -> int:
-        """Listen; returns the port."""
-        port: int = self._server.add_insecure_port(address)
+        """Listen; returns the port. Raises OSError where the certificates are not there."""
+        port: int
+        if self._access is None:
+            port = self._server.add_insecure_port(address)
+        else:
+            port = self._server.add_secure_port(address, self._access.server_credentials())
         self._server.start()
+        return port
+
+    def start_health(self, address: str) -> int:
+        """Listen in plaintext too, for nothing but the health service; returns the port."""
+        self._health_server = grpc.server(ThreadPoolExecutor(1, "health"))
+        self._health_server.add_generic_rpc_handlers((self._health,))
+        port: int = self._health_server.add_insecure_port(address)
+        self._health_server.start()
         return port
 
     def stop(self, *, grace_seconds: float) -> None:
@@ -61,8 +83,16 @@ class DraftServer:
         for stream in tuple(self._streams):
             stream.drain()
         self._server.stop(grace_seconds).wait()
+        if self._health_server is not None:
+            self._health_server.stop(None).wait()
 
     def _session(self, frames: Iterator[VerifierFrame], context: grpc.ServicerContext) -> Iterator[DrafterFrame]:
+        if self._access is not None:
+            try:
+                self._access.require(context.invocation_metadata())
+            except RefusedError as error:
+                context.abort(error.code, str(error))
+                return
         if len(self._streams) >= STREAMS:
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{STREAMS} verifiers are connected, as many as can be")
             return

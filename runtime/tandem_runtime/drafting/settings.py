@@ -2,7 +2,11 @@
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Self
+
+from tandem_contracts.draft_access import DraftIdentity
+from tandem_runtime.drafting.access import DraftAccess
 
 _KEY = "tandem"
 
@@ -12,12 +16,24 @@ class DraftSettings:
     """`address` is `host:port` of the draft pods; `counters` the path of the file for `Counters`.
 
     `tokenizer_hash` is the verifier's (`tandem_contracts.tokenizer`), empty where it is not known.
+    `identity` is empty where the draft pods are asked in plaintext; else the two folders are those of the launcher.
     """
 
     address: str
     tokenizer_hash: str
     deadline_seconds: float
     counters: str
+    identity: str = ""
+    certificates_folder: str = ""
+    credentials_folder: str = ""
+
+    @property
+    def access(self) -> DraftAccess | None:
+        """What the verifier has to show to draft pods; None: nothing."""
+        if not self.identity:
+            return None
+        certificates, credentials = Path(self.certificates_folder), Path(self.credentials_folder)
+        return DraftAccess(DraftIdentity.parse(self.identity), certificates, credentials)
 
     def to_engine(self) -> dict[str, object]:
         """The value of `--additional-config`."""

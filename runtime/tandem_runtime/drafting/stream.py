@@ -15,13 +15,14 @@ from collections.abc import Iterator
 
 import grpc
 
+from tandem_runtime.drafting.access import DraftAccess, Options, open_channel
 from tandem_runtime.drafting.protocol import DrafterFrame, VerifierFrame, session_of
 
 FIRST_PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 10.0
 FRAMES_KEPT = 1024
 LARGEST_FRAME_BYTES = 8 * 1024 * 1024
-_OPTIONS = [
+_OPTIONS: Options = [
     ("grpc.max_receive_message_length", LARGEST_FRAME_BYTES),
     # A peer that is a black hole never ends a stream: pings find out, within the sum of both times.
     ("grpc.keepalive_time_ms", 10_000),
@@ -37,8 +38,9 @@ logger = logging.getLogger(__name__)
 class DraftStream:
     """One stream at a time to `address`; `hello` opens each. `send` and `take` are for one thread."""
 
-    def __init__(self, address: str, hello: VerifierFrame) -> None:
-        self._address, self._hello = address, hello
+    def __init__(self, address: str, hello: VerifierFrame, *, access: DraftAccess | None = None) -> None:
+        """Without `access` in plaintext, and without saying who asks."""
+        self._address, self._hello, self._access = address, hello, access
         self._inbox: deque[Arrived] = deque(maxlen=FRAMES_KEPT)
         self._news = threading.Condition()
         self._outbox: queue.SimpleQueue[VerifierFrame | None] = queue.SimpleQueue()
@@ -90,6 +92,8 @@ class DraftStream:
             except grpc.RpcError as error:
                 was_open = self._is_open
                 told = f"{error.code().name}: {error.details()}" if isinstance(error, grpc.Call) else repr(error)
+            except (OSError, ValueError) as error:  # of what is mounted for TLS
+                was_open, told = False, f"{type(error).__name__}: {error}"
             else:
                 told = "the draft server ended the stream"
             with self._news:
@@ -108,10 +112,10 @@ class DraftStream:
             pause_seconds = min(2 * pause_seconds, LONGEST_PAUSE_SECONDS)
 
     def _read(self) -> bool:
-        """Read one stream to its end; whether anything came. Raises grpc.RpcError."""
+        """Read one stream to its end; whether anything came. Raises grpc.RpcError, OSError."""
         outbox = self._outbox = queue.SimpleQueue()
         outbox.put(self._hello)
-        with grpc.insecure_channel(self._address, _OPTIONS) as channel:
+        with open_channel(self._address, _OPTIONS, access=self._access) as channel:
             for frame in session_of(channel)(_until_none(outbox)):
                 with self._news:
                     self._is_open = True

@@ -50,7 +50,7 @@ class RemoteProposer:
             )
             self._counters = Counters(Path(settings.counters))
             self._drafts = RemoteDrafts(
-                DraftStream(settings.address, VerifierFrame(hello=hello)),
+                DraftStream(settings.address, VerifierFrame(hello=hello), access=settings.access),
                 self._counters,
                 depth=depth,
                 vocabulary=vocabulary,

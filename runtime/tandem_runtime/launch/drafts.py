@@ -6,9 +6,11 @@ import signal
 import socket
 import threading
 import time
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
+from tandem_contracts.draft_access import DraftIdentity
 from tandem_contracts.launch import DEPTH_LIMIT, LaunchOptions
 from tandem_contracts.launch import DraftEngine as DraftEngineKind
 from tandem_contracts.termination import ExitCode, Reason, TerminationMessage
@@ -61,6 +63,7 @@ def _serve(
 ) -> None:
     os.environ.update(engine_environment(os.environ, platform=platform))
     # Here, since torch takes seconds to load and a verifier's launcher has no use for it.
+    from tandem_runtime.draft_server.access import Access
     from tandem_runtime.draft_server.choice import lean_engine_of, warm_up
     from tandem_runtime.draft_server.figures import Figures
     from tandem_runtime.draft_server.server import DraftServer
@@ -77,14 +80,22 @@ def _serve(
         engine = lean_engine_of(model.path, caches=sessions, depth=DEPTH_LIMIT, tokenizer_hash=model.tokenizer_hash)
     phases.see_weights_end(time.monotonic())
     warm_up(engine)
+    access = None
+    if options.draft_identity:
+        certificates, credentials = Path(options.certificates_folder), Path(options.credentials_folder)
+        access = Access(DraftIdentity.parse(options.draft_identity), certificates, credentials)
     server = DraftServer(
         engine,
         name=f"{socket.gethostname()} ({engine.name})",
         max_depth=DEPTH_LIMIT,
         max_sessions=sessions,
         figures=Figures(registry),
+        access=access,
     )
-    server.start(f"{options.host or ALL_INTERFACES}:{options.grpc_port}")
+    host = options.host or ALL_INTERFACES
+    server.start(f"{host}:{options.grpc_port}")
+    if access is not None:
+        server.start_health(f"{host}:{options.health_port}")
     phases.see_answer(time.monotonic())
     durations = phases.durations_seconds().items()
     logger.info("ready: %s: %s", engine.name, ", ".join(f"{name} {seconds:.1f} s" for name, seconds in durations))

@@ -164,6 +164,9 @@ def _speculation(options: LaunchOptions, model: ModelFolder, counters: Path) -> 
                 deadline_seconds=options.draft_deadline_seconds,
                 tokenizer_hash=model.tokenizer_hash,
                 counters=str(counters),
+                identity=options.draft_identity,
+                certificates_folder=options.certificates_folder if options.draft_identity else "",
+                credentials_folder=options.credentials_folder if options.draft_identity else "",
             )
             extra = ["--worker-cls", WORKER, "--additional-config", json.dumps(settings.to_engine())]
     method["num_speculative_tokens"] = options.max_depth

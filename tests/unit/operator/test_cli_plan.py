@@ -107,6 +107,16 @@ def test_a_count_that_is_left_to_sizing_says_that_there_is_nothing_yet(
     assert "--model DIR reads it" in text
 
 
+@pytest.mark.parametrize(("method", "told"), [("Remote", True), ("NGram", False)])
+def test_keys_that_only_a_cluster_can_tell_are_told_of(
+    file: Path, capsys: pytest.CaptureFixture[str], method: str, *, told: bool
+) -> None:
+    spec = make_spec(speculation={"method": method, "tls": {"secretName": "drafts-tls"}})
+    assert main(["plan", "-f", write(file, body_of(spec))]) == 0
+    text = capsys.readouterr().out
+    assert ("# ConfigMap pair-draft: made beside these, with the keys that the API server publishes" in text) is told
+
+
 def test_a_draft_that_the_method_leaves_idle_is_told(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "-f", write(file, body_of(make_spec(speculation={"method": "NGram"})))]) == 0
     assert "# draft: not used: spec.speculation.method is NGram" in capsys.readouterr().out

@@ -75,6 +75,10 @@ def make_access(key: str) -> Manifest:
     return {"allowedFrom": CLIENTS, "apiKey": {"secretKeyRef": {"name": "keys", "key": key}}}
 
 
+def make_secured(secret: str) -> Manifest:
+    return make_spec(speculation={"method": "Remote", "maxDepth": 4, "tls": {"secretName": secret}})
+
+
 EAGLE = make_in_engine("EAGLE3", "head")
 
 
@@ -96,6 +100,10 @@ def _target(operator: Operator, role: Role) -> str:
         (Role.VERIFIER, EAGLE, make_in_engine("EAGLE3", "another-head")),
         (Role.VERIFIER, make_spec(access=make_access("one")), make_spec(access=make_access("two"))),
         (Role.VERIFIER, make_spec(access=make_access("one")), make_spec()),
+        (Role.VERIFIER, make_spec(), make_secured("tls")),
+        (Role.VERIFIER, make_secured("tls"), make_spec()),
+        (Role.VERIFIER, make_secured("tls"), make_secured("other-tls")),
+        (Role.VERIFIER, make_secured("tls"), make_spec(speculation={"method": "NGram", "tls": {"secretName": "tls"}})),
         (Role.VERIFIER, make_spec(access={"allowedFrom": CLIENTS}), make_spec(access=make_access("one"))),
     ],
 )

@@ -68,6 +68,8 @@ ALONE = Facts(
     services=(replace(READY.services[0], selected_revision=NO_DRAFTS.revision),),
 )
 
+PLAINTEXT = {"DraftTransportSecure": ("False", "DraftTransportPlaintext")}
+
 SITUATIONS = {
     "nothing but a bad spec": (
         observe(Facts(), {}, problem=PROBLEM),
@@ -89,6 +91,7 @@ SITUATIONS = {
             "Accepted": ("True", "Accepted"),
             "VerifierReady": ("False", "PodsNotReady"),
             "DraftReady": ("False", "PodsNotReady"),
+            **PLAINTEXT,
         },
     ),
     "serving before the drafts are there": (
@@ -100,6 +103,7 @@ SITUATIONS = {
             "Accepted": ("True", "Accepted"),
             "VerifierReady": ("True", "PodsReady"),
             "DraftReady": ("False", "PodsNotReady"),
+            **PLAINTEXT,
         },
     ),
     "rolled out": (
@@ -110,6 +114,7 @@ SITUATIONS = {
             "Accepted": ("True", "Accepted"),
             "VerifierReady": ("True", "PodsReady"),
             "DraftReady": ("True", "PodsReady"),
+            **PLAINTEXT,
         },
     ),
     "rolling out": (
@@ -121,6 +126,7 @@ SITUATIONS = {
             "Accepted": ("True", "Accepted"),
             "VerifierReady": ("False", "RollingOut"),
             "DraftReady": ("True", "PodsReady"),
+            **PLAINTEXT,
         },
     ),
     "a bad spec over a good service": (
@@ -132,6 +138,7 @@ SITUATIONS = {
             "Accepted": ("False", "InvalidSpec"),
             "VerifierReady": ("True", "PodsReady"),
             "DraftReady": ("True", "PodsReady"),
+            **PLAINTEXT,
         },
     ),
     "somebody else's object in the way": (
@@ -143,6 +150,7 @@ SITUATIONS = {
             "Accepted": ("False", "NameConflict"),
             "VerifierReady": ("True", "PodsReady"),
             "DraftReady": ("True", "PodsReady"),
+            **PLAINTEXT,
         },
     ),
     "objects of an earlier resource that are still there": (
@@ -154,6 +162,7 @@ SITUATIONS = {
             "Accepted": ("True", "Accepted"),
             "VerifierReady": ("True", "PodsReady"),
             "DraftReady": ("True", "PodsReady"),
+            **PLAINTEXT,
         },
     ),
     "not answered by the API server": (
@@ -165,6 +174,7 @@ SITUATIONS = {
             "Accepted": ("True", "Accepted"),
             "VerifierReady": ("True", "PodsReady"),
             "DraftReady": ("True", "PodsReady"),
+            **PLAINTEXT,
         },
     ),
     "refused by the API server": (
@@ -176,6 +186,7 @@ SITUATIONS = {
             "Accepted": ("True", "Accepted"),
             "VerifierReady": ("True", "PodsReady"),
             "DraftReady": ("True", "PodsReady"),
+            **PLAINTEXT,
         },
     ),
     "scaled to zero": (
@@ -186,6 +197,7 @@ SITUATIONS = {
             "Accepted": ("True", "Accepted"),
             "VerifierReady": ("True", "ScaledToZero"),
             "DraftReady": ("True", "PodsReady"),
+            **PLAINTEXT,
         },
     ),
     "a verifier without drafts": (

@@ -84,6 +84,10 @@ def launch_options(draw: st.DrawFn) -> LaunchOptions:
         http_port=draw(ports),
         grpc_port=draw(ports),
         metrics_port=draw(ports),
+        health_port=draw(ports),
+        draft_identity=draw(st.sampled_from(["", "chat/pair"])) if is_remote or role is Role.DRAFT else "",
+        certificates_folder=draw(texts),
+        credentials_folder=draw(texts),
         termination_log=draw(texts),
     )
 
@@ -132,6 +136,12 @@ REMOTE = {"--speculation": "Remote", "--max-depth": "4", "--draft-address": "dra
         ({**REMOTE, "--role": "draft"}, "--speculation: Remote is not allowed here (allowed: Off for a draft)"),
         ({**REMOTE, "--draft-deadline-seconds": "0"}, "--draft-deadline-seconds: 0.0 is not allowed here"),
         ({**REMOTE, "--draft-deadline-seconds": "nan"}, "--draft-deadline-seconds: nan is not allowed here"),
+        ({"--draft-identity": "chat/pair"}, "left out unless --role is draft or --speculation is Remote"),
+        (
+            {**REMOTE, "--draft-identity": "pair"},
+            "--draft-identity: 'pair' is not allowed here (allowed: NAMESPACE/NAME)",
+        ),
+        ({**REMOTE, "--draft-identity": "a/b/c"}, "--draft-identity: 'a/b/c' is not allowed here"),
         ({"--drain-seconds": "0"}, "--drain-seconds: 0 is not allowed here (allowed: 1 to 3600)"),
         (
             {"--speculation": "InEngine", "--max-depth": "1"},

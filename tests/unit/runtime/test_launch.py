@@ -1,11 +1,13 @@
 """What the launcher makes of its options, of a model folder, and of an engine's log."""
 
+import dataclasses
 import importlib
 import json
 from pathlib import Path
 
 import pytest
 
+from tandem_contracts.draft_access import DraftIdentity
 from tandem_contracts.engine_settings import (
     AttentionBackend,
     Compilation,
@@ -20,6 +22,7 @@ from tandem_contracts.launch import Access, InEngineKind, LaunchOptions, Role, S
 from tandem_contracts.stopping import StopTimes
 from tandem_contracts.termination import ExitCode, Phase, Reason, TerminationMessage
 from tandem_contracts.tokenizer import tokenizer_hash_of
+from tandem_runtime.drafting.access import DraftAccess
 from tandem_runtime.drafting.settings import DraftSettings
 from tandem_runtime.launch.__main__ import main
 from tandem_runtime.launch.engine import GUARD, PROPOSER, WORKER, Platform, engine_command, engine_environment
@@ -71,6 +74,17 @@ def test_remote_drafts_come_from_our_proposer_in_our_worker() -> None:
     settings = DraftSettings.from_engine(json.loads(flags["--additional-config"]))
     assert settings == DraftSettings(
         address="d:8000", tokenizer_hash="sha256:a", deadline_seconds=0.1, counters=str(COUNTERS)
+    )
+
+
+def test_the_proposer_is_told_what_it_has_to_show_to_draft_pods() -> None:
+    plain, tls = (
+        DraftSettings.from_engine(json.loads(flags_of(options)["--additional-config"]))
+        for options in (REMOTE, dataclasses.replace(REMOTE, draft_identity="chat/pair"))
+    )
+    assert plain.access is None
+    assert tls.access == DraftAccess(
+        DraftIdentity("chat", "pair"), Path("/run/tandem/certificates"), Path("/run/tandem/credentials")
     )
 
 
