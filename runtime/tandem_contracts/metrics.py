@@ -30,6 +30,18 @@ DRAFT_DEPTH = "tandem_draft_depth"
 DRAFT_SPEEDUP = "tandem_draft_speedup"
 """Gauge: tokens a second at the best depth over those at depth 0, both measured; absent until they are."""
 
+DRAFT_ROUND_TRIP_SECONDS = "tandem_draft_round_trip_seconds_total"
+"""Counter: from asking for remote drafts to each answer that came; over the answered calls, its mean."""
+
+DRAFT_RESYNCS = "tandem_draft_resyncs_total"
+"""Counter: contexts that a draft pod had lost and was sent again."""
+
+DRAFT_PODS = "tandem_draft_pods"
+"""Gauge: draft pods that the verifier knows of."""
+
+DRAFT_BREAKERS_OPEN = "tandem_draft_breakers_open"
+"""Gauge: those of them that are not asked now, or only tried, since they were gone, silent or wrong."""
+
 DRAFT_ERRORS = "tandem_draft_errors_total"
 """Counter: steps in which the proposer itself failed; always 0, or a defect."""
 

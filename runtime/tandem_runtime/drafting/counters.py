@@ -26,6 +26,12 @@ class Counted(IntEnum):
     """Not a count: of the last step."""
     SPEEDUP = 11
     """Not a count: 0 until it is known."""
+    RESYNCS = 12
+    ROUND_TRIP_SECONDS = 13
+    PODS = 14
+    """Not a count: draft pods that there are."""
+    BREAKERS_OPEN = 15
+    """Not a count: those of them that are left alone for now."""
 
 
 class Counters:

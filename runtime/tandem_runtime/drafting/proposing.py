@@ -1,61 +1,42 @@
-"""Decides, once a step, whether to ask for drafts, whether to wait for them, and what each row gets.
+"""Decides, once a step, how deep to draft, which draft pod to ask, whether to wait, and what each row gets.
 
 Plain Python: the engine's rows come in, lists of token ids go out. A step waits at most the deadline, and only while
-the draft server has proved to answer within it; everything else happens beside the engine.
+the draft pod has proved to answer within it; everything else happens beside the engine.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
+from tandem_runtime.drafting.breaker import Worth
 from tandem_runtime.drafting.counters import Counted, Counters
 from tandem_runtime.drafting.depth import Depths
+from tandem_runtime.drafting.drafter import Drafter, Stream
 from tandem_runtime.drafting.prefix import shared
-from tandem_runtime.drafting.protocol.draft_pb2 import DrafterFrame, Result, Row, Step, VerifierFrame
-from tandem_runtime.drafting.sessions import Context, Sessions
-
-MOST_UNANSWERED = 32
-"""Steps that may wait for their answers; past it nothing is asked until one comes, or the stream ends."""
+from tandem_runtime.drafting.sessions import Context
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A step that was sent: when, with how many rows in the batch, and for drafts of which depth."""
+@dataclass(slots=True)
+class _Request:
+    """What is known of a request in the batch."""
 
-    at: float
-    rows: int
-    depth: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Given:
-    """A draft that the engine has got, and the length of the context that it continues."""
-
-    base_length: int
-    tokens: list[int]
-
-
-class Stream(Protocol):
-    """To a draft server; see `stream.DraftStream`."""
-
-    failures: int
-
-    @property
-    def is_open(self) -> bool: ...
-    def send(self, frame: VerifierFrame) -> None: ...
-    def take(self, until: float) -> list[tuple[float, DrafterFrame]]: ...
-    def renew(self) -> None: ...
+    worth: Worth = field(default_factory=Worth)
+    address: str = ""
+    """Of the draft pod that has its session; empty before the first."""
+    base_length: int = 0
+    given: list[int] = field(default_factory=list)
+    """The draft that the engine has got, after `base_length` tokens."""
 
 
 class RemoteDrafts:
-    """The drafts of one verifier engine, from one draft server. To be used from one thread."""
+    """The drafts of one verifier engine. To be used from one thread."""
 
     def __init__(
         self,
-        stream: Stream,
+        streams: Callable[[], Mapping[str, Stream]],
         counters: Counters,
         *,
         depth: int,
@@ -64,131 +45,134 @@ class RemoteDrafts:
         deadline_seconds: float,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._stream, self._counters, self._now = stream, counters, now
-        self._sessions = Sessions(depth=depth, vocabulary=vocabulary)
+        """`streams`: to the draft pods that there are now, by address."""
+        self._streams, self._counters, self._now = streams, counters, now
+        self._depth, self._vocabulary = depth, vocabulary
         self._depths, self._deadline_seconds = depths or Depths(depth), deadline_seconds
-        self._asked: dict[int, _Asked] = {}
-        """Steps that are not answered yet."""
-        self._number = 0
-        self._rows: set[str] = set()
-        self._given: dict[str, _Given] = {}
+        self._drafters: dict[str, Drafter] = {}
+        self._requests: dict[str, _Request] = {}
         self._ended = 0.0
         """When the engine went on with the last step."""
-        self._failures = 0
-        self._is_prompt = False
 
     def propose(self, rows: Mapping[str, Context]) -> dict[str, list[int]]:
         """A draft for each request that decodes next, [] where there is none (yet)."""
         started = self._now()
         self._learn(rows, started)
         # A row's first step is also the step that its first token waits for: nothing may be added to it.
-        is_known = rows.keys() <= self._rows
-        closing = self._sessions.forget(self._rows - rows.keys())
-        self._rows = set(rows)
-        self._take(started)
-        depth = self._depths.choose(len(rows)) if rows and self._stream.is_open else 0
-        self._counters.set(Counted.DEPTH, depth)
-        if rows:
-            self._counters.set(Counted.SPEEDUP, self._depths.speedup(len(rows)) or 0.0)
-        if depth or closing:
-            self._ask(rows, closing, depth, until=started + self._deadline_seconds if is_known else started)
-        drafts = {request: self._draft_of(request, context)[:depth] for request, context in rows.items()}
-        self._given = {
-            request: _Given(len(context), drafts[request]) for request, context in rows.items() if drafts[request]
-        }
-        drafted = len(self._given)
-        self._counters.add(Counted.ROWS_DRAFTED, drafted)
-        self._counters.add(Counted.ROWS_EMPTY, len(drafts) - drafted)
+        is_known = rows.keys() <= self._requests.keys()
+        self._see_pods()
+        for drafter in self._drafters.values():
+            drafter.take(started)
+        self._see_requests(rows)
+        usable = {address: drafter for address, drafter in self._drafters.items() if drafter.is_usable}
+        depth = self._depths.choose(len(rows)) if rows and usable else 0
+        if depth:
+            self._ask(rows, usable, depth, until=started + self._deadline_seconds if is_known else started)
+        drafts = {request: self._draft_of(request, context, depth) for request, context in rows.items()}
+        self._count(rows, drafts, depth)
         self._ended = self._now()
         self._counters.add(Counted.WAIT_SECONDS, self._ended - started)
         return drafts
 
     def _learn(self, rows: Mapping[str, Context], now: float) -> None:
         """What the engine made of the last step; its time only if nothing else was in it."""
-        for request, given in self._given.items():
+        deepest = 0
+        for request, known in self._requests.items():
+            deepest = max(deepest, len(known.given))
             context = rows.get(request)
-            if context is not None and len(context) > given.base_length:
-                committed = context[given.base_length :].tolist()
-                accepted = shared(given.tokens, committed[:-1])
-                self._depths.saw_accepted(len(given.tokens), accepted)
-                self._counters.add(Counted.TOKENS_DRAFTED, len(given.tokens))
+            if known.given and context is not None and len(context) > known.base_length:
+                committed = context[known.base_length :].tolist()
+                drafted, accepted = len(known.given), shared(known.given, committed[:-1])
+                self._depths.saw_accepted(drafted, accepted)
+                known.worth.saw(len(context), drafted=drafted, accepted=accepted)
+                self._counters.add(Counted.TOKENS_DRAFTED, drafted)
                 self._counters.add(Counted.TOKENS_ACCEPTED, accepted)
-        if rows and rows.keys() == self._rows:
-            depth = max((len(given.tokens) for given in self._given.values()), default=0)
-            self._depths.saw_step(len(rows), depth, now - self._ended)
+        if rows and rows.keys() == self._requests.keys():
+            self._depths.saw_step(len(rows), deepest, now - self._ended)
 
-    def _ask(self, rows: Mapping[str, Context], closing: Sequence[Row], depth: int, *, until: float) -> None:
-        """Ask for what is lacking, and wait for it until `until` where that is worth it."""
-        lacking = {request: context for request, context in rows.items() if not self._draft_of(request, context)}
-        if len(self._asked) >= MOST_UNANSWERED:
+    def _see_pods(self) -> None:
+        """Draft pods that have come or gone since the last step."""
+        streams = self._streams()
+        if streams.keys() == self._drafters.keys():
             return
-        asked = self._sessions.rows(lacking, depth=depth) if depth else []
-        if not asked and not closing:
-            return
-        now = self._now()
-        waits = bool(asked) and self._is_prompt and now < until and self._is_worth_it(rows, lacking, depth)
-        self._number += 1
-        if asked:
-            self._asked[self._number] = _Asked(now, len(rows), depth)
-        budget_us = int((until - now) * 1e6) if waits else 0
-        self._stream.send(VerifierFrame(step=Step(number=self._number, budget_us=budget_us, rows=[*closing, *asked])))
-        if waits:
-            self._wait(until, lacking)
+        self._drafters = {
+            address: self._drafters.get(address) or self._drafter_of(stream) for address, stream in streams.items()
+        }
 
-    def _is_worth_it(self, rows: Mapping[str, Context], lacking: Mapping[str, Context], depth: int) -> bool:
+    def _drafter_of(self, stream: Stream) -> Drafter:
+        return Drafter(
+            stream,
+            self._counters,
+            self._depths,
+            depth=self._depth,
+            vocabulary=self._vocabulary,
+            deadline_seconds=self._deadline_seconds,
+            now=self._now,
+        )
+
+    def _see_requests(self, rows: Mapping[str, Context]) -> None:
+        """Requests that are over, whose sessions are closed, and new ones."""
+        over = self._requests.keys() - rows.keys()
+        if over:
+            for drafter in self._drafters.values():
+                drafter.forget(over)
+        self._requests = {request: self._requests.get(request) or _Request() for request in rows}
+
+    def _ask(self, rows: Mapping[str, Context], usable: Mapping[str, Drafter], depth: int, *, until: float) -> None:
+        """Ask each pod for what its requests lack, and wait until `until` where that is worth it."""
+        lacking: dict[str, dict[str, Context]] = {}
+        for request, context in rows.items():
+            known = self._requests[request]
+            if not known.worth.is_drafted_for(len(context)):
+                continue
+            self._move(request, known, usable)
+            if not usable[known.address].draft_of(request, context):
+                lacking.setdefault(known.address, {})[request] = context
+        waits = self._is_worth_it(len(rows), sum(map(len, lacking.values())), depth)
+        awaited = [
+            address
+            for address, contexts in lacking.items()
+            if usable[address].ask(contexts, rows=len(rows), depth=depth, until=until if waits else 0.0)
+        ]
+        for address in awaited:
+            usable[address].wait(until, lacking[address])
+
+    def _move(self, request: str, known: _Request, usable: Mapping[str, Drafter]) -> None:
+        """Keep a request where it is; from a pod that is gone, to the one of highest random weight for it."""
+        if known.address in usable:
+            return
+        if known.address in self._drafters:
+            self._drafters[known.address].forget([request])
+        known.address = max(usable, key=lambda address: zlib.crc32(f"{address} {request}".encode()))
+
+    def _is_worth_it(self, rows: int, missing: int, depth: int) -> bool:
         """Whether the tokens that the missing drafts bring are more than the batch would make while it waits.
 
         Missing rows × A(k) × V > D × tokens that leave the step at once: specdec's myopic rule for a batch, of which
         one row's wait holds up all.
         """
-        count, missing, tokens = len(rows), len(lacking), self._depths.tokens(depth)
-        at_once = missing + (count - missing) * tokens
-        gained = missing * (tokens - 1) * self._depths.step_seconds(count)
-        return gained == 0 or gained > self._depths.draft_seconds(count, depth) * at_once
+        tokens = self._depths.tokens(depth)
+        at_once = missing + (rows - missing) * tokens
+        gained = missing * (tokens - 1) * self._depths.step_seconds(rows)
+        return gained == 0 or gained > self._depths.draft_seconds(rows, depth) * at_once
 
-    def _draft_of(self, request: str, context: Context) -> list[int]:
-        return self._sessions.draft_of(request, context)
+    def _draft_of(self, request: str, context: Context, depth: int) -> list[int]:
+        """What the request's pod has said; one that is left alone now may have been right before."""
+        known = self._requests[request]
+        drafter = self._drafters.get(known.address)
+        if drafter is None or not known.worth.is_drafted_for(len(context)):
+            return []
+        return drafter.draft_of(request, context)[:depth]
 
-    def _wait(self, until: float, lacking: Mapping[str, Context]) -> None:
-        """Until every row that lacks a draft has one, or the answer to this step has come, or the time is over."""
-        while self._number in self._asked and self._stream.is_open:
-            if self._now() >= until:
-                self._is_prompt = False
-                self._counters.add(Counted.DEADLINES_MISSED)
-                return
-            self._take(until)
-            if all(self._draft_of(request, context) for request, context in lacking.items()):
-                return
-
-    def _take(self, until: float) -> None:
-        """Take in what has come, waiting until `until` where that is nothing."""
-        if self._stream.failures != self._failures:
-            self._counters.add(Counted.CALLS_FAILED, self._stream.failures - self._failures)
-            self._failures, self._is_prompt = self._stream.failures, False
-        for at, frame in self._stream.take(until):
-            match frame.WhichOneof("frame"):
-                case "welcome":
-                    self._sessions.reset()
-                    self._asked.clear()
-                case "result":
-                    self._answered(frame.result, at)
-                case "notice":
-                    self._sessions.forgotten(frame.notice.evicted)
-                    if frame.notice.draining:
-                        self._stream.renew()
-
-    def _answered(self, result: Result, at: float) -> None:
-        taken = self._sessions.take(result)
-        self._counters.add(Counted.ROWS_INVALID, taken.invalid)
-        asked = self._asked.get(result.step)
-        for number in [number for number in self._asked if number <= result.step]:
-            del self._asked[number]  # those before it were superseded
-        if asked is None:
-            return
-        self._counters.add(Counted.CALLS_ANSWERED)
-        seconds = at - asked.at
-        # After a late answer, only one well within the deadline shows that waiting is worth it again.
-        share = 1.0 if self._is_prompt else 0.5
-        self._is_prompt = seconds <= share * self._deadline_seconds
-        if taken.used:
-            self._depths.saw_draft(asked.rows, asked.depth, seconds=seconds, compute_seconds=result.compute_us / 1e6)
+    def _count(self, rows: Mapping[str, Context], drafts: Mapping[str, list[int]], depth: int) -> None:
+        for request, draft in drafts.items():
+            known = self._requests[request]
+            known.base_length, known.given = len(rows[request]), draft
+        drafted = sum(map(bool, drafts.values()))
+        self._counters.add(Counted.ROWS_DRAFTED, drafted)
+        self._counters.add(Counted.ROWS_EMPTY, len(drafts) - drafted)
+        self._counters.set(Counted.DEPTH, depth)
+        self._counters.set(Counted.PODS, len(self._drafters))
+        self._counters.set(Counted.BREAKERS_OPEN, sum(drafter.is_tripped for drafter in self._drafters.values()))
+        if rows:
+            self._counters.set(Counted.SPEEDUP, self._depths.speedup(len(rows)) or 0.0)

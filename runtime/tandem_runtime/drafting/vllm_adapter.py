@@ -14,6 +14,7 @@ from vllm.distributed.parallel_state import get_tensor_model_parallel_rank
 from vllm.platforms import current_platform
 
 from tandem_runtime.drafting.counters import Counted, Counters
+from tandem_runtime.drafting.pods import DraftPods
 from tandem_runtime.drafting.prefix import without_placeholders
 from tandem_runtime.drafting.proposing import RemoteDrafts
 from tandem_runtime.drafting.protocol import VERSION, VerifierFrame
@@ -40,17 +41,20 @@ class RemoteProposer:
             settings = DraftSettings.from_engine(vllm_config.additional_config)
             depth = vllm_config.speculative_config.num_speculative_tokens
             vocabulary = vllm_config.model_config.get_vocab_size()
-            hello = Hello(
-                protocol=VERSION,
-                verifier=socket.gethostname(),
-                incarnation=secrets.randbits(64),
-                tokenizer_hash=settings.tokenizer_hash,
-                vocabulary=vocabulary,
-                max_depth=depth,
+            hello = VerifierFrame(
+                hello=Hello(
+                    protocol=VERSION,
+                    verifier=socket.gethostname(),
+                    incarnation=secrets.randbits(64),
+                    tokenizer_hash=settings.tokenizer_hash,
+                    vocabulary=vocabulary,
+                    max_depth=depth,
+                )
             )
+            pods = DraftPods(settings.address, lambda address: DraftStream(address, hello, access=settings.access))
             self._counters = Counters(Path(settings.counters))
             self._drafts = RemoteDrafts(
-                DraftStream(settings.address, VerifierFrame(hello=hello), access=settings.access),
+                pods.streams,
                 self._counters,
                 depth=depth,
                 vocabulary=vocabulary,

@@ -58,12 +58,19 @@ class ProposerCollector(Collector):
         )
         depth, speedup = (self._counters.value(counted) for counted in (Counted.DEPTH, Counted.SPEEDUP))
         yield GaugeMetricFamily(metrics.DRAFT_DEPTH, "Tokens that the last step asked for.", value=depth)
+        for name, what, counted in (
+            (metrics.DRAFT_PODS, "Draft pods that the verifier knows of.", Counted.PODS),
+            (metrics.DRAFT_BREAKERS_OPEN, "Draft pods that are left alone for now.", Counted.BREAKERS_OPEN),
+        ):
+            yield GaugeMetricFamily(name, what, value=self._counters.value(counted))
         if speedup:
             yield GaugeMetricFamily(metrics.DRAFT_SPEEDUP, "Best depth over depth 0, as measured.", value=speedup)
         for name, what, counted in (
             (metrics.DRAFT_DEADLINES_MISSED, "Steps that waited in vain.", Counted.DEADLINES_MISSED),
             (metrics.DRAFT_ROWS_INVALID, "Answers that were no valid drafts.", Counted.ROWS_INVALID),
             (metrics.DRAFT_WAIT_SECONDS, "Time spent on getting remote drafts.", Counted.WAIT_SECONDS),
+            (metrics.DRAFT_ROUND_TRIP_SECONDS, "Time from asking to answers.", Counted.ROUND_TRIP_SECONDS),
+            (metrics.DRAFT_RESYNCS, "Contexts that were sent again.", Counted.RESYNCS),
             (metrics.DRAFT_ERRORS, "Steps in which the proposer failed.", Counted.ERRORS),
         ):
             yield CounterMetricFamily(name, what, value=self._counters.value(counted))

@@ -32,12 +32,19 @@ class ArithmeticEngine:
     passes: list[int] = field(default_factory=list)
     """Asks of each call."""
     forgotten: set[Key] = field(default_factory=set)
+    drafted_for: set[Key] = field(default_factory=set)
+
+    @property
+    def sessions(self) -> set[Key]:
+        """Contexts that were drafted for, and that are not forgotten."""
+        return self.drafted_for - self.forgotten
 
     def __post_init__(self) -> None:
         self.may_go.set()
 
     def draft(self, asks: Sequence[Ask], *, is_due: Callable[[], bool]) -> list[list[int]]:
         self.passes.append(len(asks))
+        self.drafted_for |= {ask.key for ask in asks if ask.depth}
         assert self.may_go.wait(30)
         if self.fails:
             self.fails = False

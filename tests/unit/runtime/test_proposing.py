@@ -44,7 +44,7 @@ class Pair:
         hello = Hello(protocol=VERSION, verifier="v", vocabulary=VOCABULARY, max_depth=DEPTH)
         self.stream = DraftStream(f"127.0.0.1:{self.port}", VerifierFrame(hello=hello))
         self.drafts = RemoteDrafts(
-            self.stream,
+            lambda: {"pod": self.stream},
             counters,
             depth=DEPTH,
             depths=Always(DEPTH),
@@ -140,7 +140,12 @@ def test_a_new_request_in_the_batch_makes_no_other_one_wait(pair: Pair) -> None:
 
 def test_one_missed_deadline_is_the_last_until_the_server_is_quick_again(pair: Pair) -> None:
     slow = RemoteDrafts(
-        pair.stream, pair.counters, depth=DEPTH, depths=Always(DEPTH), vocabulary=VOCABULARY, deadline_seconds=2.0
+        lambda: {"pod": pair.stream},
+        pair.counters,
+        depth=DEPTH,
+        depths=Always(DEPTH),
+        vocabulary=VOCABULARY,
+        deadline_seconds=2.0,
     )
     context = array("i", [1])
     wait_for(lambda: bool(slow.propose({"a": context})["a"]))
