@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median, quantiles
 
-from benchmarks.draft_paths import far_drafts, lost_drafts, round_trip_of, session_memory
+from benchmarks.draft_paths import DELAYS_MS, far_drafts, lost_drafts, round_trip_of, session_memory
 from benchmarks.pairs import Engines, Measured, Way, engines_of, measured
 from benchmarks.report import options_of, report
 from benchmarks.switch import ADAPTIVE, NOTHING, StepRecord, Switch
@@ -23,7 +23,7 @@ from tandem_contracts.launch import DraftEngine
 from tests.runtime.engines import Engine
 from tests.runtime.relay import Relay
 
-NEEDED_BYTES = 18 << 30
+NEEDED_BYTES = 19 << 30
 ROUNDS = 5
 MOST = 8
 DEPTHS = (2, 4, 6, 8)
@@ -225,6 +225,7 @@ def _bars(figures: Mapping[str, float]) -> str:
     ]
     at_most = [
         *((f"lost_steps_to_depth_0{suffix}", 200.0) for suffix in ("", "_b4", "_b8")),
+        *((f"far_{delay}ms_depths_apart", 1.0) for delay in DELAYS_MS),
         ("proposer_ms_p50_b8", 0.3),
         ("idle_round_trip_ms_p50", 1.0),
         ("session_memory_mb", 64.0),
