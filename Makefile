@@ -68,6 +68,7 @@ models: .venv/ready ## train the small pair of models that demo and tests serve
 benchmark: .venv/ready ## the figures that the README quotes, into benchmarks/results/
 	@$(BIN)/python -m benchmarks.first_token
 	@$(BIN)/python -m benchmarks.control_plane
+	@$(BIN)/python -m benchmarks.drafting
 
 clean: ## remove what was made inside the checkout; the caches outside stay
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -9,8 +9,10 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 
 from deploy.local.layout import REPOSITORY
 from tandem_contracts.launch import LAUNCH_MODULE, LaunchOptions
@@ -20,6 +22,7 @@ START_LIMIT_SECONDS = 240.0
 ANSWER_LIMIT_SECONDS = 180.0
 END_LIMIT_SECONDS = 60.0
 REQUESTS_AT_ONCE = 8
+NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 
 
 def free_port() -> int:
@@ -32,12 +35,21 @@ def free_port() -> int:
 class Engine:
     """One launcher with its engine, in a session of its own, so that every process of it can be found."""
 
-    def __init__(self, options: LaunchOptions, *, python: Path, log: Path) -> None:
+    def __init__(
+        self,
+        options: LaunchOptions,
+        *,
+        python: Path,
+        log: Path,
+        module: str = LAUNCH_MODULE,
+        environment: Mapping[str, str] = NO_VARIABLES,
+    ) -> None:
+        """`module`: the launcher, or one that does more; `environment`: variables that it gets besides."""
         self.options = options
         self.log = log
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                [str(python), "-m", LAUNCH_MODULE, *options.to_arguments()],
+                [str(python), "-m", module, *options.to_arguments()],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -49,6 +61,7 @@ class Engine:
                     # Two cores serve two engines: with more threads each they wait for each other.
                     "OMP_NUM_THREADS": "1",
                     "VLLM_CPU_KVCACHE_SPACE": "1",
+                    **environment,
                 },
             )
 
@@ -119,7 +132,11 @@ class Engine:
 
     def metric(self, name: str) -> float:
         """The sum of one of vLLM's metrics over its labels."""
-        return _metric(_exchange(self.options.http_port, "GET", "/metrics"), name)
+        return _metric(self.metrics_page(), name)
+
+    def metrics_page(self) -> str:
+        """All of vLLM's metrics."""
+        return _exchange(self.options.http_port, "GET", "/metrics")
 
     def own_metric(self, name: str, labels: str = "") -> float:
         """The sum of one of the launcher's metrics over the series that contain `labels`."""

@@ -1,19 +1,15 @@
-"""Which engine serves a draft model."""
+"""Which of our own loops serves a draft model."""
 
 from __future__ import annotations
 
-from array import array
 from pathlib import Path
 
 import torch
 
-from tandem_runtime.draft_server.engines import Ask, DraftEngine
+from tandem_runtime.draft_server.engines import DraftEngine
 from tandem_runtime.draft_server.graph_engine import GraphEngine
 from tandem_runtime.draft_server.llama_engine import LlamaEngine
 from tandem_runtime.draft_server.transformers_engine import TransformersEngine
-
-WARM_UP_TOKENS = 4
-WARM_UP_ROWS = (1, 2, 4, 8)
 
 
 def lean_engine_of(folder: Path, *, caches: int, depth: int, tokenizer_hash: str) -> DraftEngine:
@@ -27,11 +23,3 @@ def lean_engine_of(folder: Path, *, caches: int, depth: int, tokenizer_hash: str
         return LlamaEngine(folder, caches=caches, tokenizer_hash=tokenizer_hash)
     except ValueError:
         return TransformersEngine(folder, caches=caches, tokenizer_hash=tokenizer_hash)
-
-
-def warm_up(engine: DraftEngine) -> None:
-    """Draft for small batches, so that what is compiled or loaded at a first pass is there before a first verifier."""
-    for rows in WARM_UP_ROWS:
-        keys = [(-1, number) for number in range(rows)]
-        engine.draft([Ask(key, array("i", [0]), WARM_UP_TOKENS) for key in keys], is_due=lambda: False)
-        engine.forget(keys)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+WARM_UP_TOKENS = 4
+WARM_UP_ROWS = (1, 2, 4, 8)
 Key = tuple[int, int]
 """Stream and session: two verifiers may draw the same number."""
 
@@ -41,3 +43,11 @@ class DraftEngine(Protocol):
     def forget(self, keys: Iterable[Key]) -> None:
         """These contexts will not be asked for again."""
         ...
+
+
+def warm_up(engine: DraftEngine) -> None:
+    """Draft for small batches, so that what is compiled or loaded at a first pass is there before a first verifier."""
+    for rows in WARM_UP_ROWS:
+        keys = [(-1, number) for number in range(rows)]
+        engine.draft([Ask(key, array("i", [0]), WARM_UP_TOKENS) for key in keys], is_due=lambda: False)
+        engine.forget(keys)

@@ -1,30 +1,28 @@
 """Drafts from vLLM: for drafts that are large, or that only vLLM can run. Its prefix cache keeps the contexts.
 
-The engine runs in processes of its own and speaks asyncio, so a loop in a thread of its own waits for it. Written
-against vLLM 0.32 (`AsyncLLM`).
+vLLM's engine core runs in this process and is stepped from here: behind `AsyncLLM` each token of a draft went through
+three processes, which for a small draft took several times longer than computing it. Written against vLLM 0.32.
 """
 
 from __future__ import annotations
 
-import asyncio
 import itertools
-import threading
+import os
+import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
 from typing import Any
 
 from vllm import SamplingParams
-from vllm.engine.arg_utils import AsyncEngineArgs
-from vllm.entrypoints.openai.cli_args import make_arg_parser
-from vllm.sampling_params import RequestOutputKind
+from vllm.engine.arg_utils import EngineArgs
+from vllm.entrypoints.launchers.cli_args import make_arg_parser
 from vllm.utils.argparse_utils import FlexibleArgumentParser
-from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine import EngineCoreRequest
+from vllm.v1.engine.core_client import InprocClient
+from vllm.v1.executor.abstract import Executor
 
 from tandem_runtime.draft_server.engines import Ask, Key
 
-POLL_SECONDS = 0.001
 _OWN_FLAGS = ("--skip-tokenizer-init", "--disable-log-stats")
-STOP_LIMIT_SECONDS = 10.0
 
 
 class VllmEngine:
@@ -34,61 +32,61 @@ class VllmEngine:
 
     def __init__(self, flags: Sequence[str], *, tokenizer_hash: str = "") -> None:
         """`flags`: the command line that vLLM's own server would get."""
-        self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="vllm", daemon=True).start()
-        self._numbers = itertools.count()
+        # vLLM for CPUs puts its worker into another process otherwise.
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         given = make_arg_parser(FlexibleArgumentParser()).parse_args([*flags, *_OWN_FLAGS])
-        arguments = AsyncEngineArgs.from_cli_args(given)
-        self._engine: Any = asyncio.run_coroutine_threadsafe(_started(arguments), self._loop).result()
-        model = self._engine.vllm_config.model_config
+        config = EngineArgs.from_cli_args(given).create_engine_config()
+        self._core: Any = InprocClient(config, Executor.get_class(config), log_stats=False)
+        self._numbers = itertools.count()
         self.tokenizer_hash = tokenizer_hash
-        self.vocabulary: int = model.get_vocab_size()
-        self.context_limit: int = model.max_model_len
+        self.vocabulary: int = config.model_config.get_vocab_size()
+        self.context_limit: int = config.model_config.max_model_len
 
     def draft(self, asks: Sequence[Ask], *, is_due: Callable[[], bool]) -> list[list[int]]:
         """See `DraftEngine`."""
-        drafts: list[list[int]] = [[] for _ in asks]
-        working = asyncio.run_coroutine_threadsafe(self._draft_all(asks, drafts), self._loop)
-        while not _is_done(working):
-            if is_due():
-                working.cancel()
-                break
-        return [draft[: ask.depth] for ask, draft in zip(asks, drafts, strict=True)]
+        requests = [str(next(self._numbers)) for _ in asks]
+        drafts: dict[str, list[int]] = {request: [] for request in requests}
+        unfinished = set()
+        try:
+            for request, ask in zip(requests, asks, strict=True):
+                if len(ask.tokens) < self.context_limit:
+                    unfinished.add(request)
+                    self._core.add_request(_request(request, ask))
+            while unfinished:
+                for output in self._core.get_output().outputs:
+                    if output.request_id in unfinished:
+                        drafts[output.request_id] += output.new_token_ids
+                        if output.finish_reason is not None:
+                            unfinished.remove(output.request_id)
+                if is_due():
+                    break
+        finally:
+            self._core.abort_requests(list(unfinished))
+        return [drafts[request][: ask.depth] for request, ask in zip(requests, asks, strict=True)]
 
     def forget(self, keys: Iterable[Key]) -> None:
         """See `DraftEngine`; vLLM evicts by itself."""
 
     def close(self) -> None:
-        """End vLLM's processes."""
-        self._engine.shutdown(timeout=STOP_LIMIT_SECONDS)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-
-    async def _draft_all(self, asks: Sequence[Ask], drafts: Sequence[list[int]]) -> None:
-        await asyncio.gather(*(self._draft(ask, draft) for ask, draft in zip(asks, drafts, strict=True)))
-
-    async def _draft(self, ask: Ask, draft: list[int]) -> None:
-        """Fills `draft` as tokens come. A task that is cancelled aborts its request in the engine."""
-        sampling = SamplingParams(
-            temperature=0.0,
-            max_tokens=max(ask.depth, 1),  # one, so that the context is computed at all
-            ignore_eos=True,
-            detokenize=False,
-            output_kind=RequestOutputKind.DELTA,
-        )
-        prompt = {"prompt_token_ids": ask.tokens.tolist()}
-        async for output in self._engine.generate(prompt, sampling, str(next(self._numbers))):
-            draft += output.outputs[0].token_ids
+        """End vLLM."""
+        self._core.shutdown()
 
 
-async def _started(arguments: AsyncEngineArgs) -> AsyncLLM:
-    """Made on the loop that it is used on."""
-    return AsyncLLM.from_engine_args(arguments)
-
-
-def _is_done(working: Future[None]) -> bool:
-    """Whether it is, after a moment. Raises what it raised."""
-    try:
-        working.result(POLL_SECONDS)
-    except TimeoutError:
-        return working.done()
-    return True
+def _request(request: str, ask: Ask) -> EngineCoreRequest:
+    sampling = SamplingParams(
+        temperature=0.0,
+        max_tokens=max(ask.depth, 1),  # one, so that the context is computed at all
+        ignore_eos=True,
+        detokenize=False,
+    )
+    return EngineCoreRequest(
+        request_id=request,
+        prompt_token_ids=ask.tokens.tolist(),
+        mm_features=None,
+        sampling_params=sampling,
+        pooling_params=None,
+        arrival_time=time.time(),
+        lora_request=None,
+        cache_salt=None,
+        data_parallel_rank=None,
+    )

@@ -14,7 +14,7 @@ from tandem_contracts.draft_access import DraftIdentity
 from tandem_contracts.launch import DEPTH_LIMIT, LaunchOptions
 from tandem_contracts.launch import DraftEngine as DraftEngineKind
 from tandem_contracts.termination import ExitCode, Reason, TerminationMessage
-from tandem_runtime.draft_server.engines import DraftEngine
+from tandem_runtime.draft_server.engines import DraftEngine, warm_up
 from tandem_runtime.launch.engine import Platform, draft_engine_flags, engine_environment
 from tandem_runtime.launch.exporter import ALL_INTERFACES, PhasesCollector, serve_metrics
 from tandem_runtime.launch.model_folder import ModelFolder
@@ -64,7 +64,6 @@ def _serve(
     os.environ.update(engine_environment(os.environ, platform=platform))
     # Here, since torch takes seconds to load and a verifier's launcher has no use for it.
     from tandem_runtime.draft_server.access import Access
-    from tandem_runtime.draft_server.choice import lean_engine_of, warm_up
     from tandem_runtime.draft_server.figures import Figures
     from tandem_runtime.draft_server.server import DraftServer
 
@@ -77,6 +76,9 @@ def _serve(
         flags = draft_engine_flags(options, model, platform=platform)
         engine = VllmEngine(flags, tokenizer_hash=model.tokenizer_hash)
     else:
+        # Not beside vLLM, which fails to start where numba has been imported before.
+        from tandem_runtime.draft_server.choice import lean_engine_of
+
         engine = lean_engine_of(model.path, caches=sessions, depth=DEPTH_LIMIT, tokenizer_hash=model.tokenizer_hash)
     phases.see_weights_end(time.monotonic())
     warm_up(engine)

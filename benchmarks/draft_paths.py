@@ -1,0 +1,218 @@
+"""The parts of `benchmarks.drafting` about one path to the drafts: far, too far to be worth it, bare, and crowded."""
+
+from __future__ import annotations
+
+import json
+import time
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import linear_regression, median
+
+from benchmarks.pairs import Engines, Way, measured
+from benchmarks.predictions import Parts
+from benchmarks.switch import ADAPTIVE, StepRecord, Switch
+from tandem_contracts.launch import DraftEngine
+from tandem_runtime.drafting.protocol import VERSION, DrafterFrame, VerifierFrame
+from tandem_runtime.drafting.protocol.draft_pb2 import Hello, Result, Step
+from tandem_runtime.drafting.sessions import Context, Sessions
+from tandem_runtime.drafting.stream import DraftStream
+from tests.runtime.engines import Engine
+from tests.runtime.relay import Relay
+
+DELAYS_MS = (5, 10, 20)
+"""Added to the round trip, half of it each way."""
+LOST_DELAY_MS = 60
+"""So far away no draft is worth waiting for, and none comes in time to be of use later."""
+FAR_DEPTHS = range(9)
+FAR_ROUNDS = 3
+FAR_PROMPTS = 6
+LOST_PROMPTS = {1: 3, 4: 8, 8: 16}
+SETTLED_STEPS = 16
+"""So many in a row at depth 0: a look at another depth is one step."""
+TRIPS = 1000
+SESSIONS = 64
+SESSION_TOKENS = 2047
+LIMIT_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Far:
+    """Speed-up by delay and depth, as a table and as figures."""
+
+    table: str
+    figures: dict[str, float]
+
+
+def far_drafts(verifier: Engine, plain: Engine, switch: Switch, *, relay: Relay, prompts: Sequence[str]) -> Far:
+    """Measured at each fixed depth with each delay, beside what was to be expected from the parts without any."""
+    speedups: dict[tuple[int, int], list[float]] = {}
+    parts = _parts(verifier, plain, switch, prompts=prompts)
+    for _ in range(FAR_ROUNDS):
+        for delay in DELAYS_MS:
+            relay.delay_seconds = delay / 2000
+            base = measured(Way(plain), prompts[:FAR_PROMPTS], 1).tokens_per_second
+            for depth in (*FAR_DEPTHS, ADAPTIVE):
+                speed = measured(Way(verifier, "far", depth), prompts[:FAR_PROMPTS], 1, switch).tokens_per_second
+                speedups.setdefault((delay, depth), []).append(speed / base)
+    relay.delay_seconds = 0.0
+    lines, figures = ["added delay   depth   over plain, measured   predicted   predicted, drafting ahead"], {}
+    for delay in DELAYS_MS:
+        expected = Parts(
+            plain=parts.plain,
+            steps=parts.steps,
+            round_trip=parts.round_trip + delay / 1000,
+            token=parts.token,
+            shares=parts.shares,
+        )
+        found = {depth: median(speedups[delay, depth]) for depth in (*FAR_DEPTHS, ADAPTIVE)}
+        for depth in FAR_DEPTHS:
+            ahead = expected.drafting_ahead(depth) if depth else None
+            told = "does not fit" if ahead is None else f"{ahead:.2f}"
+            lines.append(
+                f"{delay:8} ms   {depth:5}   {found[depth]:20.2f}   {expected.waiting(depth):9.2f}   {told:>12}"
+            )
+        lines.append(f"{delay:8} ms  chosen   {found[ADAPTIVE]:20.2f}")
+        best = max(FAR_DEPTHS, key=lambda depth: found[depth])
+        figures |= {
+            f"far_{delay}ms_best_depth": best,
+            f"far_{delay}ms_predicted_depth": expected.best_depth(),
+            f"far_{delay}ms_depths_apart": abs(best - expected.best_depth()),
+            f"far_{delay}ms_over_plain": found[best],
+            f"far_{delay}ms_predicted_over_plain": expected.waiting(expected.best_depth()),
+            f"far_{delay}ms_adaptive_over_plain": found[ADAPTIVE],
+        }
+    lines.append("Drafting ahead is predicted only: no draft engine here goes on while its drafts are verified.")
+    return Far("\n".join(lines), {name: float(value) for name, value in figures.items()})
+
+
+def _parts(verifier: Engine, plain: Engine, switch: Switch, *, prompts: Sequence[str]) -> Parts:
+    """Without a delay. Verifying is taken to cost the same for each token more: it does, but for noise."""
+    steps: dict[int, list[StepRecord]] = {depth: [] for depth in FAR_DEPTHS}
+    speeds, shares = [], []
+    for _ in range(FAR_ROUNDS):
+        speeds.append(measured(Way(plain), prompts[:FAR_PROMPTS], 1).tokens_per_second)
+        for depth in FAR_DEPTHS:
+            found = measured(Way(verifier, "far", depth), prompts[:FAR_PROMPTS], 1, switch)
+            steps[depth] += found.records
+        shares = found.acceptance.shares
+    answered = [step for step in steps[max(FAR_DEPTHS)] if step.answer_seconds]
+    seen = [(step.step_depth, step.step_seconds) for found in steps.values() for step in found if step.step_seconds]
+    typical = {depth: median(seconds for at, seconds in seen if at == depth) for depth in FAR_DEPTHS}
+    line = linear_regression(list(typical), list(typical.values()))
+    return Parts(
+        plain=1 / median(speeds),
+        steps={depth: line.intercept + line.slope * depth for depth in FAR_DEPTHS},
+        round_trip=median(step.answer_seconds - step.compute_seconds for step in answered),
+        token=median(step.compute_seconds / step.depth for step in answered),
+        shares=shares,
+    )
+
+
+def lost_drafts(verifier: Engine, switch: Switch, *, relay: Relay, prompts: Sequence[str]) -> dict[str, float]:
+    """Where no depth pays: steps until that is known, and the speed meanwhile and after over that at depth 0."""
+    figures = {}
+    relay.delay_seconds = LOST_DELAY_MS / 2000
+    for batch, count in LOST_PROMPTS.items():
+        suffix = "" if batch == 1 else f"_b{batch}"
+        ratios, settled = [], []
+        for _ in range(FAR_ROUNDS):
+            without = measured(Way(verifier, "far", 0), prompts[:count], batch, switch)
+            switch.start_anew()
+            chosen = measured(Way(verifier, "far", ADAPTIVE), prompts[:count], batch, switch)
+            ratios.append(chosen.tokens_per_second / without.tokens_per_second)
+            settled.append(steps_to_depth_0(chosen.records))
+        figures[f"lost_over_depth_0{suffix}"] = median(ratios)
+        figures[f"lost_steps_to_depth_0{suffix}"] = float(max(settled))
+    relay.delay_seconds = 0.0
+    return figures
+
+
+def steps_to_depth_0(steps: Sequence[StepRecord]) -> int:
+    """Steps before the first of `SETTLED_STEPS` at depth 0, once drafts were tried."""
+    depths = [step.depth for step in steps]
+    tried = next((at for at, depth in enumerate(depths) if depth), None)
+    if tried is None:
+        raise RuntimeError(f"no drafts were asked for in {len(depths)} steps: there was nothing to learn from")
+    for at in range(tried, len(depths)):
+        if not any(depths[at : at + SETTLED_STEPS]):
+            return at
+    return len(depths)
+
+
+def round_trip_of(address: str) -> float:
+    """Milliseconds from a question for one token to its answer, without the drafting; median, nothing else running."""
+    with _Client(address) as client:
+        tokens = array("i", range(1, 33))
+        trips = []
+        for _ in range(TRIPS):
+            tokens.append(1)
+            begun = time.monotonic()
+            at, result = client.ask({"0": tokens}, depth=1)[-1]
+            trips.append(1000 * (at - begun) - result.compute_us / 1000)
+    return median(trips)
+
+
+def session_memory(engines: Engines) -> float:
+    """Megabytes that `SESSIONS` full sessions add to a draft server, its KV cache left out."""
+    engine, address = engines.drafts(DraftEngine.TRANSFORMERS)
+    engine.wait_until_ready()
+    config = json.loads((engines.models.draft / "config.json").read_text(encoding="utf-8"))
+    of_a_token = 2 * config["num_hidden_layers"] * config["num_key_value_heads"] * config["head_dim"] * 4
+    with _Client(address) as client:
+        client.ask({"first": array("i", [1])}, depth=1)
+        before = _resident_bytes(engine.process.pid)
+        contexts = {
+            str(number): array("i", [(number + at) % config["vocab_size"] for at in range(SESSION_TOKENS)])
+            for number in range(SESSIONS)
+        }
+        for request, context in contexts.items():
+            client.ask({request: context}, depth=1)
+        added = _resident_bytes(engine.process.pid) - before
+    return (added - SESSIONS * (SESSION_TOKENS + 1) * of_a_token) / 1e6
+
+
+class _Client:
+    """A verifier's stream, without a verifier."""
+
+    def __init__(self, address: str) -> None:
+        hello = Hello(protocol=VERSION, verifier="benchmark", vocabulary=2**31 - 1, max_depth=1)
+        self._stream = DraftStream(address, VerifierFrame(hello=hello))
+        self._sessions = Sessions(depth=16, vocabulary=2**31 - 1)
+        self._number = 0
+
+    def __enter__(self) -> _Client:
+        _, frame = self._take()
+        if frame.WhichOneof("frame") != "welcome":
+            raise RuntimeError(f"the draft server's first frame is {frame.WhichOneof('frame')}")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
+
+    def ask(self, contexts: dict[str, Context], *, depth: int) -> list[tuple[float, Result]]:
+        """The answers to one step, and when they came, until every row has one."""
+        rows = self._sessions.rows(contexts, depth=depth)
+        self._number += 1
+        self._stream.send(VerifierFrame(step=Step(number=self._number, rows=rows)))
+        lacking = {row.session for row in rows}
+        found = []
+        while lacking:
+            at, frame = self._take()
+            if frame.WhichOneof("frame") == "result":
+                found.append((at, frame.result))
+                lacking -= {draft.session for draft in frame.result.drafts}
+        return found
+
+    def _take(self) -> tuple[float, DrafterFrame]:
+        deadline = time.monotonic() + LIMIT_SECONDS
+        while time.monotonic() < deadline:
+            for arrived in self._stream.take(min(deadline, time.monotonic() + 1)):
+                return arrived
+        raise TimeoutError(f"waited {LIMIT_SECONDS:.0f} s: an answer of the draft server")
+
+
+def _resident_bytes(process: int) -> int:
+    status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
+    return next(1024 * int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))

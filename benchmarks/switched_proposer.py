@@ -1,0 +1,122 @@
+"""Runs in the engine's worker: the product's proposer for each source of drafts, with a depth that can be fixed.
+
+So that plain comparisons between sources and depths need one engine, not one each. What proposes is the product's own
+code; only its choice of the depth is overruled, and its waits are timed.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.switch import ADAPTIVE, NOTHING, VARIABLE, StepRecord, Switch
+from tandem_runtime.drafting.depth import Depths
+from tandem_runtime.drafting.proposing import RemoteDrafts, Stream
+from tandem_runtime.drafting.protocol import DrafterFrame, VerifierFrame
+from tandem_runtime.drafting.settings import DraftSettings
+from tandem_runtime.drafting.vllm_adapter import RemoteProposer
+
+
+class SwitchedDepths(Depths):
+    """Chooses as ever, and is overruled; keeps what it was told last."""
+
+    def __init__(self, most: int, switch: Switch) -> None:
+        super().__init__(most)
+        self._switch, self._start = switch, switch.start
+        self.depth, self.draft, self.step = 0, (0.0, 0.0), (0, 0.0)
+
+    def begin(self) -> None:
+        """A call of the proposer begins."""
+        if self._start != self._switch.start:
+            Depths.__init__(self, self._most)
+            self._start = self._switch.start
+        self.depth, self.draft, self.step = 0, (0.0, 0.0), (0, 0.0)
+
+    def saw_step(self, rows: int, depth: int, seconds: float) -> None:
+        super().saw_step(rows, depth, seconds)
+        self.step = depth, seconds
+
+    def saw_draft(self, rows: int, depth: int, *, seconds: float, compute_seconds: float) -> None:
+        super().saw_draft(rows, depth, seconds=seconds, compute_seconds=compute_seconds)
+        self.draft = seconds, compute_seconds
+
+    def choose(self, rows: int) -> int:
+        chosen, wanted = super().choose(rows), self._switch.depth
+        self.depth = chosen if wanted == ADAPTIVE else wanted
+        return self.depth
+
+
+class TimedStream:
+    """A stream that adds up how long it was waited for."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream, self.wait_seconds = stream, 0.0
+
+    @property
+    def failures(self) -> int:
+        return self._stream.failures
+
+    @property
+    def is_open(self) -> bool:
+        return self._stream.is_open
+
+    def send(self, frame: VerifierFrame) -> None:
+        self._stream.send(frame)
+
+    def take(self, until: float) -> list[tuple[float, DrafterFrame]]:
+        begun = time.monotonic()
+        try:
+            return self._stream.take(until)
+        finally:
+            if begun < until:
+                self.wait_seconds += time.monotonic() - begun
+
+    def renew(self) -> None:
+        self._stream.renew()
+
+
+class SwitchedProposer(RemoteProposer):
+    """The proposer of an engine that `benchmarks.switched_launch` starts."""
+
+    def __init__(self, vllm_config: Any) -> None:
+        self._switch = Switch(Path(os.environ[VARIABLE]))
+        settings = DraftSettings.from_engine(vllm_config.additional_config)
+        self._sources: list[tuple[RemoteDrafts, SwitchedDepths, TimedStream] | None] = []
+        for name, address in self._switch.sources().items():
+            if name == NOTHING:
+                self._sources.append(None)
+                continue
+            config = copy.copy(vllm_config)
+            config.additional_config = replace(settings, address=address).to_engine()
+            super().__init__(config)
+            drafts = self._drafts
+            assert drafts is not None  # noqa: S101 -- narrows the type: there is one rank
+            depths = SwitchedDepths(config.speculative_config.num_speculative_tokens, self._switch)
+            stream = TimedStream(drafts._stream)  # noqa: SLF001 -- two parts of the product's are replaced, nothing else
+            drafts._depths, drafts._stream = depths, stream  # noqa: SLF001
+            self._sources.append((drafts, depths, stream))
+
+    def propose(
+        self,
+        sampled_token_ids: list[list[int]],
+        num_tokens_no_spec: Any,
+        token_ids_cpu: Any,
+        slot_mappings: object = None,
+    ) -> list[list[int]]:
+        source = self._sources[self._switch.source]
+        if source is None:
+            return [[] for _ in sampled_token_ids]
+        self._drafts, depths, stream = source
+        depths.begin()
+        stream.wait_seconds, begun = 0.0, time.monotonic()
+        found = super().propose(sampled_token_ids, num_tokens_no_spec, token_ids_cpu, slot_mappings)
+        seconds, (answer, compute), (step_depth, step) = time.monotonic() - begun, depths.draft, depths.step
+        rows = len(sampled_token_ids)
+        self._switch.record(
+            StepRecord(rows, depths.depth, seconds, stream.wait_seconds, answer, compute, step_depth, step)
+        )
+        return found
