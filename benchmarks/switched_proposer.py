@@ -9,13 +9,15 @@ from __future__ import annotations
 import copy
 import os
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.switch import ADAPTIVE, NOTHING, VARIABLE, StepRecord, Switch
 from tandem_runtime.drafting.depth import Depths
-from tandem_runtime.drafting.proposing import RemoteDrafts, Stream
+from tandem_runtime.drafting.drafter import Stream
+from tandem_runtime.drafting.proposing import RemoteDrafts
 from tandem_runtime.drafting.protocol import DrafterFrame, VerifierFrame
 from tandem_runtime.drafting.settings import DraftSettings
 from tandem_runtime.drafting.vllm_adapter import RemoteProposer
@@ -79,13 +81,36 @@ class TimedStream:
         self._stream.renew()
 
 
+class TimedStreams:
+    """The streams to all draft pods, and how long they were waited for together."""
+
+    def __init__(self, streams: Callable[[], Mapping[str, Stream]]) -> None:
+        self._streams = streams
+        self._timed: dict[str, TimedStream] = {}
+
+    def __call__(self) -> Mapping[str, Stream]:
+        streams = self._streams()
+        if streams.keys() != self._timed.keys():
+            self._timed = {address: TimedStream(stream) for address, stream in streams.items()}
+        return self._timed
+
+    def begin(self) -> None:
+        """A call of the proposer begins."""
+        for stream in self._timed.values():
+            stream.wait_seconds = 0.0
+
+    @property
+    def wait_seconds(self) -> float:
+        return sum(stream.wait_seconds for stream in self._timed.values())
+
+
 class SwitchedProposer(RemoteProposer):
     """The proposer of an engine that `benchmarks.switched_launch` starts."""
 
     def __init__(self, vllm_config: Any) -> None:
         self._switch = Switch(Path(os.environ[VARIABLE]))
         settings = DraftSettings.from_engine(vllm_config.additional_config)
-        self._sources: list[tuple[RemoteDrafts, SwitchedDepths, TimedStream] | None] = []
+        self._sources: list[tuple[RemoteDrafts, SwitchedDepths, TimedStreams] | None] = []
         for name, address in self._switch.sources().items():
             if name == NOTHING:
                 self._sources.append(None)
@@ -96,9 +121,9 @@ class SwitchedProposer(RemoteProposer):
             drafts = self._drafts
             assert drafts is not None  # noqa: S101 -- narrows the type: there is one rank
             depths = SwitchedDepths(config.speculative_config.num_speculative_tokens, self._switch)
-            stream = TimedStream(drafts._stream)  # noqa: SLF001 -- two parts of the product's are replaced, nothing else
-            drafts._depths, drafts._stream = depths, stream  # noqa: SLF001
-            self._sources.append((drafts, depths, stream))
+            streams = TimedStreams(drafts._streams)  # noqa: SLF001 -- two parts of the product's are replaced, no more
+            drafts._depths, drafts._streams = depths, streams  # noqa: SLF001
+            self._sources.append((drafts, depths, streams))
 
     def propose(
         self,
@@ -110,13 +135,14 @@ class SwitchedProposer(RemoteProposer):
         source = self._sources[self._switch.source]
         if source is None:
             return [[] for _ in sampled_token_ids]
-        self._drafts, depths, stream = source
+        self._drafts, depths, streams = source
         depths.begin()
-        stream.wait_seconds, begun = 0.0, time.monotonic()
+        streams.begin()
+        begun = time.monotonic()
         found = super().propose(sampled_token_ids, num_tokens_no_spec, token_ids_cpu, slot_mappings)
         seconds, (answer, compute), (step_depth, step) = time.monotonic() - begun, depths.draft, depths.step
         rows = len(sampled_token_ids)
         self._switch.record(
-            StepRecord(rows, depths.depth, seconds, stream.wait_seconds, answer, compute, step_depth, step)
+            StepRecord(rows, depths.depth, seconds, streams.wait_seconds, answer, compute, step_depth, step)
         )
         return found

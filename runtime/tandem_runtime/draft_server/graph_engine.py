@@ -67,7 +67,8 @@ class _Batch:
 
 def with_slots(make: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     """A model that `make`, a constructor of Transformers, makes with the attention that `GraphEngine` needs."""
-    AttentionInterface.register(ATTENTION, _attend)
+    # Compiled, it would copy the whole cache for what it writes there.
+    AttentionInterface.register(ATTENTION, torch.compiler.disable(_attend))
     return make(*arguments, attn_implementation=ATTENTION, **options)
 
 
@@ -94,7 +95,7 @@ class GraphEngine(RaggedEngine[int]):
         self.context_limit: int = min(
             settings.max_position_embeddings, _memory_bytes(self._device) // (slots * token_bytes) - depth
         )
-        self._room = self.context_limit + depth  # what is drafted past the end needs a place, too
+        self._room: int = self.context_limit + depth  # what is drafted past the end needs a place, too
         shape = (settings.num_hidden_layers, slots, self._room, 2, heads, size)  # 2: keys and values
         self._cache = torch.zeros(shape, dtype=model.dtype, device=device)
         self._free_slots = list(range(caches))
@@ -251,7 +252,6 @@ class GraphEngine(RaggedEngine[int]):
         return self._batches[size]
 
 
-@torch.compiler.disable  # compiled, it would copy the whole cache for what it writes there
 def _attend(
     module: Any,
     query: torch.Tensor,
@@ -305,4 +305,5 @@ def _memory_bytes(device: torch.device) -> int:
 
 def _power_of_two(number: int, least: int) -> int:
     """The smallest that is neither below `number` nor below `least`."""
-    return max(least, 1 << (number - 1).bit_length())
+    power: int = 1 << (number - 1).bit_length()
+    return max(least, power)

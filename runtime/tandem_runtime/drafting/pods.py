@@ -25,7 +25,8 @@ def resolved(address: str) -> set[str]:
         if error.errno in _UNKNOWN:
             return set()
         raise
-    return {f"[{where[0]}]:{where[1]}" if ":" in str(where[0]) else f"{where[0]}:{where[1]}" for *_, where in found}
+    hosts = {str(where[0]) for *_, where in found}
+    return {f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host in hosts}
 
 
 class DraftPods:
