@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from array import array
 from pathlib import Path
 
-from tandem_runtime.draft_server.engines import Ask, DraftEngine
+from tandem_runtime.draft_server.engines import DraftEngine
 from tandem_runtime.draft_server.llama_engine import LlamaEngine
 from tandem_runtime.draft_server.transformers_engine import TransformersEngine
-
-WARM_UP_TOKENS = 4
 
 
 def lean_engine_of(folder: Path, *, caches: int, tokenizer_hash: str) -> DraftEngine:
@@ -21,10 +18,3 @@ def lean_engine_of(folder: Path, *, caches: int, tokenizer_hash: str) -> DraftEn
         return LlamaEngine(folder, caches=caches, tokenizer_hash=tokenizer_hash)
     except ValueError:
         return TransformersEngine(folder, caches=caches, tokenizer_hash=tokenizer_hash)
-
-
-def warm_up(engine: DraftEngine) -> None:
-    """Draft once, so that what is compiled or loaded at the first pass is there before the first verifier."""
-    key = (-1, 0)
-    engine.draft([Ask(key, array("i", [0]), WARM_UP_TOKENS)], is_due=lambda: False)
-    engine.forget([key])

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+WARM_UP_TOKENS = 4
+
 Key = tuple[int, int]
 """Stream and session: two verifiers may draw the same number."""
 
@@ -41,3 +43,10 @@ class DraftEngine(Protocol):
     def forget(self, keys: Iterable[Key]) -> None:
         """These contexts will not be asked for again."""
         ...
+
+
+def warm_up(engine: DraftEngine) -> None:
+    """Draft once, so that what is compiled or loaded at the first pass is there before the first verifier."""
+    key = (-1, 0)
+    engine.draft([Ask(key, array("i", [0]), WARM_UP_TOKENS)], is_due=lambda: False)
+    engine.forget([key])
