@@ -55,6 +55,8 @@ class TritonEngine:
 
     def draft(self, asks: Sequence[Ask], *, is_due: Callable[[], bool]) -> list[list[int]]:
         """See `DraftEngine`."""
+        if not asks:
+            return []
         over = [Line(What.FORGET, self._over.popleft()) for _ in range(len(self._over))]
         lines = list(map(self._line, asks))
         try:
