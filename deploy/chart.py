@@ -15,13 +15,16 @@ RELEASE = "tandem"
 
 
 def values_of(images: Mapping[str, str], *, replicas: int = 1) -> dict[str, Any]:
-    """Chart values for images by name (`operator`, `engine-cpu`) and a machine that the whole cluster shares."""
+    """Chart values for images by name (`operator`, `engine-cpu`, maybe `draft-triton`) and a machine that all share."""
     repository, _, tag = images["operator"].rpartition(":")
     return {
         "replicas": replicas,
         "image": {"repository": repository, "tag": tag},
         "config": {
-            "engineImages": {"cpu": images["engine-cpu"]},
+            "engineImages": {
+                "cpu": images["engine-cpu"],
+                **({"cpu-triton": images["draft-triton"]} if "draft-triton" in images else {}),
+            },
             # The shipped table asks for a core a share. Here control plane, engines and client share two: a quarter
             # each leaves room for a second revision beside the first. One thread for each engine, since those that
             # wait spin and would take the core that the other engine needs.

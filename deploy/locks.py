@@ -22,6 +22,11 @@ LOCKS = {
         "--override",
         "deploy/images/engine-cpu/overrides.txt",
     ],
+    "draft-triton.txt": [
+        "deploy/images/draft-triton/requirements.in",
+        "--override",
+        "deploy/images/draft-triton/overrides.txt",
+    ],
     "go.txt": ["deploy/local/go.in"],
 }
 

@@ -111,9 +111,10 @@ class OperatorConfig(BaseModel):
 
     engine_images: dict[str, str] = {
         "cpu": "tandem.local/engine-cpu:0.1.0",
+        "cpu-triton": "tandem.local/draft-triton:0.1.0",
         "gpu": "tandem.local/engine-gpu:0.1.0",
     }
-    """Engine images by key; the accelerator table names the key."""
+    """Engine images by key; the accelerator table names the key, and an engine with an image of its own ends it."""
     engine_image_allow_list: tuple[str, ...] = ()
     """Regular expressions; an image that a user names must match one of them whole. Empty: none may be named."""
     accelerators: dict[ClassName, AcceleratorOverride] = {}

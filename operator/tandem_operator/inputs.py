@@ -23,6 +23,7 @@ from tandem_operator.accelerators import AcceleratorClass
 from tandem_operator.api.access import SecretKeyRef
 from tandem_operator.api.deployment import LLMDeployment, RoleSpec
 from tandem_operator.api.draft_tls import DraftTLS
+from tandem_operator.api.engine import EngineType
 from tandem_operator.api.model import Model
 from tandem_operator.api.scheduling import TopologySpread
 from tandem_operator.api.speculation import InEngine
@@ -51,6 +52,8 @@ ENGINE_MEMORY_PERCENT = 92
 """vLLM's own share of an accelerator's memory, where the user gives none."""
 
 UNSET = EngineSettings()
+_KEY_ENDINGS = {EngineType.TRITON: "-triton"}
+"""Of keys in `engineImages`, for engines that are not in the image of their accelerator class."""
 
 NOT_HASHED: Mapping[str, Any] = {"hashed": False}
 """Metadata of a field that does not restart a pod."""
@@ -435,10 +438,11 @@ def _image(spec: RoleSpec, path: str, *, config: OperatorConfig, accelerator: Ac
                 f"{path}.engine.image (is {named}): must match one of {allowed}",
             )
         return named
-    if accelerator.engine_image not in config.engine_images:
+    key = accelerator.engine_image + _KEY_ENDINGS.get(spec.engine.type, "")
+    if key not in config.engine_images:
         raise RejectedSpecError(
             Reason.ENGINE_IMAGE_NOT_ALLOWED,
-            f"{path}.engine.image (is omitted): the operator's engineImages has no {accelerator.engine_image!r}, the "
+            f"{path}.engine.image (is omitted): the operator's engineImages has no {key!r}, the "
             f"image of class {accelerator.name}; it has {', '.join(sorted(config.engine_images))}",
         )
-    return config.engine_images[accelerator.engine_image]
+    return config.engine_images[key]

@@ -44,6 +44,7 @@ class DraftEngine(StrEnum):
 
     TRANSFORMERS = "Transformers"
     VLLM = "VLLM"
+    TRITON = "Triton"
 
 
 class InEngineKind(StrEnum):

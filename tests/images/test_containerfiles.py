@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deploy.images.catalogue import BASE_RECIPE, BASE_REFERENCE, NAMES, REPOSITORY, Image
+from deploy.images.catalogue import (
+    BASE_RECIPE,
+    BASE_REFERENCE,
+    BUILT_WITHOUT_REGISTRY,
+    NAMES,
+    REPOSITORY,
+    Image,
+)
 
 CHART = REPOSITORY / "charts" / "tandem"
 
@@ -70,7 +77,7 @@ def test_environments_come_from_locks_with_hashes() -> None:
     assert "--compile-bytecode" in installs[-1]
 
 
-@pytest.mark.parametrize("name", ["operator", "engine-cpu"])
+@pytest.mark.parametrize("name", BUILT_WITHOUT_REGISTRY)
 def test_each_image_installs_its_own_lock(name: str) -> None:
     assert f"sh /opt/lock/install.sh /opt/lock/{name}.txt" in text_of(name)
     assert Path(f"requirements/{name}.txt") in Image(name).inputs()
@@ -89,7 +96,7 @@ def test_the_uv_of_the_images_is_the_uv_of_the_developers() -> None:
     assert block_of(images, "uv") == block_of(developers, "uv")
 
 
-@pytest.mark.parametrize("name", ["operator", "engine-cpu"])
+@pytest.mark.parametrize("name", BUILT_WITHOUT_REGISTRY)
 def test_images_that_are_ours_from_the_bottom_start_from_the_base_made_here(name: str) -> None:
     assert instructions(name, "FROM") == [BASE_REFERENCE]
 
@@ -121,17 +128,19 @@ def test_the_gpu_image_is_of_the_same_minor_as_vllm_for_the_cpu() -> None:
     assert instructions("engine-gpu", "FROM") == ["${VLLM_IMAGE}"]
 
 
-def test_both_engines_run_the_same_program() -> None:
-    assert instructions("engine-gpu", "ENTRYPOINT") == instructions("engine-cpu", "ENTRYPOINT")
-    assert environment("engine-gpu").items() <= environment("engine-cpu").items()
-    assert [c for c in instructions("engine-cpu", "COPY") if c.startswith("runtime/")] == instructions(
-        "engine-gpu", "COPY"
+@pytest.mark.parametrize("name", ["engine-gpu", "draft-triton"])
+def test_all_engines_run_the_same_program(name: str) -> None:
+    assert instructions(name, "ENTRYPOINT") == instructions("engine-cpu", "ENTRYPOINT")
+    assert environment(name).items() <= environment("engine-cpu").items()
+    ours, theirs = (
+        [copy for copy in instructions(image, "COPY") if copy.startswith("runtime/")] for image in (name, "engine-cpu")
     )
+    assert ours == theirs
 
 
 def test_the_operator_image_holds_no_data_plane_and_engines_no_control_plane() -> None:
     assert not [path for path in Image("operator").inputs() if "tandem_runtime" in path.parts]
-    for name in ("engine-cpu", "engine-gpu"):
+    for name in ("engine-cpu", "draft-triton", "engine-gpu"):
         assert not [path for path in Image(name).inputs() if path.parts[0] == "operator"]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.fixtures.environment import engine_environment
+from deploy.fixtures.environment import engine_environment, triton_environment
 from deploy.fixtures.pair import ModelPair, model_pair
 from tandem_contracts.launch import DraftEngine, LaunchOptions, Role, Speculation
 from tests.runtime.engines import LOOPBACK, Engine, free_port
@@ -31,7 +31,6 @@ def prompts(models: ModelPair) -> list[str]:
 @pytest.fixture(scope="session")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Engine]]:
     """Starts an engine on loopback with the given launch options; none outlives the tests."""
-    python = engine_environment()
     started: list[Engine] = []
 
     def start_engine(**changes: object) -> Engine:
@@ -45,7 +44,8 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., En
             "termination_log": str(folder / "termination-log"),
             **changes,
         }
-        engine = Engine(LaunchOptions(**options), python=python, log=folder / "log")  # type: ignore[arg-type]
+        python = triton_environment if changes.get("draft_engine") is DraftEngine.TRITON else engine_environment
+        engine = Engine(LaunchOptions(**options), python=python(), log=folder / "log")  # type: ignore[arg-type]
         started.append(engine)
         return engine
 

@@ -1,4 +1,4 @@
-"""Programs of this folder that run inside the engine environment and answer in JSON."""
+"""Programs of this folder that run inside an engine's environment and answer in JSON."""
 
 import json
 import os
@@ -12,10 +12,13 @@ from deploy.local.layout import REPOSITORY
 LIMIT_SECONDS = 300
 
 
-def answers_of(probe: str, *arguments: str) -> dict[str, Any]:
-    """What the last line of a probe's output says; fails with its standard error when it fails."""
+def answers_of(probe: str, *arguments: str, python: Path | None = None) -> dict[str, Any]:
+    """What the last line of a probe's output says; fails with its standard error when it fails.
+
+    `python`: of another environment than the engine's.
+    """
     finished = subprocess.run(
-        [str(engine_environment()), str(Path(__file__).with_name(probe)), *arguments],
+        [str(python or engine_environment()), str(Path(__file__).with_name(probe)), *arguments],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY / "runtime")},
         capture_output=True,
         text=True,

@@ -39,6 +39,7 @@ class EngineType(StrEnum):
 
     VLLM = "VLLM"
     TRANSFORMERS = "Transformers"
+    TRITON = "Triton"
 
 
 def _within(kind: Whole) -> Any:
@@ -186,7 +187,7 @@ def _is_left_out(setting: str) -> str:
 
 
 def _settings_of_vllm(engine: Engine) -> bool:
-    """Whether anything is set that the lean loop does not have."""
+    """Whether anything is set that only vLLM has."""
     given = engine.settings.given().keys() - {"max_sequences"}
     return bool(given or "args" in engine.model_fields_set)
 
@@ -209,18 +210,18 @@ class Engine(ApiModel):
             given=members("scheduler.maxBatchedTokens", "maxModelLength"),
         ),
         Rule(
-            f"!has(self.type) || self.type != 'Transformers' || ({' && '.join(map(_is_left_out, _SETTINGS_OF_VLLM))})",
-            lambda engine: engine.type is not EngineType.TRANSFORMERS or not _settings_of_vllm(engine),
-            "only image and scheduler.maxSequences may be set when type is Transformers",
+            f"!has(self.type) || self.type == 'VLLM' || ({' && '.join(map(_is_left_out, _SETTINGS_OF_VLLM))})",
+            lambda engine: engine.type is EngineType.VLLM or not _settings_of_vllm(engine),
+            "only image and scheduler.maxSequences may be set when type is Transformers or Triton",
         ),
     )
 
     type: EngineType = EngineType.VLLM
-    """VLLM: vLLM, as published. Transformers, for drafts only: a lean loop that suits small models; of the settings it
-    takes scheduler.maxSequences alone."""
+    """VLLM: vLLM, as published. For drafts only, and of the settings they take scheduler.maxSequences alone:
+    Transformers, a lean loop that suits small models; Triton, NVIDIA's server, with the model in ONNX Runtime."""
     image: ImageReference | None = None
     """Image of the engine. It must contain tandem_runtime and match the operator's allow-list.
-    Omitted: the image of the accelerator class."""
+    Omitted: the image of the accelerator class, and for Triton the one beside it."""
     data_type: DataType | None = None
     """Data type of weights and activations. Omitted: the one that the weights are kept in."""
     max_model_length: Annotated[int, _within(engine_settings.MODEL_LENGTH)] | None = None

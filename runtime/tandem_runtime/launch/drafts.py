@@ -1,11 +1,14 @@
-"""Serves a draft model in this very process: no engine of another make is started, so there is none to supervise."""
+"""Serves a draft model in this very process, which asks engines of other makes; one that is gone ends it."""
 
+import contextlib
 import logging
 import os
 import signal
 import socket
+import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -24,6 +27,8 @@ DEFAULT_SESSIONS = 64
 STOP_SECONDS = 2.0
 """Enough for the answers that are being made. Verifiers do not wait for others: they go on without drafts."""
 MESSAGE_LENGTH = 1000
+CHECK_SECONDS = 0.5
+"""How often an engine's own process, where it has one, is looked after."""
 
 logger = logging.getLogger(__name__)
 
@@ -68,38 +73,62 @@ def _serve(
     from tandem_runtime.draft_server.server import DraftServer
 
     sessions = options.engine.max_sequences or DEFAULT_SESSIONS
-    phases.see_weights_begin(time.monotonic())
-    engine: DraftEngine
-    if options.draft_engine is DraftEngineKind.VLLM:
-        from tandem_runtime.draft_server.vllm_engine import VllmEngine
-
-        flags = draft_engine_flags(options, model, platform=platform)
-        engine = VllmEngine(flags, tokenizer_hash=model.tokenizer_hash)
-    else:
-        # Not beside vLLM, which fails to start where numba has been imported before.
-        from tandem_runtime.draft_server.choice import lean_engine_of
-
-        engine = lean_engine_of(model.path, caches=sessions, depth=DEPTH_LIMIT, tokenizer_hash=model.tokenizer_hash)
-    phases.see_weights_end(time.monotonic())
-    warm_up(engine)
     access = None
     if options.draft_identity:
         certificates, credentials = Path(options.certificates_folder), Path(options.credentials_folder)
         access = Access(DraftIdentity.parse(options.draft_identity), certificates, credentials)
-    server = DraftServer(
-        engine,
-        name=f"{socket.gethostname()} ({engine.name})",
-        max_depth=DEPTH_LIMIT,
-        max_sessions=sessions,
-        figures=Figures(registry),
-        access=access,
-    )
-    host = options.host or ALL_INTERFACES
-    server.start(f"{host}:{options.grpc_port}")
-    if access is not None:
-        server.start_health(f"{host}:{options.health_port}")
-    phases.see_answer(time.monotonic())
-    durations = phases.durations_seconds().items()
-    logger.info("ready: %s: %s", engine.name, ", ".join(f"{name} {seconds:.1f} s" for name, seconds in durations))
-    stop_wanted.wait()
-    server.stop(grace_seconds=STOP_SECONDS)
+    with contextlib.ExitStack() as stack:
+        phases.see_weights_begin(time.monotonic())
+        engine, check = _started(options, model, platform=platform, sessions=sessions, stack=stack)
+        phases.see_weights_end(time.monotonic())
+        warm_up(engine)
+        server = DraftServer(
+            engine,
+            name=f"{socket.gethostname()} ({engine.name})",
+            max_depth=DEPTH_LIMIT,
+            max_sessions=sessions,
+            figures=Figures(registry),
+            access=access,
+        )
+        host = options.host or ALL_INTERFACES
+        server.start(f"{host}:{options.grpc_port}")
+        stack.callback(server.stop, grace_seconds=STOP_SECONDS)
+        if access is not None:
+            server.start_health(f"{host}:{options.health_port}")
+        phases.see_answer(time.monotonic())
+        durations = phases.durations_seconds().items()
+        logger.info("ready: %s: %s", engine.name, ", ".join(f"{name} {seconds:.1f} s" for name, seconds in durations))
+        while not stop_wanted.wait(CHECK_SECONDS):
+            check()
+
+
+def _started(
+    options: LaunchOptions, model: ModelFolder, *, platform: Platform, sessions: int, stack: contextlib.ExitStack
+) -> tuple[DraftEngine, Callable[[], object]]:
+    """The engine, and what raises when a process that it needs is gone. Each imports what only its image has."""
+    match options.draft_engine:
+        case DraftEngineKind.VLLM:
+            from tandem_runtime.draft_server.vllm_engine import VllmEngine
+
+            flags = draft_engine_flags(options, model, platform=platform)
+            return VllmEngine(flags, tokenizer_hash=model.tokenizer_hash), _nothing
+        case DraftEngineKind.TRITON:
+            from tandem_runtime.draft_server.triton.engine import TritonEngine
+            from tandem_runtime.launch.triton import TritonServer
+
+            folder = Path(tempfile.gettempdir()) / f"tandem-triton-{options.grpc_port}"
+            triton = stack.enter_context(TritonServer(model.path, folder, caches=sessions))
+            triton.wait_until_ready()
+            asked = TritonEngine(triton.address, tokenizer_hash=model.tokenizer_hash)
+            stack.callback(asked.close)
+            return asked, triton.check
+        case _:
+            # Not beside vLLM, which fails to start where numba has been imported before.
+            from tandem_runtime.draft_server.choice import lean_engine_of
+
+            engine = lean_engine_of(model.path, caches=sessions, depth=DEPTH_LIMIT, tokenizer_hash=model.tokenizer_hash)
+            return engine, _nothing
+
+
+def _nothing() -> None:
+    """An engine without a process of its own."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 _PREFIX = r"^(?:\(\w+(?: pid=\d+)?\) )?(?:ERROR [^\]]*\] )?"
 _EXCEPTION = re.compile(_PREFIX + r"(?P<text>(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Exit)(?:: .*)?)$")
+_TRITON = re.compile(r"""^E\d{4} .*"failed to load '\w+' version \d+: (?:Internal: )?(?P<text>.*?)(?:\\n|"$)""")
 _USAGE = re.compile(r"^\S+: error: (?P<text>.*)$")
 _CONTINUATION = re.compile(_PREFIX + r"(?P<text>  \S.*)$")
 _CONTINUATION_LINES = 4
@@ -26,7 +27,7 @@ def root_cause(lines: Sequence[str], exit_status: int) -> str:
     """
     consequence = ""
     for position, line in enumerate(lines):
-        if match := _EXCEPTION.match(line) or _USAGE.match(line):
+        if match := _EXCEPTION.match(line) or _USAGE.match(line) or _TRITON.match(line):
             text = match["text"]
             if any(known in text for known in _CONSEQUENCES):
                 consequence = consequence or text

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from tandem_contracts.launch import Role, Speculation
+from tandem_contracts.launch import DraftEngine, Role, Speculation
 from tandem_operator.accelerators import (
     EVERY_METHOD,
     SHIPPED,
@@ -20,7 +20,7 @@ from tandem_operator.accelerators import (
     uses_claims,
 )
 from tandem_operator.config import AcceleratorOverride, Capacity, InvalidConfigError, OperatorConfig
-from tandem_operator.inputs import RejectedSpecError, resolve
+from tandem_operator.inputs import RejectedSpecError, RoleInputs, resolve
 from tandem_operator.names import Reason
 from tandem_operator.quantities import multiplied
 from tests.builders import make_config, make_deployment, make_inputs, make_role, make_spec
@@ -85,6 +85,17 @@ def test_remote_drafts_are_refused_where_the_engine_replaces_vllms_runner(name: 
     assert caught.value.reason is Reason.METHOD_NOT_SUPPORTED
     spec["speculation"] = {"method": "NGram"}
     assert resolve(make_deployment(spec), Role.VERIFIER, config=config, table=table_of(config)).image == "engine:1"
+
+
+def test_drafts_by_triton_have_an_image_of_their_own_beside_that_of_their_class() -> None:
+    def drafting(accelerator: str) -> RoleInputs:
+        draft = {**make_role(classes=(accelerator,)), "engine": {"type": "Triton"}}
+        return make_inputs(make_spec(draft=draft), Role.DRAFT, engineImages={"cpu": "c:1", "cpu-triton": "t:1"})
+
+    inputs = drafting("cpu")
+    assert (inputs.image, inputs.draft_engine) == ("t:1", DraftEngine.TRITON)
+    with pytest.raises(RejectedSpecError, match="engineImages has no 'gpu-triton', the image of class nvidia-l4-24gb"):
+        drafting("nvidia-l4-24gb")
 
 
 def test_an_fpga_card_drafts_with_an_image_of_its_own_and_verifies_nothing() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tandem_contracts.engine_settings import FLAGS, SWITCH, EngineSettings, OneOf, Whole
-from tandem_contracts.launch import LaunchOptions
+from tandem_contracts.launch import LaunchOptions, Role
 from tandem_operator.api.deployment import InvalidSpecError, Owner
 from tandem_operator.api.engine import Engine
 from tandem_operator.objects.pod_template import pod_template_of
@@ -145,6 +145,22 @@ def test_every_flag_is_lower_case_without_dashes_in_front_and_has_a_range() -> N
 )
 def test_a_setting_outside_its_range_is_refused_by_path(engine: dict[str, Any], path: str) -> None:
     assert f"spec.verifier.{path}" in refusal_of(**engine)
+
+
+@pytest.mark.parametrize("kind", ["Transformers", "Triton"])
+def test_an_engine_that_only_drafts_takes_the_number_of_sequences_and_no_setting_of_vllm(kind: str) -> None:
+    def drafting(**engine: Any) -> dict[str, Any]:
+        return make_spec(draft={**make_role(), "engine": {"type": kind, **engine}})
+
+    owner = Owner(name="pair", namespace=NAMESPACE, uid=UID)
+    settings = {"engineImages": {"cpu": "c:1", "cpu-triton": "t:1"}}
+    template = pod_template_of(owner, make_inputs(drafting(scheduler={"maxSequences": 9}), Role.DRAFT, **settings))
+    assert {f"--draft-engine={kind}", "--max-sequences=9"} <= set(template["spec"]["containers"][0]["args"])
+    for setting in ({"dataType": "bfloat16"}, {"scheduler": {"policy": "fcfs"}}, {"args": {"seed": 1}}):
+        with pytest.raises(InvalidSpecError, match=r"spec\.draft\.engine: only image and scheduler\.maxSequences"):
+            make_deployment(drafting(**setting))
+    with pytest.raises(InvalidSpecError, match=r"spec\.verifier\.engine\.type must be VLLM"):
+        make_deployment(with_engine(type=kind))
 
 
 def test_the_environment_cannot_be_set() -> None:

@@ -336,9 +336,19 @@ CONFIGURATION_FAILS = """\
 """
 
 
+TRITON_FAILS = """\
+E0101 00:00:00.000000 7 server.cc:241] "CudaDriverHelper has not been initialized."
+I0101 00:00:00.000000 7 model_lifecycle.cc:472] "loading: draft:1"
+E0101 00:00:00.000000 7 model_lifecycle.cc:642] "failed to load 'draft' version 1: Internal: ValueError: no graph\\n\\nAt:\\n  /tmp/model.py(8): <module>\\n"
+I0101 00:00:00.000000 7 model_lifecycle.cc:777] "failed to load 'draft'"
+error: creating server: Internal - failed to load all models
+"""  # noqa: E501
+
+
 @pytest.mark.parametrize(
     ("log", "status", "cause"),
     [
+        (TRITON_FAILS, 1, "ValueError: no graph"),
         (WORKER_FAILS, 1, "safetensors_rust.SafetensorError: header too small"),
         (
             CONFIGURATION_FAILS,
