@@ -91,6 +91,8 @@ class Reason(StrEnum):
     DRAFT_KEYS_UNAVAILABLE = "DraftKeysUnavailable"
     NOT_MEASURED = "NotMeasured"
     PREDICTED_SLOWER = "PredictedSlower"
+    MEASURED = "Measured"
+    NOT_WORTH_IT = "NotWorthIt"
     NAME_CONFLICT = "NameConflict"
     PREDECESSOR_GOING = "PredecessorGoing"
     API_REFUSED = "APIRefused"

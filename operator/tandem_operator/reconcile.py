@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from tandem_contracts.launch import Role, Speculation
 from tandem_operator import names
 from tandem_operator.accelerators import table_of
 from tandem_operator.api.deployment import Owner
@@ -30,7 +31,7 @@ from tandem_operator.cluster import (
 from tandem_operator.cold_starts import ColdStarts
 from tandem_operator.config import OperatorConfig
 from tandem_operator.drift import needs_apply
-from tandem_operator.facts import Manifest, Ref, controller_uid, facts_of
+from tandem_operator.facts import Facts, Manifest, Ref, controller_uid, facts_of
 from tandem_operator.issuer_keys import PublishedKeys
 from tandem_operator.metrics_source import EngineLoads
 from tandem_operator.mishaps import Mishaps
@@ -40,6 +41,7 @@ from tandem_operator.objects.ownership import Conflict, conflict_of
 from tandem_operator.outcome import Outcome
 from tandem_operator.plan import Apply, Plan, checks_tokens, plan
 from tandem_operator.rollout import Clock, drained_pods_of
+from tandem_operator.speculation_source import SpeculationFigures
 from tandem_operator.status import Observation, flipped, status_of
 from tandem_operator.store import Key, Store
 from tandem_operator.targets import Problem, intent_of
@@ -111,6 +113,7 @@ class Reconciler:
         self._mishaps = Mishaps(cluster)
         self._cold_starts = ColdStarts()
         self._keys = PublishedKeys(cluster)
+        self._speculation = SpeculationFigures()
         self._now = clock or (lambda: datetime.now(UTC))
         self._artifacts = ArtifactPasses(cluster, store, config=config, table=self._table, clock=self._now)
 
@@ -122,6 +125,7 @@ class Reconciler:
         if body is None or body["metadata"].get("deletionTimestamp"):
             self._mishaps.forget(key)
             self._cold_starts.forget(key)
+            self._speculation.forget(key)
             self._writing.pop(key, None)
             await self._loads.idle(key, {})
             return Outcome()  # the children carry an ownerReference; the garbage collector takes them
@@ -173,6 +177,7 @@ class Reconciler:
             refused=tuple(carried.refused),
             unanswered=tuple(carried.unanswered),
             cold_start=self._cold_starts.last(key, children),
+            measured=self._speculation.latest(key, _drafting_pods_of(facts_now, intent.assessment.method)),
         )
         is_news = await self._say(body, observation)
         if carried.failed:
@@ -182,7 +187,12 @@ class Reconciler:
             return Outcome(self._after_a_write(key), asked)
         self._writing.pop(key, None)
         after_refusal = AGAIN_AFTER_REFUSAL_SECONDS if carried.refused or carried.conflicts else 0.0
-        due = (after_refusal, planned.due_seconds, self._mishaps.due_seconds(key))
+        due = (
+            after_refusal,
+            planned.due_seconds,
+            self._mishaps.due_seconds(key),
+            self._speculation.due_seconds(key),
+        )
         return Outcome(min((seconds for seconds in due if seconds), default=0.0), asked)
 
     def _takes_away(self, planned: Plan, owner: Owner, seen: Mapping[Ref, Manifest | None]) -> bool:
@@ -227,6 +237,7 @@ class Reconciler:
         """End the connections to engines."""
         await self._loads.close()
         await self._cold_starts.close()
+        await self._speculation.close()
 
     async def resync(self, namespace: str) -> tuple[Key, ...]:
         """Compare the store with cheap listings, fetch what was missed, drop ghosts; the keys that are due."""
@@ -371,6 +382,14 @@ def _is_scale_down(wanted: Manifest, there: Manifest | None) -> bool:
     if wanted["kind"] != "Deployment" or there is None:
         return False
     return bool(wanted["spec"]["replicas"] < there["spec"].get("replicas", 1))
+
+
+def _drafting_pods_of(facts: Facts, method: Speculation) -> dict[str, str]:
+    """Addresses by uid of the verifiers that remote drafts are made for."""
+    if method is not Speculation.REMOTE:
+        return {}
+    pods = (pod for pod in facts.pods if pod.role is Role.VERIFIER and pod.is_ready and not pod.is_going)
+    return {pod.uid: pod.address for pod in pods if pod.address}
 
 
 def _has_labels_of(manifest: Manifest, there: Manifest) -> bool:

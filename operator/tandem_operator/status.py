@@ -22,12 +22,14 @@ from tandem_operator.api.status import (
     Condition,
     LLMDeploymentStatus,
     RoleStatus,
+    SpeculationStatus,
 )
 from tandem_operator.assessment import UNASSESSED, Assessment
 from tandem_operator.causes import steady
 from tandem_operator.cold_start import ColdStart, written
 from tandem_operator.facts import Facts, Manifest
 from tandem_operator.masking import one_line
+from tandem_operator.measured_speculation import Measured, is_effective, told_of
 from tandem_operator.names import ConditionType, Reason
 from tandem_operator.plan import Plan, RolePlan
 from tandem_operator.rollout import Wait
@@ -59,6 +61,8 @@ class Observation:
     """The last start of a verifier pod, if one was seen since the operator runs."""
     assessment: Assessment = UNASSESSED
     """What is known of the models."""
+    measured: Measured | None = None
+    """What verifiers have measured of remote drafts lately; None while there is too little traffic."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +84,11 @@ def status_of(observation: Observation, *, previous: Mapping[str, Any], now: dat
     transport = _draft_transport(observation)
     if transport is not None:
         verdicts[ConditionType.DRAFT_TRANSPORT_SECURE] = transport
+    speculation: SpeculationStatus | None = None
+    if observation.assessment.method is Speculation.REMOTE:
+        speculation = told_of(observation.measured, previous.get("speculation"))
     if observation.assessment.method is not Speculation.OFF:
-        verdicts[ConditionType.SPECULATION_EFFECTIVE] = _speculation_effective(observation.assessment)
+        verdicts[ConditionType.SPECULATION_EFFECTIVE] = _speculation_effective(observation.assessment, speculation)
     if observation.facts.artifacts:
         verdicts[ConditionType.ARTIFACTS_READY] = _artifacts_ready(observation.facts)
     # kstatus: Stalled and Reconciling are abnormal, and absent while they do not hold.
@@ -103,6 +110,7 @@ def status_of(observation: Observation, *, previous: Mapping[str, Any], now: dat
         conditions=conditions,
         verifier=_role_status(observation, Role.VERIFIER),
         draft=_role_status(observation, Role.DRAFT),
+        speculation=speculation,
         cold_start=_cold_start(observation.cold_start, previous.get("coldStart")),
     )
     written: Manifest = status.model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -280,8 +288,22 @@ def _ready(observation: Observation, verdicts: Mapping[ConditionType, Verdict]) 
     )
 
 
-def _speculation_effective(assessment: Assessment) -> Verdict:
-    """Nothing measures it yet: what is predicted, where the models are known. Never a reason not to be Ready."""
+def _speculation_effective(assessment: Assessment, measured: SpeculationStatus | None) -> Verdict:
+    """What was measured, else what is predicted, where the models are known. Never a reason not to be Ready."""
+    pays = is_effective(measured) if measured else None
+    if measured and pays is not None:
+        figures = f"{measured.speedup} × the speed of steps without drafts (seen: {measured.speedup_interval})"
+        figures += (
+            f", {measured.acceptance_rate} of the drafted tokens accepted, {measured.tokens_per_step} tokens a step"
+        )
+        if pays:
+            return Verdict(
+                holds=True, reason=Reason.MEASURED, message=f"measured: {figures}, at depth {measured.depth}"
+            )
+        advice = "speculation.method Off is faster: it also saves what waiting for drafts costs the engine itself"
+        return Verdict(
+            holds=False, reason=Reason.NOT_WORTH_IT, message=f"measured at the best depth: {figures}; {advice}"
+        )
     prediction, warnings = assessment.prediction, assessment.pair.warnings if assessment.pair else ()
     if prediction is not None:
         reason = Reason.NOT_MEASURED if prediction.is_worth_it else Reason.PREDICTED_SLOWER

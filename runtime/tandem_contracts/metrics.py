@@ -28,7 +28,7 @@ DRAFT_DEPTH = "tandem_draft_depth"
 """Gauge: tokens that the last step asked for; 0 while drafts do not pay."""
 
 DRAFT_SPEEDUP = "tandem_draft_speedup"
-"""Gauge: tokens a second at the best depth over those at depth 0, both measured; absent until they are."""
+"""Gauge: tokens a second at the best depth above 0 over those at depth 0, both measured; absent until they are."""
 
 DRAFT_ROUND_TRIP_SECONDS = "tandem_draft_round_trip_seconds_total"
 """Counter: from asking for remote drafts to each answer that came; over the answered calls, its mean."""

@@ -154,6 +154,7 @@ def _version() -> dict[str, Any]:
             _column("Reason", '.status.conditions[?(@.type=="Ready")].reason', "Why Ready has its status"),
             _column("Verifiers", ".status.verifier.summary", "Ready and wanted verifier pods"),
             _column("Drafts", ".status.draft.summary", "Ready and wanted draft pods"),
+            _column("Accept", ".status.speculation.acceptanceRate", "Share of the drafted tokens that are accepted"),
             {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
         ],
         "schema": {"openAPIV3Schema": crd_schema()},

@@ -75,6 +75,21 @@ class ColdStartStatus(ApiModel):
     """From its creation until it was Ready."""
 
 
+class SpeculationStatus(ApiModel):
+    """What verifiers have measured of remote drafts, under the traffic of the last minutes that had any."""
+
+    depth: Annotated[int, Field(ge=0, le=64)] = 0
+    """Tokens of a draft in the last steps; 0: the verifiers have found that drafts do not pay."""
+    acceptance_rate: Annotated[str, Field(max_length=16)] = ""
+    """Drafted tokens that verification took, a share."""
+    tokens_per_step: Annotated[str, Field(max_length=16)] = ""
+    """Tokens of a request that leave a step; 1 without drafts."""
+    speedup: Annotated[str, Field(max_length=16)] | None = None
+    """Tokens a second at the best depth over those of the steps without drafts in between; below 1 drafts lose."""
+    speedup_interval: Annotated[str, Field(max_length=32)] | None = None
+    """Lowest and highest that was read of any verifier."""
+
+
 class LLMDeploymentStatus(ApiModel):
     """What was observed at `observedGeneration`."""
 
@@ -94,5 +109,7 @@ class LLMDeploymentStatus(ApiModel):
     """The verifier pods."""
     draft: RoleStatus | None = None
     """The draft pods."""
+    speculation: SpeculationStatus | None = None
+    """What remote drafts gain, once there was traffic to measure it by."""
     cold_start: ColdStartStatus | None = None
     """The last start that the operator has seen."""

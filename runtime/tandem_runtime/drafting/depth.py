@@ -126,9 +126,9 @@ class Depths:
         return batch.step_seconds(0) if batch.steps else 0.0
 
     def speedup(self, rows: int) -> float | None:
-        """Tokens a second at the best depth over those at depth 0; None before both were measured."""
+        """Tokens a second at the best depth of all drafts over those at depth 0; None before both were measured."""
         rates = self._batch(rows).rates
-        return max(rates) / rates[0] if rates else None
+        return max(rates[1:]) / rates[0] if rates else None
 
     def choose(self, rows: int) -> int:
         """The depth of the next step of a batch."""
