@@ -22,8 +22,8 @@ def chat(address: str, *, model: str, prompt: str, max_tokens: int) -> dict[str,
 
 
 def complete(address: str, *, model: str, prompt: str, max_tokens: int) -> str:
-    """Text of one greedy completion. Raises OSError."""
-    body = {"model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0}
+    """Text of one greedy completion of exactly so many tokens. Raises OSError."""
+    body = {"model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0, "ignore_eos": True}
     text: str = _post(f"{address}/v1/completions", body)["choices"][0]["text"]
     return text
 

@@ -32,6 +32,9 @@ IMAGES = ("operator", "engine-cpu")
 READY_LIMIT_SECONDS = 600
 FORWARD_LIMIT_SECONDS = 30
 MAX_TOKENS = 48
+SPEED_PROMPT = "class Reader:\n    def __init__(self, path):\n"
+SPEED_TOKENS = 128
+SPEED_REQUESTS = 4
 FAKE_NODES = 2
 
 
@@ -62,6 +65,7 @@ def tell(*, cluster: str, registry: str) -> None:
         _wait_until_ready(place, progress)
     with address_of(place, cluster=cluster) as address:
         _show_answer(progress, address)
+        _show_speed(progress, place, address)
     _show_resource(progress, place)
     progress.say(f"\n{time.monotonic() - started:.0f} s in all. What to try next:\n{_next_steps(place, cluster)}")
 
@@ -227,6 +231,35 @@ def _show_answer(progress: Progress, address: str) -> None:
         f"\n{answer['usage']['completion_tokens']} tokens; the draft pod proposed {after[1] - before[1]:.0f}, "
         f"the verifier accepted {after[0] - before[0]:.0f} of them\n"
     )
+
+
+def _show_speed(progress: Progress, place: Place, address: str) -> None:
+    """The same text with drafts and without: the draft pods go, and come back."""
+    with progress.step(f"{SPEED_REQUESTS} texts of {SPEED_TOKENS} tokens with drafts"):
+        drafted = _tokens_per_second(address)
+    with progress.step("the same without: draft pods are scaled to 0, the verifier goes on alone"):
+        _scale_drafts(place, 0)
+        pods = ("pods", "-l", f"tandem.dev/deployment={NAME},tandem.dev/role=draft", "-n", NAMESPACE)
+        place.run("wait", "--for=delete", *pods, "--timeout=60s", limit_seconds=70)
+        alone = _tokens_per_second(address)
+    with progress.step("draft pods are back"):
+        _scale_drafts(place, 1)
+        _wait_until_ready(place, progress)
+    progress.say(f"\n{drafted:.0f} tokens a second with drafts, {alone:.0f} without: {drafted / alone:.1f} ×\n")
+
+
+def _tokens_per_second(address: str) -> float:
+    """Of one request after the other, the first of which does not count: the verifier measures which depth pays."""
+    openai.complete(address, model=NAME, prompt=SPEED_PROMPT, max_tokens=SPEED_TOKENS)
+    begun = time.monotonic()
+    for _ in range(SPEED_REQUESTS):
+        openai.complete(address, model=NAME, prompt=SPEED_PROMPT, max_tokens=SPEED_TOKENS)
+    return SPEED_REQUESTS * SPEED_TOKENS / (time.monotonic() - begun)
+
+
+def _scale_drafts(place: Place, replicas: int) -> None:
+    change = json.dumps({"spec": {"draft": {"replicas": replicas}}})
+    place.run("patch", "llm", NAME, "-n", NAMESPACE, "--type", "merge", "-p", change)
 
 
 def _show_resource(progress: Progress, place: Place) -> None:

@@ -53,6 +53,9 @@ def test_the_demo_ends_with_an_answer_and_takes_away_all_that_it_made(cluster: C
     tokens, proposed, accepted = (int(number) for number in drafts.groups())
     assert 0 < accepted <= proposed
     assert accepted < tokens
+    speeds = re.search(r"(\d+) tokens a second with drafts, (\d+) without", told)
+    assert speeds is not None, told
+    assert all(int(number) > 0 for number in speeds.groups())
     assert re.search(r"^llmdeployment\S*/pair\s+True\s+RolledOut\s+1/1\s+1/1", told, re.MULTILINE), told
     # Taken down as on somebody else's cluster: piece by piece, while the cluster stays.
     _demo(cluster, "down", "--cluster", "current")
