@@ -58,7 +58,7 @@ class Taken:
     stale: int = 0
     """Of a session that is over, or was opened anew since."""
     invalid: int = 0
-    """With more tokens than were asked for, or ids that are none of the verifier's."""
+    """With more tokens than were asked for, ids that are none of the verifier's, or for a context that it never sent."""
     resync: int = 0
     refused: int = 0
 
@@ -150,6 +150,9 @@ class Sessions:
             session.is_unfit = False
 
     def _keep(self, session: _Session, draft: Draft, taken: Taken) -> None:
+        if draft.base_length > session.known:
+            taken.invalid += 1
+            return
         tokens = list(memoryview(draft.tokens).cast("i")) if len(draft.tokens) % TOKEN_BYTES == 0 else None
         valid = accepted_by_engine(tokens, self._vocabulary, self._depth)
         if valid != tokens:
