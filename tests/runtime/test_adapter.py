@@ -20,6 +20,10 @@ def test_each_draft_position_is_sampled_as_its_request_asks(answers: dict[str, o
     assert answers["expanded"] == {"temperatures": [0.5, 0.5, 1.0, 1.0, 1.0], "top_k": [7, 7, 3, 3, 3]}
 
 
+def test_a_request_with_top_k_may_be_in_a_step_without_drafts(answers: dict[str, object]) -> None:
+    assert answers["without_drafts"] == [0, 8]
+
+
 def test_a_rank_that_the_scheduler_does_not_listen_to_asks_for_nothing(answers: dict[str, object]) -> None:
     assert answers["another_rank"] == [[], []]
 

@@ -58,7 +58,7 @@ class Taken:
     stale: int = 0
     """Of a session that is over, or was opened anew since."""
     invalid: int = 0
-    """With more tokens than were asked for, ids that are none of the verifier's, or of a context that was never sent."""
+    """With more tokens than were asked for, ids that are none of the verifier's, or for a context never sent."""
     resync: int = 0
     refused: int = 0
 
