@@ -19,6 +19,9 @@ from tandem_runtime.drafting.sessions import Context, Sessions
 
 MOST_UNANSWERED = 32
 """Steps that may wait for their answers; past it nothing is asked until one comes, or the stream ends."""
+FRAMES_UNASKED = 64
+"""That a draft server may send; beyond it, one for each row that it was asked about, and two for each step."""
+MOST_FRAMES_DUE = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ class Stream(Protocol):
     def send(self, frame: VerifierFrame) -> None: ...
     def take(self, until: float) -> list[tuple[float, DrafterFrame]]: ...
     def renew(self) -> None: ...
+    def refuse(self, reason: str) -> None: ...
 
 
 class RemoteDrafts:
@@ -76,6 +80,7 @@ class RemoteDrafts:
         """When the engine went on with the last step."""
         self._failures = 0
         self._is_prompt = False
+        self._frames_due = FRAMES_UNASKED
 
     def propose(self, rows: Mapping[str, Context]) -> dict[str, list[int]]:
         """A draft for each request that decodes next, [] where there is none (yet)."""
@@ -128,6 +133,7 @@ class RemoteDrafts:
         now = self._now()
         waits = bool(asked) and self._is_prompt and now < until and self._is_worth_it(rows, lacking, depth)
         self._number += 1
+        self._frames_due = min(self._frames_due + 2 + len(asked), MOST_FRAMES_DUE)
         if asked:
             self._asked[self._number] = _Asked(now, len(rows), depth)
         budget_us = int((until - now) * 1e6) if waits else 0
@@ -165,7 +171,12 @@ class RemoteDrafts:
         if self._stream.failures != self._failures:
             self._counters.add(Counted.CALLS_FAILED, self._stream.failures - self._failures)
             self._failures, self._is_prompt = self._stream.failures, False
+            self._frames_due = FRAMES_UNASKED
         for at, frame in self._stream.take(until):
+            self._frames_due -= 1
+            if self._frames_due < 0:
+                self._stream.refuse("it sends more than it is asked for")
+                return
             match frame.WhichOneof("frame"):
                 case "welcome":
                     self._sessions.reset()

@@ -39,6 +39,9 @@ class Drafter:
     def renew(self) -> None:
         raise AssertionError("nobody drains here")
 
+    def refuse(self, reason: str) -> None:
+        raise AssertionError(reason)
+
     def send(self, frame: VerifierFrame) -> None:
         rows = [row for row in frame.step.rows if row.depth]
         if not rows or self.is_away:
