@@ -80,6 +80,9 @@ class TimedStream:
     def renew(self) -> None:
         self._stream.renew()
 
+    def refuse(self, reason: str) -> None:
+        self._stream.refuse(reason)
+
 
 class TimedStreams:
     """The streams to all draft pods, and how long they were waited for together."""

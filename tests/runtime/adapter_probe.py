@@ -7,6 +7,11 @@ import json
 import sys
 from types import SimpleNamespace
 
+import torch
+from vllm.platforms import current_platform
+from vllm.v1.sample import rejection_sampler
+from vllm.v1.sample.rejection_sampler import expand_batch_to_tokens
+
 from tandem_runtime.drafting.vllm_adapter import DraftingWorker, RemoteProposer
 
 
@@ -19,6 +24,32 @@ def placeholders() -> dict[str, list[int]]:
     output = SimpleNamespace(scheduled_spec_decode_tokens=scheduled)
     DraftingWorker.execute_model(object.__new__(DraftingWorker), output)
     return seen[0]
+
+
+def as_in_a_worker() -> None:
+    """Put kernels in place as vLLM does before it makes a worker, and then as ours does."""
+    current_platform.import_kernels()
+    current_platform.register_triton_kernel_overrides()
+    base = DraftingWorker.__mro__[1]
+    base.__init__ = lambda _worker, *_options: None
+    DraftingWorker()
+
+
+def expanded() -> dict[str, list[float]]:
+    """Temperatures and top-k of three requests at the positions of their drafts: two, none and three tokens."""
+    ends = torch.tensor([2, 2, 5], dtype=torch.int32)
+    kept = torch.empty(5).fill_(9.0)  # so that what is not written is not right by chance
+    del kept
+    temperatures = expand_batch_to_tokens(torch.tensor([0.5, 2.0, 0.0]), ends, 5, replace_from=0, replace_to=1)
+    top_k = expand_batch_to_tokens(torch.tensor([7, 8, 3], dtype=torch.int32), ends, 5)
+    return {"temperatures": temperatures.tolist(), "top_k": top_k.tolist()}
+
+
+def without_drafts() -> list[int]:
+    """The shape of the logits at the positions of drafts where there are none, of a request with top-k."""
+    asked = SimpleNamespace(all_greedy=False, temperature=torch.ones(1), top_k=torch.tensor([5]), top_p=None)
+    ends = torch.zeros(1, dtype=torch.int32)
+    return list(rejection_sampler.apply_sampling_constraints(torch.empty(0, 8), ends, asked).shape)
 
 
 def proposer(**attributes: object) -> RemoteProposer:
@@ -35,10 +66,13 @@ class Raises:
         raise RuntimeError(name)
 
 
+as_in_a_worker()
 counted: list[object] = []
 counters = SimpleNamespace(add=counted.append)
 answers = {
     "placeholders": placeholders(),
+    "expanded": expanded(),
+    "without_drafts": without_drafts(),
     "another_rank": proposer(_drafts=None, _runner=Raises()).propose([[1], [2]], None, None),
     "failing": proposer(_drafts=Raises(), _runner=Raises(), _counters=counters).propose([[1], []], None, None),
     "errors_counted": len(counted),

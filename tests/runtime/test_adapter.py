@@ -16,6 +16,14 @@ def test_no_placeholder_reaches_vllms_worker(answers: dict[str, object]) -> None
     assert answers["placeholders"] == {"padded": [0, 0], "mixed": [5, 0], "drafted": [7, 8], "empty": []}
 
 
+def test_each_draft_position_is_sampled_as_its_request_asks(answers: dict[str, object]) -> None:
+    assert answers["expanded"] == {"temperatures": [0.5, 0.5, 1.0, 1.0, 1.0], "top_k": [7, 7, 3, 3, 3]}
+
+
+def test_a_request_with_top_k_may_be_in_a_step_without_drafts(answers: dict[str, object]) -> None:
+    assert answers["without_drafts"] == [0, 8]
+
+
 def test_a_rank_that_the_scheduler_does_not_listen_to_asks_for_nothing(answers: dict[str, object]) -> None:
     assert answers["another_rank"] == [[], []]
 

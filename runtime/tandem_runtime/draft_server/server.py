@@ -47,7 +47,7 @@ class DraftServer:
         self._server = grpc.server(
             ThreadPoolExecutor(2 * STREAMS, "stream"),
             maximum_concurrent_rpcs=2 * STREAMS,
-            options=[("grpc.http2.min_recv_ping_interval_without_data_ms", FASTEST_PINGS_MS)],
+            options=[("grpc.http2.min_ping_interval_without_data_ms", FASTEST_PINGS_MS)],
         )
         handler = grpc.stream_stream_rpc_method_handler(
             self._session,

@@ -16,6 +16,9 @@ MOST_UNANSWERED = 32
 """Steps that may wait for their answers; past it nothing is asked until one comes, or the stream ends."""
 SILENCE_SECONDS = 1.0
 """A pod that has not answered a step for so long is left alone."""
+FRAMES_UNASKED = 64
+"""That a draft server may send; beyond it, one for each row that it was asked about, and two for each step."""
+MOST_FRAMES_DUE = 1024
 PROBED_ROWS = 2
 """After a pause no more contexts than these are sent, until they have been answered in time."""
 
@@ -30,6 +33,7 @@ class Stream(Protocol):
     def send(self, frame: VerifierFrame) -> None: ...
     def take(self, until: float) -> list[tuple[float, DrafterFrame]]: ...
     def renew(self) -> None: ...
+    def refuse(self, reason: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,7 @@ class Drafter:
         self._number = 0
         self._failures = stream.failures
         self._is_draining = False
+        self._frames_due = FRAMES_UNASKED
         self._is_prompt = False
         """Whether the last answer came within the deadline: only then a step waits for the next one."""
 
@@ -125,8 +130,13 @@ class Drafter:
             self._counters.add(Counted.CALLS_FAILED, self._stream.failures - self._failures)
             self._failures, self._is_prompt = self._stream.failures, False
             self._asked.clear()
+            self._frames_due = FRAMES_UNASKED
             self._breaker.trip(self._now())
         for at, frame in self._stream.take(until):
+            self._frames_due -= 1
+            if self._frames_due < 0:
+                self._stream.refuse("it sends more than it is asked for")
+                return
             match frame.WhichOneof("frame"):
                 case "welcome":
                     self._sessions.reset()
@@ -142,6 +152,7 @@ class Drafter:
 
     def _send(self, rows: list[Row], *, budget_seconds: float) -> None:
         self._number += 1
+        self._frames_due = min(self._frames_due + 2 + len(rows), MOST_FRAMES_DUE)
         step = Step(number=self._number, budget_us=int(budget_seconds * 1e6), rows=rows)
         self._stream.send(VerifierFrame(step=step))
 

@@ -58,7 +58,7 @@ class Taken:
     stale: int = 0
     """Of a session that is over, or was opened anew since."""
     invalid: int = 0
-    """With more tokens than were asked for, or ids that are none of the verifier's."""
+    """With more tokens than were asked for, ids that are none of the verifier's, or for a context never sent."""
     resync: int = 0
     refused: int = 0
 
@@ -72,6 +72,8 @@ class Sessions:
         self._depth, self._vocabulary, self._draw = depth, vocabulary, draw
         self._of: dict[str, _Session] = {}
         self._by_number: dict[int, _Session] = {}
+        self._most = 0
+        """Sessions that were there at once."""
 
     def __len__(self) -> int:
         return len(self._of)
@@ -106,12 +108,13 @@ class Sessions:
                     continue
                 room -= size
             found.append(_row(session, context, depth))
+        self._most = max(self._most, len(self._of))
         return found
 
     def take(self, result: Result) -> Taken:
-        """Take in the answers to a step, none of which is trusted."""
-        taken = Taken()
-        for draft in result.drafts:
+        """Take in the answers to a step: none is trusted, and no more are looked at than can be right."""
+        taken = Taken(invalid=int(len(result.drafts) > self._looked_at))
+        for draft in result.drafts[: self._looked_at]:
             session = self._by_number.get(draft.session)
             if session is None or session.generation != draft.generation:
                 taken.stale += 1
@@ -138,8 +141,8 @@ class Sessions:
         return rows
 
     def forgotten(self, numbers: Sequence[int]) -> None:
-        """The draft server has dropped these sessions."""
-        for number in numbers:
+        """The draft server has dropped these sessions. What is not looked at here shows when it asks for a resync."""
+        for number in numbers[: self._looked_at]:
             if number in self._by_number:
                 self._by_number[number].open_anew()
 
@@ -149,8 +152,17 @@ class Sessions:
             session.open_anew()
             session.is_unfit = False
 
+    @property
+    def _looked_at(self) -> int:
+        """Of what one frame says: of every session, and of as many that have ended since."""
+        return 2 * self._most
+
     def _keep(self, session: _Session, draft: Draft, taken: Taken) -> None:
-        tokens = list(memoryview(draft.tokens).cast("i")) if len(draft.tokens) % TOKEN_BYTES == 0 else None
+        if draft.base_length > session.known:
+            taken.invalid += 1
+            return
+        whole = memoryview(draft.tokens).cast("i") if len(draft.tokens) % TOKEN_BYTES == 0 else None
+        tokens = None if whole is None else whole[: self._depth + 1].tolist()
         valid = accepted_by_engine(tokens, self._vocabulary, self._depth)
         if valid != tokens:
             taken.invalid += 1

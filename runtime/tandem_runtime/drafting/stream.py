@@ -21,7 +21,8 @@ from tandem_runtime.drafting.protocol import DrafterFrame, VerifierFrame, sessio
 FIRST_PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 10.0
 FRAMES_KEPT = 1024
-LARGEST_FRAME_BYTES = 8 * 1024 * 1024
+LARGEST_FRAME_BYTES = 1024 * 1024
+"""Drafts for a thousand rows are a tenth of it."""
 _OPTIONS: Options = [
     ("grpc.max_receive_message_length", LARGEST_FRAME_BYTES),
     # A peer that is a black hole never ends a stream: pings find out, within the sum of both times.
@@ -47,6 +48,9 @@ class DraftStream:
         self._is_open = False
         self._is_closed = threading.Event()
         self._is_renewed = False
+        self._refused = ""
+        """Why this stream is not wanted any more."""
+        self._call: grpc.Call | None = None
         self.failures = 0
         """Streams that ended, or never began."""
         threading.Thread(target=self._run, name="drafts", daemon=True).start()
@@ -69,15 +73,21 @@ class DraftStream:
                 return []
             with self._news:
                 self._news.wait_for(lambda: self._inbox or not self._is_open, wait_seconds)
-        found = []
-        while self._inbox:
-            found.append(self._inbox.popleft())
+        with self._news:
+            found = list(self._inbox)
+            self._inbox.clear()
         return found
 
     def renew(self) -> None:
         """End this stream, and look for a draft server anew: the one at its other end is about to go."""
         self._is_renewed = True
         self._outbox.put(None)
+
+    def refuse(self, reason: str) -> None:
+        """End this stream, since its draft server does harm; it is asked again ever more rarely."""
+        self._refused = reason
+        if self._call is not None:
+            self._call.cancel()
 
     def close(self) -> None:
         """End the stream and its thread."""
@@ -96,18 +106,24 @@ class DraftStream:
                 was_open, told = False, f"{type(error).__name__}: {error}"
             else:
                 told = "the draft server ended the stream"
+            refused, self._refused = self._refused, ""
             with self._news:
                 self._is_open = False
+                if refused:
+                    self._inbox.clear()
                 self._news.notify_all()
             if self._is_closed.is_set():
                 return
-            if self._is_renewed:
-                self._is_renewed = False
-                continue
-            self.failures += 1
-            if was_open or self.failures == 1:
-                logger.warning("no drafts from %s, decoding goes on without them: %s", self._address, told)
+            if not self._is_renewed:
+                self.failures += 1
+                if was_open or self.failures == 1:
+                    logger.warning(
+                        "no drafts from %s, decoding goes on without them: %s", self._address, refused or told
+                    )
+            self._is_renewed = False
+            if was_open and not refused:
                 pause_seconds = FIRST_PAUSE_SECONDS
+            # Also before a stream that is only renewed: there are draft servers that drain as soon as they are asked.
             self._is_closed.wait(pause_seconds * random.uniform(0.75, 1.0))  # noqa: S311 -- spreads load
             pause_seconds = min(2 * pause_seconds, LONGEST_PAUSE_SECONDS)
 
@@ -116,7 +132,11 @@ class DraftStream:
         outbox = self._outbox = queue.SimpleQueue()
         outbox.put(self._hello)
         with open_channel(self._address, _OPTIONS, access=self._access) as channel:
-            for frame in session_of(channel)(_until_none(outbox)):
+            self._call = call = session_of(channel)(_until_none(outbox))
+            for frame in call:
+                if len(self._inbox) == FRAMES_KEPT:
+                    self._refused = "it sends more than is taken"
+                    break
                 with self._news:
                     self._is_open = True
                     self._inbox.append((time.monotonic(), frame))

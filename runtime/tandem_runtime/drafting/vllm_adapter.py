@@ -10,8 +10,12 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import torch
 from vllm.distributed.parallel_state import get_tensor_model_parallel_rank
 from vllm.platforms import current_platform
+from vllm.triton_utils import HAS_TRITON
+from vllm.triton_utils.dispatcher import register_kernels
+from vllm.v1.sample import rejection_sampler
 
 from tandem_runtime.drafting.counters import Counted, Counters
 from tandem_runtime.drafting.pods import DraftPods
@@ -26,6 +30,9 @@ if current_platform.is_cpu():
     from vllm.v1.worker.cpu_worker import CPUWorker as _EngineWorker
 else:
     from vllm.v1.worker.gpu_worker import Worker as _EngineWorker
+
+EXPAND_KERNEL = "vllm.v1.sample.rejection_sampler.expand_kernel"
+_constrain = rejection_sampler.apply_sampling_constraints
 
 logger = logging.getLogger(__name__)
 
@@ -95,8 +102,41 @@ class RemoteProposer:
             return nothing
 
 
+def expand(
+    output: Any,
+    values: Any,
+    ends: Any,
+    replace_from: float,
+    replace_to: float,
+    MAX_NUM_TOKENS: object = None,  # noqa: N803
+) -> None:
+    """Writes the value of each request to the positions of its draft, which end at `ends`; in place of vLLM's kernel.
+
+    vLLM 0.32 has it for CPUs without Triton, too, where it writes into a copy: temperature, top-k and top-p of each
+    draft position are then whatever was in memory, and sampled text follows another distribution than the request's.
+    """
+    replaced = torch.where(values == replace_from, replace_to, values)
+    output.copy_(replaced.repeat_interleave(torch.diff(ends, prepend=ends.new_zeros(1))))
+
+
+def constrain(logits: Any, ends: Any, sampling: Any) -> Any:
+    """vLLM's own, but where there is no draft position.
+
+    With speculation vLLM 0.32 comes here in every step, also without drafts, and on CPUs the first request with top-k
+    and without top-p ended the engine: it takes the maximum of nothing.
+    """
+    return _constrain(logits, ends, sampling) if len(logits) else logits
+
+
 class DraftingWorker(_EngineWorker):  # type: ignore[misc]
-    """vLLM's own worker, which also binds the proposer and keeps placeholders away from the CPU's sampler."""
+    """vLLM's own worker; it also binds the proposer, and keeps three errors of the CPU's sampler away from requests."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        # Here, since vLLM puts its own kernels in place just before it makes a worker.
+        if current_platform.is_cpu() and not HAS_TRITON:
+            register_kernels({EXPAND_KERNEL: expand})
+            rejection_sampler.apply_sampling_constraints = constrain
 
     def load_model(self, **options: Any) -> None:
         """As vLLM's own."""

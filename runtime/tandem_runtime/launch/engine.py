@@ -50,7 +50,7 @@ def engine_command(options: LaunchOptions, model: ModelFolder, *, platform: Plat
     if options.access is Access.API_KEY:
         # vLLM asks for its key under some paths only; others answer the same questions (/invocations).
         command += ["--middleware", GUARD]
-    return command + _settings(options, platform) + _speculation(options, model, counters)
+    return command + _settings(options, platform) + _speculation(options, model, platform=platform, counters=counters)
 
 
 def draft_engine_flags(options: LaunchOptions, model: ModelFolder, *, platform: Platform) -> list[str]:
@@ -145,7 +145,9 @@ def _switched(switches: Mapping[str, Switch | None]) -> list[str]:
     ]
 
 
-def _speculation(options: LaunchOptions, model: ModelFolder, counters: Path) -> list[str]:
+def _speculation(options: LaunchOptions, model: ModelFolder, *, platform: Platform, counters: Path) -> list[str]:
+    # On CPUs vLLM samples after drafts of any origin with errors that our worker mends.
+    worker = ["--worker-cls", WORKER] if platform is Platform.CPU or options.speculation is Speculation.REMOTE else []
     match options.speculation:
         case Speculation.OFF:
             return []
@@ -168,6 +170,6 @@ def _speculation(options: LaunchOptions, model: ModelFolder, counters: Path) -> 
                 certificates_folder=options.certificates_folder if options.draft_identity else "",
                 credentials_folder=options.credentials_folder if options.draft_identity else "",
             )
-            extra = ["--worker-cls", WORKER, "--additional-config", json.dumps(settings.to_engine())]
+            extra = ["--additional-config", json.dumps(settings.to_engine())]
     method["num_speculative_tokens"] = options.max_depth
-    return ["--speculative-config", json.dumps(method), *extra]
+    return ["--speculative-config", json.dumps(method), *worker, *extra]

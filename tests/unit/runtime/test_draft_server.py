@@ -26,6 +26,8 @@ from tandem_runtime.drafting.sessions import Sessions
 from tests.unit.runtime.drafters import VOCABULARY, ArithmeticEngine, after
 
 LIMIT_SECONDS = 20.0
+SILENCE_SECONDS = 6.0
+"""gRPC sends a ping a second at most, and servers count three before they complain."""
 
 
 class Caller:
@@ -247,6 +249,24 @@ def test_a_server_that_stops_tells_every_verifier_and_the_kubelet_and_waits_for_
         assert drafts(caller.step(make_row([1], session=6))) == [(Draft.OK, after([1], 3))]
         caller.close()
         stopped.result(LIMIT_SECONDS / 2)
+
+
+def test_a_verifier_that_only_pings_keeps_its_stream(engine: ArithmeticEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "FASTEST_PINGS_MS", 5)
+    server = DraftServer(engine, name="drafter", max_depth=8, max_sessions=3)
+    address = f"127.0.0.1:{server.start('127.0.0.1:0')}"
+    options = [("grpc.keepalive_time_ms", 20), ("grpc.http2.max_pings_without_data", 0)]
+    hello = VerifierFrame(hello=Hello(protocol=VERSION, verifier="v", vocabulary=VOCABULARY, max_depth=4))
+    frames: queue.SimpleQueue[VerifierFrame | None] = queue.SimpleQueue()
+    frames.put(hello)
+    with grpc.insecure_channel(address, options) as channel:
+        call = session_of(channel)(iter(frames.get, None), timeout=SILENCE_SECONDS)
+        assert next(call).WhichOneof("frame") == "welcome"
+        with pytest.raises(grpc.RpcError) as ended:
+            next(call)
+    assert ended.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED, ended.value.details()
+    frames.put(None)
+    server.stop(grace_seconds=0)
 
 
 def test_one_verifier_too_many_is_refused_and_the_kubelet_is_answered(

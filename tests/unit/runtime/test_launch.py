@@ -89,7 +89,7 @@ def test_the_proposer_is_told_what_it_has_to_show_to_draft_pods() -> None:
 
 
 def test_ngram_drafts_need_nothing_of_ours() -> None:
-    flags = flags_of(make_options(speculation=Speculation.NGRAM, max_depth=3))
+    flags = flags_of(make_options(speculation=Speculation.NGRAM, max_depth=3), Platform.GPU)
     assert json.loads(flags["--speculative-config"])["method"] == "ngram"
     assert "--worker-cls" not in flags
 
@@ -105,9 +105,20 @@ def test_ngram_drafts_need_nothing_of_ours() -> None:
 )
 def test_drafts_in_the_engine_are_vllms_own(kind: InEngineKind, model: str, expected: dict[str, str]) -> None:
     options = make_options(speculation=Speculation.IN_ENGINE, in_engine=kind, in_engine_model=model, max_depth=3)
-    flags = flags_of(options)
+    flags = flags_of(options, Platform.GPU)
     assert json.loads(flags["--speculative-config"]) == {**expected, "num_speculative_tokens": 3}
     assert "--worker-cls" not in flags
+
+
+@pytest.mark.parametrize(
+    "speculation",
+    [
+        {"speculation": Speculation.NGRAM},
+        {"speculation": Speculation.IN_ENGINE, "in_engine": InEngineKind.MTP},
+    ],
+)
+def test_whatever_drafts_on_a_cpu_is_sampled_by_our_worker(speculation: dict[str, object]) -> None:
+    assert flags_of(make_options(max_depth=3, **speculation))["--worker-cls"] == WORKER
 
 
 def test_what_is_set_of_an_engine_becomes_vllms_flags() -> None:

@@ -41,6 +41,9 @@ class Drafter:
     def renew(self) -> None:
         self.is_open = False
 
+    def refuse(self, reason: str) -> None:
+        raise AssertionError(reason)
+
     def send(self, frame: VerifierFrame) -> None:
         rows = [row for row in frame.step.rows if row.depth]
         self.sent += bool(rows)

@@ -13,12 +13,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tandem_runtime.draft_server.contexts import Contexts, Taken
+from tandem_runtime.drafting.protocol import TOKEN_BYTES
 from tandem_runtime.drafting.protocol.draft_pb2 import Draft, Result, Row
 from tandem_runtime.drafting.sessions import OPENING_BYTES, Sessions
 
 VOCABULARY = 5
 DEPTH = 4
 REQUESTS = ("a", "b", "c")
+LONGEST = 60
+ROUNDS = 2
+"""That a request takes to get a draft: one to be told that its context is lost, one to send it again."""
 
 
 def after(context: Sequence[int], depth: int) -> list[int]:
@@ -34,16 +38,20 @@ def as_bytes(tokens: Sequence[int]) -> bytes:
 
 
 class Pair(RuleBasedStateMachine):
-    """Rows and answers travel in any order, twice, or not at all; the draft server forgets, or is another one."""
+    """Rows and answers travel in any order, twice, or not at all; the draft server forgets, or is another one.
+
+    Once nothing is lost any more, both sides agree.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         numbers = count(1)
         self.sessions = Sessions(depth=DEPTH, vocabulary=VOCABULARY, draw=lambda: next(numbers))
-        self.contexts = Contexts(limit=2, longest=60, vocabulary=VOCABULARY)
+        self.contexts = Contexts(limit=2, longest=LONGEST, vocabulary=VOCABULARY)
         self.committed: dict[str, array[int]] = {}
         self.rows: list[Row] = []
         self.results: list[Result] = []
+        self.notices: list[list[int]] = []
 
     @rule(request=st.sampled_from(REQUESTS), tokens=st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=6))
     def commit(self, request: str, tokens: list[int]) -> None:
@@ -72,24 +80,29 @@ class Pair(RuleBasedStateMachine):
         row = self.rows[at % len(self.rows)]
         if is_last:
             self.rows.remove(row)
+        self.serve(row, most=DEPTH)
+
+    @rule(at=st.integers(0, 20), most=st.integers(0, DEPTH))
+    def row_arrives_late(self, at: int, most: int) -> None:
+        """The budget is spent after a few tokens."""
+        if self.rows:
+            self.serve(self.rows.pop(at % len(self.rows)), most=most)
+
+    def serve(self, row: Row, *, most: int) -> None:
+        """What a draft server does with a row, which drafts so many tokens at most."""
         if row.closes:
             self.contexts.close(row.session)
             return
         taken = self.contexts.take(row)
-        self.contexts.evict()
+        if gone := self.contexts.evict():
+            self.notices.append(gone)
         there = self.contexts.get(row.session)
         if taken is Taken.KEPT and there is not None:
-            tokens, status = after(there.tokens[: _length(row)], row.depth), Draft.OK
+            tokens = after(there.tokens[: _length(row)], min(row.depth, most))
+            status = Draft.OK if len(tokens) == row.depth else Draft.PARTIAL
         else:
             tokens, status = [], Draft.UNFIT if taken is Taken.UNFIT else Draft.RESYNC
-        draft = Draft(
-            session=row.session,
-            generation=row.generation,
-            base_length=_length(row),
-            tokens=as_bytes(tokens),
-            status=status,
-        )
-        self.results.append(Result(drafts=[draft]))
+        self.results.append(answer(row, as_bytes(tokens), status=status))
 
     @rule(at=st.integers(0, 20), is_last=st.booleans())
     def result_arrives(self, at: int, *, is_last: bool) -> None:
@@ -99,13 +112,22 @@ class Pair(RuleBasedStateMachine):
                 self.results.remove(result)
             self.sessions.take(result)
 
+    @rule(at=st.integers(0, 5))
+    def notice_arrives(self, at: int) -> None:
+        if self.notices:
+            self.sessions.forgotten(self.notices.pop(at % len(self.notices)))
+
     @rule()
     def another_server(self) -> None:
         """Nothing of the stream before arrives any more."""
-        self.contexts = Contexts(limit=2, longest=60, vocabulary=VOCABULARY)
+        self.contexts = Contexts(limit=2, longest=LONGEST, vocabulary=VOCABULARY)
+        self.forget_what_travels()
+        self.sessions.reset()
+
+    def forget_what_travels(self) -> None:
         self.rows.clear()
         self.results.clear()
-        self.sessions.reset()
+        self.notices.clear()
 
     @invariant()
     def what_is_drafted_continues_what_is_committed(self) -> None:
@@ -113,6 +135,27 @@ class Pair(RuleBasedStateMachine):
             draft = self.sessions.draft_of(request, context)
             assert draft == after(context, len(draft))
             assert len(draft) <= DEPTH
+
+    def teardown(self) -> None:
+        """What was under way is lost, and nothing after it: each request in turn gets a whole draft."""
+        self.forget_what_travels()
+        for request, context in self.committed.items():
+            if len(context) <= LONGEST:
+                self.settle(request, context)
+
+    def settle(self, request: str, context: array[int]) -> None:
+        for _ in range(ROUNDS):
+            context.append((after(context, 1)[0] + 1) % VOCABULARY)  # whatever was drafted is of no use now
+            if len(context) > LONGEST:
+                return
+            for row in self.sessions.rows({request: context}, depth=DEPTH):
+                self.serve(row, most=DEPTH)
+            for result in self.results:
+                self.sessions.take(result)
+            self.results.clear()
+            if self.sessions.draft_of(request, context) == after(context, DEPTH):
+                return
+        raise AssertionError(f"no draft for {request} in {ROUNDS} rounds without loss")
 
     @invariant()
     def a_context_is_the_beginning_of_a_request(self) -> None:
@@ -130,6 +173,72 @@ def _length(row: Row) -> int:
 
 Pair.TestCase.settings = settings(max_examples=300, stateful_step_count=60, deadline=None)
 TestPair = Pair.TestCase
+
+
+class Lied(RuleBasedStateMachine):
+    """A draft server that answers anything at all. What is used of it is what it said of a context that is there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        numbers = count(1)
+        self.sessions = Sessions(depth=DEPTH, vocabulary=VOCABULARY, draw=lambda: next(numbers))
+        self.committed = {request: array("i", [1]) for request in REQUESTS}
+        self.said: list[tuple[int, list[int]]] = []
+        """Of each answer: the length of the context, and the tokens."""
+
+    @rule(request=st.sampled_from(REQUESTS), tokens=st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=6))
+    def commit(self, request: str, tokens: list[int]) -> None:
+        self.committed[request].extend(tokens)
+
+    @rule(accepted=st.integers(0, DEPTH), last=st.integers(0, VOCABULARY - 1))
+    def step(self, accepted: int, last: int) -> None:
+        for request, context in self.committed.items():
+            context.extend([*self.sessions.draft_of(request, context)[:accepted], last])
+
+    @rule(request=st.sampled_from(REQUESTS))
+    def begin_anew(self, request: str) -> None:
+        self.committed[request] = array("i", [2])
+        self.sessions.forget([request])
+
+    @rule(
+        generation=st.sampled_from([0, 0, 0, -1, 1]),
+        back=st.sampled_from([0, 0, 0, 1, 2, -1, -(2**31)]),
+        tokens=st.lists(st.integers(0, VOCABULARY - 1), min_size=DEPTH, max_size=2 * DEPTH).map(as_bytes)
+        | st.lists(st.integers(-1, VOCABULARY), max_size=DEPTH).map(as_bytes)
+        | st.binary(max_size=9),
+        status=st.sampled_from([Draft.OK, Draft.OK, Draft.PARTIAL, *Draft.Status.values()]),
+    )
+    def ask_and_be_answered(self, generation: int, back: int, tokens: bytes, status: Draft.Status) -> None:
+        """Each row gets the same tokens, for another context perhaps."""
+        for row in self.sessions.rows(self.committed, depth=DEPTH):
+            length = (_length(row) - back) % 2**32
+            if len(tokens) % TOKEN_BYTES == 0:
+                self.said.append((length, list(array("i", tokens))))
+            parts = {"session": row.session, "generation": row.generation + generation, "base_length": length}
+            self.sessions.take(Result(drafts=[Draft(tokens=tokens, status=status, **parts)]))
+
+    @rule(evicted=st.lists(st.integers(0, 5), max_size=3))
+    def is_told_of_evictions(self, evicted: list[int]) -> None:
+        self.sessions.forgotten(evicted)
+
+    @rule()
+    def is_greeted(self) -> None:
+        self.sessions.reset()
+
+    @invariant()
+    def what_is_used_is_valid_and_was_said_of_this_context(self) -> None:
+        for request, context in self.committed.items():
+            draft = self.sessions.draft_of(request, context)
+            assert len(draft) <= DEPTH
+            assert all(0 <= token < VOCABULARY for token in draft)
+            assert not draft or any(
+                length <= len(context) and [*context[length:], *draft] == tokens[: len(context) - length + len(draft)]
+                for length, tokens in self.said
+            )
+
+
+Lied.TestCase.settings = settings(max_examples=300, stateful_step_count=30, deadline=None)
+TestLied = Lied.TestCase
 
 
 def make_sessions() -> Sessions:
@@ -185,6 +294,16 @@ def test_an_answer_of_an_earlier_generation_and_of_an_unknown_session_is_stale()
     (again,) = sessions.rows({"a": context}, depth=1)
     assert (again.base_length, again.generation) == (0, row.generation + 1)
     assert sessions.take(answer(row, as_bytes([2]))).stale == 1
+
+
+def test_an_answer_to_a_context_that_was_never_sent_is_invalid_and_keeps_no_later_one_out() -> None:
+    sessions, context = make_sessions(), array("i", [1])
+    (row,) = sessions.rows({"a": context}, depth=1)
+    ahead = Draft(session=row.session, generation=row.generation, base_length=2**31, tokens=as_bytes([3]))
+    assert sessions.take(Result(drafts=[ahead])).invalid == 1
+    assert sessions.draft_of("a", context) == []
+    assert sessions.take(answer(row, as_bytes([2]))).used == 1
+    assert sessions.draft_of("a", context) == [2]
 
 
 def test_a_context_that_is_unfit_is_not_sent_again_until_there_is_another_server() -> None:
