@@ -9,8 +9,11 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from deploy.local.layout import REPOSITORY
 from tandem_contracts.launch import LAUNCH_MODULE, LaunchOptions
@@ -20,6 +23,7 @@ START_LIMIT_SECONDS = 240.0
 ANSWER_LIMIT_SECONDS = 180.0
 END_LIMIT_SECONDS = 60.0
 REQUESTS_AT_ONCE = 8
+NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 
 
 def free_port() -> int:
@@ -32,12 +36,21 @@ def free_port() -> int:
 class Engine:
     """One launcher with its engine, in a session of its own, so that every process of it can be found."""
 
-    def __init__(self, options: LaunchOptions, *, python: Path, log: Path) -> None:
+    def __init__(
+        self,
+        options: LaunchOptions,
+        *,
+        python: Path,
+        log: Path,
+        module: str = LAUNCH_MODULE,
+        environment: Mapping[str, str] = NO_VARIABLES,
+    ) -> None:
+        """`module`: the launcher, or one that does more; `environment`: variables that it gets besides."""
         self.options = options
         self.log = log
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                [str(python), "-m", LAUNCH_MODULE, *options.to_arguments()],
+                [str(python), "-m", module, *options.to_arguments()],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -49,6 +62,7 @@ class Engine:
                     # Two cores serve two engines: with more threads each they wait for each other.
                     "OMP_NUM_THREADS": "1",
                     "VLLM_CPU_KVCACHE_SPACE": "1",
+                    **environment,
                 },
             )
 
@@ -111,6 +125,20 @@ class Engine:
         question = {"prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": True}
         answer = self.post("/v1/completions", question)
         return str(answer["choices"][0]["text"])  # type: ignore[index]
+
+    def completions(self, prompt: Sequence[int], **sampling: object) -> list[list[int]]:
+        """The token ids of each continuation of a prompt."""
+        question = {"prompt": list(prompt), "ignore_eos": True, "return_token_ids": True, **sampling}
+        choices: Any = self.post("/v1/completions", question)["choices"]
+        return [list(choice["token_ids"]) for choice in choices]
+
+    def likeliest(self, prompt: Sequence[int], count: int) -> dict[int, float]:
+        """Log-probabilities of the tokens that are likeliest next, those first."""
+        question = {"prompt": list(prompt), "max_tokens": 1, "temperature": 0, "logprobs": count}
+        answer: Any = self.post("/v1/completions", {**question, "return_tokens_as_token_ids": True})
+        (found,) = answer["choices"][0]["logprobs"]["top_logprobs"]
+        ordered = sorted(found.items(), key=lambda entry: -entry[1])
+        return {int(name.removeprefix("token_id:")): value for name, value in ordered[:count]}
 
     def greedy_all(self, prompts: list[str], tokens: int) -> list[str]:
         """The greedy continuations of all prompts, several at a time."""
