@@ -22,9 +22,11 @@ test: .venv/ready ## every test
 	@[ "$$(id -u)" -ne 0 ] || $(BIN)/python -m deploy.images build
 	@$(BIN)/python -m pytest
 
-campaign: .venv/ready ## every fault, and the operator killed around every write, into benchmarks/results/faults.json
+campaign: .venv/ready ## every fault, the operator killed around every write, and all proofs of drafts, into benchmarks/results/
 	@$(BIN)/python -m deploy.local build
 	@$(BIN)/python -m pytest tests/faults --campaign
+	@$(BIN)/python -m deploy.fixtures
+	@$(BIN)/python -m pytest tests/runtime/proof --campaign
 
 check: .venv/ready ## format, lint, types, layers, generated files, chart
 	@$(BIN)/ruff format --check .

@@ -1,9 +1,7 @@
-"""Fixtures of the fault tests, and the switch between the part that every run has and the whole campaign."""
+"""Fixtures of the fault tests, and the results of their campaign."""
 
 from __future__ import annotations
 
-import json
-import subprocess
 from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,39 +11,26 @@ import pytest
 
 from deploy.local.cluster import Cluster
 from deploy.place import Place
-from tests.cluster.world import REPOSITORY, make_place
+from tests.cluster.world import make_place
 from tests.faults.case import Case, open_case
+from tests.results import commit, write
 
 NODES = {"nvidia-h100-80gb": 4, "nvidia-l40s-48gb": 2}
-RESULTS = REPOSITORY / "benchmarks/results/faults.json"
 SEED = 20261125
-MARKERS = (
-    "campaign: only in the whole campaign, `make campaign` (pytest --campaign)",
-    "covers(id, ...): the faults that a test injects, by their numbers in the table of results",
-)
+MARKER = "covers(id, ...): the faults that a test injects, by their numbers in the table of results"
 _RESULTS = pytest.StashKey[dict[str, Any]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Options of the campaign."""
-    parser.addoption("--campaign", action="store_true", help=f"every fault and every crash plan, into {RESULTS.name}")
+    """Add the seed."""
     parser.addoption("--fault-seed", type=int, default=SEED, help="draws the crash plans of a run without --campaign")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the markers known, and a place for the results."""
-    for marker in MARKERS:
-        config.addinivalue_line("markers", marker)
+    """Make the marker known, and a place for the results."""
+    config.addinivalue_line("markers", MARKER)
     begun = datetime.now(UTC).isoformat(timespec="seconds")
-    config.stash[_RESULTS] = {"begun": begun, "commit": _commit(), "plans": {}, "cases": []}
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the long ones out of a plain run."""
-    if not config.getoption("--campaign", default=False):
-        left = [item for item in items if item.get_closest_marker("campaign") is not None]
-        items[:] = [item for item in items if item not in left]
-        config.hook.pytest_deselected(items=left)
+    config.stash[_RESULTS] = {"begun": begun, "commit": commit(), "plans": {}, "cases": []}
 
 
 @pytest.hookimpl(wrapper=True)
@@ -64,14 +49,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if session.config.getoption("--campaign", default=False) and not session.config.option.collectonly:
         found: dict[str, Any] = session.config.stash[_RESULTS]
         results = {"seed": session.config.getoption("--fault-seed"), **found}
-        RESULTS.parent.mkdir(parents=True, exist_ok=True)
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-
-
-def _commit() -> str:
-    """What was tested; empty outside of a checkout."""
-    command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False).stdout.strip()
+        write("faults.json", results)
 
 
 @pytest.fixture(scope="session")

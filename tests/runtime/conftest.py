@@ -57,6 +57,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., En
 @pytest.fixture(scope="session")
 def shared_pair(start: Callable[..., Engine], models: ModelPair) -> ServingPair:
     draft_port = free_port()
+    draft_address = f"{LOOPBACK}:{draft_port}"
 
     def start_draft() -> Engine:
         return start(
@@ -70,9 +71,10 @@ def shared_pair(start: Callable[..., Engine], models: ModelPair) -> ServingPair:
             model=str(models.verifier),
             speculation=Speculation.REMOTE,
             max_depth=DEPTH,
-            draft_address=f"{LOOPBACK}:{draft_port}",
+            draft_address=draft_address,
         ),
         draft=start_draft(),
+        draft_address=draft_address,
         start_draft=start_draft,
     )
     for engine in (pair.plain, pair.verifier, pair.draft):

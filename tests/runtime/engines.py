@@ -9,10 +9,11 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from deploy.local.layout import REPOSITORY
 from tandem_contracts.launch import LAUNCH_MODULE, LaunchOptions
@@ -124,6 +125,20 @@ class Engine:
         question = {"prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": True}
         answer = self.post("/v1/completions", question)
         return str(answer["choices"][0]["text"])  # type: ignore[index]
+
+    def completions(self, prompt: Sequence[int], **sampling: object) -> list[list[int]]:
+        """The token ids of each continuation of a prompt."""
+        question = {"prompt": list(prompt), "ignore_eos": True, "return_token_ids": True, **sampling}
+        choices: Any = self.post("/v1/completions", question)["choices"]
+        return [list(choice["token_ids"]) for choice in choices]
+
+    def likeliest(self, prompt: Sequence[int], count: int) -> dict[int, float]:
+        """Log-probabilities of the tokens that are likeliest next, those first."""
+        question = {"prompt": list(prompt), "max_tokens": 1, "temperature": 0, "logprobs": count}
+        answer: Any = self.post("/v1/completions", {**question, "return_tokens_as_token_ids": True})
+        (found,) = answer["choices"][0]["logprobs"]["top_logprobs"]
+        ordered = sorted(found.items(), key=lambda entry: -entry[1])
+        return {int(name.removeprefix("token_id:")): value for name, value in ordered[:count]}
 
     def greedy_all(self, prompts: list[str], tokens: int) -> list[str]:
         """The greedy continuations of all prompts, several at a time."""

@@ -26,7 +26,8 @@ Chunk = tuple[float, bytes]
 
 @dataclass
 class Relay:
-    """Passes connections on to `target`, `host:port`. What is done to them may be changed while they are there.
+    """Passes connections on to `target`, `host:port`. What is done to them may be changed while they are there; another
+    target is that of new ones.
 
     `delay_seconds`: each chunk arrives so much later, in each direction; `jitter_seconds`: and up to so much more.
     """
@@ -78,12 +79,12 @@ class Relay:
         self._flows.set()
 
     def _accept(self) -> None:
-        host, _, port = self.target.rpartition(":")
         while True:
             try:
                 near, _ = self._listener.accept()
             except OSError:
                 return  # closed
+            host, _, port = self.target.rpartition(":")
             try:
                 far = socket.create_connection((host, int(port)), timeout=CONNECT_LIMIT_SECONDS)
             except OSError:

@@ -19,6 +19,7 @@ class ServingPair:
     plain: Engine
     verifier: Engine
     draft: Engine
+    draft_address: str
     start_draft: Callable[[], Engine]
 
     def restart_draft(self) -> None:

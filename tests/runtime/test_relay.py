@@ -118,6 +118,14 @@ def test_a_cut_ends_the_connections_that_there_are_and_no_later_one(relay: Relay
         exchanged(connection, b"after")
 
 
+def test_new_connections_go_to_another_target_once_there_is_one(relay: Relay) -> None:
+    with socket.create_server((LOOPBACK, 0)) as other:
+        relay.target = f"{LOOPBACK}:{other.getsockname()[1]}"
+        other.settimeout(LIMIT_SECONDS)
+        with connected(relay), other.accept()[0] as arrived:
+            assert arrived.getsockname() == other.getsockname()
+
+
 def test_a_connection_ends_where_the_target_is_away() -> None:
     with socket.create_server((LOOPBACK, 0)) as listener:
         gone = f"{LOOPBACK}:{listener.getsockname()[1]}"

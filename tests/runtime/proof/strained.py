@@ -1,0 +1,103 @@
+"""A verifier under strain: chunked prefill, preemption, drafts as deep as can be, and whatever the relay leads to."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tandem_contracts import metrics
+from tests.runtime.engines import Engine
+from tests.runtime.relay import Relay
+
+DEPTH = 5
+CONTEXT_TOKENS = 1024
+BLOCK_TOKENS = 32
+BLOCKS = 36
+"""Room for one context of full length, and for little beside it."""
+BATCHED_TOKENS = 128
+"""Of a step; a longer prompt is computed in chunks."""
+DRAFTING_LIMIT_SECONDS = 60.0
+
+
+_STEP = re.compile(
+    r"Iteration\(\d+\): \d+ context requests, (\d+) context tokens, "
+    r"\d+ generation requests, (\d+) generation tokens, iteration elapsed time: (\S+) ms"
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of an engine, as its log tells it. Context tokens are of prompts, and of what was preempted."""
+
+    context_tokens: int
+    generation_tokens: int
+    milliseconds: float
+
+    @property
+    def tokens(self) -> int:
+        return self.context_tokens + self.generation_tokens
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a verifier has done so far."""
+
+    preemptions: float
+    drafted: float
+    accepted: float
+    wait_seconds: float
+    invalid: float
+    errors: float
+
+    @classmethod
+    def of(cls, engine: Engine) -> Work:
+        return cls(
+            preemptions=engine.metric("vllm:num_preemptions_total"),
+            drafted=engine.metric("vllm:spec_decode_num_draft_tokens_total"),
+            accepted=engine.metric("vllm:spec_decode_num_accepted_tokens_total"),
+            wait_seconds=engine.own_metric(metrics.DRAFT_WAIT_SECONDS),
+            invalid=engine.own_metric(metrics.DRAFT_ROWS_INVALID),
+            errors=engine.own_metric(metrics.DRAFT_ERRORS),
+        )
+
+    def since(self, earlier: Work) -> Work:
+        return Work(*(now - then for now, then in zip(vars(self).values(), vars(earlier).values(), strict=True)))
+
+
+@dataclass
+class Strained:
+    """The verifier, plain vLLM beside it, and the relay between verifier and draft server."""
+
+    plain: Engine
+    verifier: Engine
+    relay: Relay
+    honest: str
+    """The address of a draft server that drafts with the draft model."""
+
+    def connect(self, address: str) -> None:
+        """Have the verifier ask another draft server from now on."""
+        self.relay.target = address
+        self.relay.cut()
+
+    def steps_since(self, earlier: int) -> list[Step]:
+        """The verifier's steps after so many."""
+        found = _STEP.findall(self.verifier.log.read_text())[earlier:]
+        return [Step(int(context), int(generation), float(milliseconds)) for context, generation, milliseconds in found]
+
+    def restore(self) -> None:
+        """An honest draft server on a sound network."""
+        self.relay.delay_seconds = self.relay.jitter_seconds = 0.0
+        self.relay.go_on()
+        if self.relay.target != self.honest:
+            self.connect(self.honest)
+
+    def wait_until_drafting(self, prompt: Sequence[int]) -> None:
+        """Has the verifier decode until it gets drafts."""
+        deadline = time.monotonic() + DRAFTING_LIMIT_SECONDS
+        before = Work.of(self.verifier).drafted
+        while Work.of(self.verifier).drafted == before:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"no draft within {DRAFTING_LIMIT_SECONDS:.0f} s; log: {self.verifier.log}")
+            self.verifier.completions(prompt, max_tokens=32, temperature=0)
