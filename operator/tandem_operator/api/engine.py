@@ -181,7 +181,9 @@ _SETTINGS_OF_VLLM = (
 
 
 def _is_left_out(setting: str) -> str:
-    """CEL: that a setting is not given."""
+    """CEL: that a setting is not given. A frozen request has all groups written out, be they empty."""
+    if setting == "args":
+        return "(!has(self.args) || size(self.args) == 0)"
     group, _, name = setting.rpartition(".")
     return f"(!has(self.{group}) || !has(self.{group}.{name}))" if group else f"!has(self.{name})"
 
@@ -189,7 +191,7 @@ def _is_left_out(setting: str) -> str:
 def _settings_of_vllm(engine: Engine) -> bool:
     """Whether anything is set that only vLLM has."""
     given = engine.settings.given().keys() - {"max_sequences"}
-    return bool(given or "args" in engine.model_fields_set)
+    return bool(given or engine.args)
 
 
 class Engine(ApiModel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from dataclasses import MISSING, fields, replace
 from typing import Any
@@ -198,6 +199,21 @@ def test_a_request_that_the_first_version_froze_is_still_the_same_request() -> N
     assert is_same_request(frozen_then, requested_of(deployment, Role.VERIFIER))
     other = make_deployment(make_spec(verifier={**make_role(count=1), "engine": {"dataType": "float16"}}))
     assert not is_same_request(frozen_then, requested_of(other, Role.VERIFIER))
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        {},
+        {"type": "Transformers"},
+        {"type": "Triton", "scheduler": {"maxSequences": 16}},
+        {"type": "VLLM", "dataType": "float16", "args": {"seed": 1}},
+    ],
+)
+def test_a_request_that_is_frozen_is_read_again_as_the_same_request(engine: Manifest) -> None:
+    deployment = make_deployment(make_spec(draft={**make_role(), "engine": engine}))
+    requested = requested_of(deployment, Role.DRAFT)
+    assert is_same_request(json.loads(json.dumps(requested)), requested)
 
 
 @pytest.mark.parametrize("unreadable", [{}, {"model": 3}, {"engine": {"type": "Abacus"}}])
