@@ -90,6 +90,8 @@ class Drafter:
         closing = self._sessions.forget(requests)
         if closing and self._stream.is_open:
             self._send(closing, budget_seconds=0.0)
+        if not len(self._sessions):
+            self._asked.clear()  # a step whose rows are closed before it is answered gets no answer
 
     def ask(self, lacking: Mapping[str, Context], *, rows: int, depth: int, until: float) -> bool:
         """Ask for drafts of this depth; whether it is of use to wait for them until `until`."""

@@ -158,6 +158,23 @@ def test_a_server_that_never_answers_costs_at_most_its_deadline_once_and_is_not_
     assert max(engine.depths[-100:]) > 0
 
 
+def test_a_server_that_has_nothing_left_to_answer_is_not_silent(tmp_path: Path) -> None:
+    drafter = Drafter(acceptance=0.85)
+    engine = make_engine(tmp_path, drafter)
+    engine.run(200)
+    # The request ends while its last step is on its way, and is closed before it is answered.
+    drafter.is_away, drafter.pending, sent = True, [], drafter.sent
+    while drafter.sent == sent:
+        engine.run(1)
+    engine.drafts.propose({})
+    drafter.is_away = False
+    drafter.now += 60
+    engine.contexts = {"another": array("i", range(1, 5))}
+    engine.run(10)
+    assert Counters(tmp_path / "counters").value(Counted.BREAKERS_OPEN) == 0
+    assert max(engine.depths[-8:]) > 0
+
+
 def test_what_was_drafted_and_accepted_is_counted(tmp_path: Path) -> None:
     drafter = Drafter(acceptance=1.0)
     engine = make_engine(tmp_path, drafter)
