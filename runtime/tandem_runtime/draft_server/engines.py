@@ -32,6 +32,8 @@ class DraftEngine(Protocol):
     vocabulary: int
     context_limit: int
     """Tokens, drafts included."""
+    goes_on: bool
+    """Whether a longer draft for the same context costs only the tokens that it is longer by."""
 
     def draft(self, asks: Sequence[Ask], *, is_due: Callable[[], bool]) -> list[list[int]]:
         """For each ask up to `depth` tokens; fewer once `is_due`, which is asked between tokens.

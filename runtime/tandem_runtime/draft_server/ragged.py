@@ -60,6 +60,8 @@ class Row(Generic[Cache]):
 class RaggedEngine(ABC, Generic[Cache]):
     """Drafts by one pass for each token, with all contexts that still want one."""
 
+    goes_on = True
+
     def __init__(self, *, caches: int) -> None:
         """`caches`: how many are kept; a context whose cache had to go is computed anew."""
         self._caches = caches

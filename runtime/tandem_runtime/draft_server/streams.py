@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from tandem_runtime.draft_server.contexts import Contexts, Taken
 from tandem_runtime.draft_server.engines import Ask, DraftEngine
 from tandem_runtime.draft_server.figures import Figures
-from tandem_runtime.draft_server.turns import Turns
+from tandem_runtime.draft_server.turns import Drafted, Turns
 from tandem_runtime.drafting.protocol import VERSION, length_of
 from tandem_runtime.drafting.protocol.draft_pb2 import (
     Draft,
@@ -166,40 +166,49 @@ class Stream:
         yield from self._drafted(list(newest.values()))
 
     def _drafted(self, wanted: Sequence[tuple[_Arrived, Row]]) -> Iterator[DrafterFrame]:
-        asks = [self._ask(row) for _, row in wanted]
-        if not asks:
+        """What is asked for; and then, while nothing else is, what is of use after it."""
+        rows = [row for _, row in wanted]
+        if not rows:
             return
         last = max((each for each, _ in wanted), key=lambda each: each.at)
-        due = last.at + last.step.budget_us / 1e6 if last.step.budget_us else float("inf")
+        step, due = last.step, last.at + last.step.budget_us / 1e6 if last.step.budget_us else float("inf")
+        asks = [self._ask(row) for row in rows]
         try:
             drafted = self._turns.draft(asks, due=due)
+            if any(ask.depth for ask in asks):
+                yield self._result(last, rows, asks, drafted)
+            if step.ahead and self._engine.goes_on and any(drafted.drafts):
+                further = [self._ask(row, ahead=step.ahead) for row in rows]
+                ahead = self._turns.draft_ahead(further, is_over=lambda: not self._arrived.empty())
+                if any(len(more) > len(less) for more, less in zip(ahead.drafts, drafted.drafts, strict=True)):
+                    yield self._result(last, rows, asks, ahead)
         except Exception:
-            logger.exception("drafting failed for %d contexts; they are dropped", len(asks))
+            logger.exception("drafting failed for %d contexts; they are dropped", len(rows))
             self._figures.failed()
-            sessions = [row.session for _, row in wanted]
+            sessions = [row.session for row in rows]
             for session in sessions:
                 self._contexts.close(session)
             self._engine_forgets(sessions)
             yield DrafterFrame(notice=Notice(evicted=sessions))
-            return
-        now = time.monotonic()
+
+    def _result(self, last: _Arrived, rows: Sequence[Row], asks: Sequence[Ask], drafted: Drafted) -> DrafterFrame:
         drafts = [
             _draft(row, tokens, Draft.OK if len(tokens) >= ask.depth else Draft.PARTIAL)
-            for (_, row), ask, tokens in zip(wanted, asks, drafted.drafts, strict=True)
+            for row, ask, tokens in zip(rows, asks, drafted.drafts, strict=True)
             if ask.depth
         ]
-        if drafts:
-            queued, computed = max(drafted.begun - last.at, 0.0), now - drafted.begun
-            times = {"queue_us": int(queued * 1e6), "compute_us": int(computed * 1e6)}
-            yield DrafterFrame(result=Result(step=last.step.number, drafts=drafts, **times))
-            tokens = sum(map(len, drafted.drafts))
-            self._figures.drafted(tokens, queue_seconds=queued, compute_seconds=computed)
+        queued, computed = max(drafted.begun - last.at, 0.0), time.monotonic() - drafted.begun
+        self._figures.drafted(sum(map(len, drafted.drafts)), queue_seconds=queued, compute_seconds=computed)
+        times = {"queue_us": int(queued * 1e6), "compute_us": int(computed * 1e6)}
+        return DrafterFrame(result=Result(step=last.step.number, drafts=drafts, **times))
 
-    def _ask(self, row: Row) -> Ask:
+    def _ask(self, row: Row, *, ahead: int = 0) -> Ask:
         context = self._contexts.get(row.session)
         assert context is not None  # noqa: S101 -- narrows the type: it was taken in just now
         room = self._engine.context_limit - len(context.tokens)
-        return Ask((self._number, row.session), context.tokens, max(min(row.depth, self._depth, room), 0))
+        depth = min(row.depth, self._depth)
+        wanted = depth + min(ahead, depth + 1) if depth else 0
+        return Ask((self._number, row.session), context.tokens, max(min(wanted, room), 0))
 
     def _engine_forgets(self, sessions: Iterable[int]) -> None:
         self._engine.forget([(self._number, session) for session in sessions])

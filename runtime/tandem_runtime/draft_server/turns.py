@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from tandem_runtime.draft_server.engines import Ask, DraftEngine
@@ -18,7 +18,7 @@ FOREVER = float("inf")
 @dataclass(slots=True)
 class _Turn:
     asks: Sequence[Ask]
-    due: float
+    is_due: Callable[[], bool]
     drafts: list[list[int]] = field(default_factory=list)
     failure: Exception | None = None
     begun: float = 0.0
@@ -52,7 +52,13 @@ class Turns:
 
         Raises what the engine raised.
         """
-        turn = _Turn(asks, due)
+        return self._draft(_Turn(asks, lambda: time.monotonic() >= due))
+
+    def draft_ahead(self, asks: Sequence[Ask], *, is_over: Callable[[], bool]) -> Drafted:
+        """As `draft`, until `is_over`, or until somebody waits for the engine."""
+        return self._draft(_Turn(asks, lambda: bool(self._waiting) or is_over()))
+
+    def _draft(self, turn: _Turn) -> Drafted:
         with self._guard:
             self._waiting.append(turn)
         with self._engine_lock:
@@ -66,10 +72,9 @@ class Turns:
 
     def _run(self, turns: Sequence[_Turn]) -> None:
         begun = time.monotonic()
-        due = min(turn.due for turn in turns)
         asks = [ask for turn in turns for ask in turn.asks]
         try:
-            drafts = self._engine.draft(asks, is_due=lambda: time.monotonic() >= due)
+            drafts = self._engine.draft(asks, is_due=lambda: any(turn.is_due() for turn in turns))
         except Exception as failure:  # noqa: BLE001 -- each stream that waited for it has to hear of it
             for turn in turns:
                 turn.failure, turn.is_done = failure, True

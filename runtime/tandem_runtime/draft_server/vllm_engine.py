@@ -29,6 +29,7 @@ class VllmEngine:
     """A `DraftEngine`. Raises what vLLM raises for a model that it cannot load."""
 
     name = "vllm"
+    goes_on = False
 
     def __init__(self, flags: Sequence[str], *, tokenizer_hash: str = "") -> None:
         """`flags`: the command line that vLLM's own server would get."""

@@ -55,6 +55,8 @@ class _Batch:
     """R: of a draft, beside its tokens."""
     token: Mean = field(default_factory=Mean)
     """t: of each token of a draft."""
+    lacking: Mean = field(default_factory=lambda: Mean(value=1.0))
+    """Steps that had to ask for a draft, a share: others had one that was made ahead, or the rest of one."""
     tries: int = 0
     since_check: int = 0
     check_every: int = CHECK_EVERY
@@ -100,6 +102,10 @@ class Depths:
         batch = self._batch(rows)
         batch.overhead.add(max(seconds - compute_seconds, 0.0))
         batch.token.add(compute_seconds / depth)
+
+    def saw_lack(self, rows: int, *, is_lacking: bool) -> None:
+        """A step with drafts began; whether any of its rows had none yet."""
+        self._batch(rows).lacking.add(float(is_lacking))
 
     def saw_accepted(self, drafted: int, accepted: int) -> None:
         """Of a draft, so many tokens were accepted."""
@@ -152,7 +158,8 @@ class Depths:
         return max(range(1, self._most + 1), key=batch.rates.__getitem__)
 
     def _rate(self, batch: _Batch, depth: int) -> float:
-        return self.tokens(depth) / max(batch.step_seconds(depth) + batch.draft_seconds(depth), 1e-9)
+        waiting = batch.lacking.value * batch.draft_seconds(depth)
+        return self.tokens(depth) / max(batch.step_seconds(depth) + waiting, 1e-9)
 
     def _batch(self, rows: int) -> _Batch:
         """Of the same size up to the next power of two."""

@@ -89,12 +89,12 @@ class Drafter:
         """Requests that are over, or that another pod drafts for now."""
         closing = self._sessions.forget(requests)
         if closing and self._stream.is_open:
-            self._send(closing, budget_seconds=0.0)
+            self._send(closing)
         if not len(self._sessions):
             self._asked.clear()  # a step whose rows are closed before it is answered gets no answer
 
-    def ask(self, lacking: Mapping[str, Context], *, rows: int, depth: int, until: float) -> bool:
-        """Ask for drafts of this depth; whether it is of use to wait for them until `until`."""
+    def ask(self, contexts: Mapping[str, Context], *, rows: int, depth: int, ahead: int, until: float) -> bool:
+        """Ask for drafts of this depth, and beyond; whether it is of use to wait for them until `until`."""
         now = self._now()
         if self._asked and now - next(iter(self._asked.values())).at > SILENCE_SECONDS:
             self._asked.clear()
@@ -104,12 +104,12 @@ class Drafter:
         if self._breaker.state is State.HALF_OPEN:
             if self._asked:
                 return False
-            lacking = dict(list(lacking.items())[:PROBED_ROWS])
-        asked = self._sessions.rows(lacking, depth=depth)
+            contexts = dict(list(contexts.items())[:PROBED_ROWS])
+        asked = self._sessions.rows(contexts, depth=depth)
         if not asked:
             return False
         waits = self._is_prompt and self._breaker.state is State.CLOSED and now < until
-        self._send(asked, budget_seconds=until - now if waits else 0.0)
+        self._send(asked, budget_seconds=until - now if waits else 0.0, ahead=ahead)
         self._asked[self._number] = _Asked(now, rows, depth)
         return waits
 
@@ -152,10 +152,10 @@ class Drafter:
                         self._is_draining = True
                         self._stream.renew()
 
-    def _send(self, rows: list[Row], *, budget_seconds: float) -> None:
+    def _send(self, rows: list[Row], *, budget_seconds: float = 0.0, ahead: int = 0) -> None:
         self._number += 1
         self._frames_due = min(self._frames_due + 2 + len(rows), MOST_FRAMES_DUE)
-        step = Step(number=self._number, budget_us=int(budget_seconds * 1e6), rows=rows)
+        step = Step(number=self._number, budget_us=int(budget_seconds * 1e6), rows=rows, ahead=ahead)
         self._stream.send(VerifierFrame(step=step))
 
     def _answered(self, result: Result, at: float) -> None:

@@ -18,6 +18,10 @@ from tandem_runtime.drafting.drafter import Drafter, Stream
 from tandem_runtime.drafting.prefix import shared
 from tandem_runtime.drafting.sessions import Context
 
+AHEAD_FROM = 0.25
+"""Of the time of a step: a draft that takes longer is worth to be made ahead. Below it waiting costs little, and a pod
+that goes on drafting answers others later."""
+
 
 @dataclass(slots=True)
 class _Request:
@@ -119,21 +123,35 @@ class RemoteDrafts:
         self._requests = {request: self._requests.get(request) or _Request() for request in rows}
 
     def _ask(self, rows: Mapping[str, Context], usable: Mapping[str, Drafter], depth: int, *, until: float) -> None:
-        """Ask each pod for what its requests lack, and wait until `until` where that is worth it."""
+        """Ask each pod for what its requests lack, and wait until `until` where that is worth it.
+
+        Where a draft takes long beside a step, pods go on drafting while the step is verified, and are told of all
+        requests: those that have a draft may have the next one at hand then, too.
+        """
+        ahead = (
+            depth + 1
+            if self._depths.draft_seconds(len(rows), depth) > AHEAD_FROM * self._depths.step_seconds(len(rows))
+            else 0
+        )
+        asked: dict[str, dict[str, Context]] = {}
         lacking: dict[str, dict[str, Context]] = {}
         for request, context in rows.items():
             known = self._requests[request]
             if not known.worth.is_drafted_for(len(context)):
                 continue
             self._move(request, known, usable)
-            if not usable[known.address].draft_of(request, context):
+            is_lacking = not usable[known.address].draft_of(request, context)
+            if is_lacking:
                 lacking.setdefault(known.address, {})[request] = context
+            if is_lacking or ahead:
+                asked.setdefault(known.address, {})[request] = context
+        self._depths.saw_lack(len(rows), is_lacking=bool(lacking))
         waits = self._is_worth_it(len(rows), sum(map(len, lacking.values())), depth)
-        awaited = [
-            address
-            for address, contexts in lacking.items()
-            if usable[address].ask(contexts, rows=len(rows), depth=depth, until=until if waits else 0.0)
-        ]
+        awaited = []
+        for address, contexts in asked.items():
+            wanted_until = until if waits and address in lacking else 0.0
+            if usable[address].ask(contexts, rows=len(rows), depth=depth, ahead=ahead, until=wanted_until):
+                awaited.append(address)
         for address in awaited:
             usable[address].wait(until, lacking[address])
 

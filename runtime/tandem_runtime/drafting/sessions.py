@@ -83,11 +83,11 @@ class Sessions:
         return next((request for request, session in self._of.items() if session.number == number), None)
 
     def draft_of(self, request: str, context: Context) -> list[int]:
-        """The tokens that are known to continue the context; [] where there are none."""
+        """The tokens that are known to continue the context, at most `depth`; [] where there are none."""
         session = self._of.get(request)
         if session is None or not session.draft:
             return []
-        return left_of(session.draft, context[session.base_length :].tolist())
+        return left_of(session.draft, context[session.base_length :].tolist())[: self._depth]
 
     def rows(self, contexts: Mapping[str, Context], *, depth: int) -> list[Row]:
         """What to send of these requests so that `depth` tokens are drafted for each; 0: only to keep up.
@@ -162,8 +162,9 @@ class Sessions:
             taken.invalid += 1
             return
         whole = memoryview(draft.tokens).cast("i") if len(draft.tokens) % TOKEN_BYTES == 0 else None
-        tokens = None if whole is None else whole[: self._depth + 1].tolist()
-        valid = accepted_by_engine(tokens, self._vocabulary, self._depth)
+        longest = 2 * self._depth + 1  # a draft, the token after it, and a draft after that
+        tokens = None if whole is None else whole[: longest + 1].tolist()
+        valid = accepted_by_engine(tokens, self._vocabulary, longest)
         if valid != tokens:
             taken.invalid += 1
         if draft.base_length < session.base_length:

@@ -126,7 +126,9 @@ def _started(
             # Not beside vLLM, which fails to start where numba has been imported before.
             from tandem_runtime.draft_server.choice import lean_engine_of
 
-            engine = lean_engine_of(model.path, caches=sessions, depth=DEPTH_LIMIT, tokenizer_hash=model.tokenizer_hash)
+            engine = lean_engine_of(
+                model.path, caches=sessions, depth=2 * DEPTH_LIMIT + 1, tokenizer_hash=model.tokenizer_hash
+            )
             return engine, _nothing
 
 

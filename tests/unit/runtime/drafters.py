@@ -24,6 +24,7 @@ class ArithmeticEngine:
     """A `DraftEngine`; `may_go` holds a pass back, `fails` lets the next one raise."""
 
     name: str = "arithmetic"
+    goes_on: bool = True
     tokenizer_hash: str = "sha256:a"
     vocabulary: int = VOCABULARY
     context_limit: int = 64

@@ -42,8 +42,8 @@ class Caller:
         words = {"protocol": VERSION, "verifier": "v", "vocabulary": VOCABULARY, "max_depth": 4, **hello}
         return self.send(VerifierFrame(hello=Hello(**words)))
 
-    def step(self, *rows: Row, number: int = 1, budget_us: int = 0) -> DrafterFrame:
-        return self.send(VerifierFrame(step=Step(number=number, rows=rows, budget_us=budget_us)))
+    def step(self, *rows: Row, number: int = 1, budget_us: int = 0, ahead: int = 0) -> DrafterFrame:
+        return self.send(VerifierFrame(step=Step(number=number, rows=rows, budget_us=budget_us, ahead=ahead)))
 
     def send(self, frame: VerifierFrame) -> DrafterFrame:
         """The next frame that comes back."""
@@ -166,6 +166,38 @@ def test_a_row_that_asks_for_nothing_is_taken_in_silently(caller: Caller, engine
 def test_a_budget_that_is_spent_gives_what_there_is(caller: Caller) -> None:
     ((status, tokens),) = drafts(caller.step(make_row([1], depth=4), budget_us=1))
     assert (status, tokens) == (Draft.PARTIAL, after([1], 1))
+
+
+def test_what_is_of_use_after_a_draft_comes_in_a_further_result(caller: Caller) -> None:
+    assert drafts(caller.step(make_row([1, 2]), number=7, ahead=4)) == [(Draft.OK, after([1, 2], 3))]
+    further = caller.next()
+    assert further.result.step == 7
+    assert drafts(further) == [(Draft.OK, after([1, 2], 7))]
+
+
+def test_no_more_is_drafted_ahead_than_a_token_and_another_draft(caller: Caller) -> None:
+    caller.step(make_row([1, 2]), ahead=100)
+    assert drafts(caller.next()) == [(Draft.OK, after([1, 2], 2 * 3 + 1))]
+
+
+def test_drafting_ahead_ends_when_something_has_arrived(engine: ArithmeticEngine) -> None:
+    stream = Stream(0, engine, Turns(engine), depth=4, sessions=4, figures=Figures())
+    stream.hear([VerifierFrame(step=Step(number=1, rows=[make_row([1, 2])], ahead=4))])
+    # The end of the stream has been taken with the step, so nothing waits: all that is of use is drafted.
+    assert [len(tokens) for frame in stream.answers() for _, tokens in drafts(frame)] == [3, 7]
+    busy = Stream(1, engine, Turns(engine), depth=4, sessions=4, figures=Figures())
+    busy.hear([VerifierFrame(step=Step(number=1, rows=[make_row([1, 2])], ahead=4))])
+    answers = busy.answers()
+    assert drafts(next(answers)) == [(Draft.OK, after([1, 2], 3))]
+    busy.hear([])  # news, which wait from now on: the pass ends with its first token
+    assert list(answers) == []
+
+
+def test_an_engine_for_which_going_on_costs_all_anew_does_not(engine: ArithmeticEngine, caller: Caller) -> None:
+    engine.goes_on = False
+    caller.step(make_row([1, 2]), ahead=4)
+    caller.step(make_row([1, 2, 3], session=6), number=2)
+    assert engine.passes == [1, 1]
 
 
 def test_of_what_has_waited_only_the_newest_is_drafted_for(engine: ArithmeticEngine) -> None:

@@ -277,11 +277,22 @@ def test_sessions_that_have_to_be_opened_wait_for_their_turn() -> None:
 def test_ids_that_are_none_and_tokens_that_were_not_asked_for_reach_nobody() -> None:
     sessions, context = make_sessions(), array("i", [1])
     (row,) = sessions.rows({"a": context}, depth=DEPTH)
-    for tokens, kept in (([1, VOCABULARY, 2], [1]), ([-1], []), ([1, 2, 3, 4, 0, 1], [1, 2, 3, 4])):
+    for tokens, kept in (([1, VOCABULARY, 2], [1]), ([-1], []), ([1, 2, 3, 4, 0, 1, 2, 3, 4, 0], [1, 2, 3, 4])):
         assert sessions.take(answer(row, as_bytes(tokens))).invalid == 1
         assert sessions.draft_of("a", context) == kept
     assert sessions.take(answer(row, b"\1\2\3")).invalid == 1
     assert sessions.draft_of("a", context) == []
+
+
+def test_what_was_drafted_ahead_is_the_draft_once_the_tokens_before_it_are_committed() -> None:
+    sessions, context = make_sessions(), array("i", [1])
+    (row,) = sessions.rows({"a": context}, depth=DEPTH)
+    ahead = [2, 3, 4, 0, 1, 2, 3, 4, 0]
+    assert len(ahead) == 2 * DEPTH + 1
+    assert sessions.take(answer(row, as_bytes(ahead))).invalid == 0
+    assert sessions.draft_of("a", context) == ahead[:DEPTH]
+    context.extend(ahead[: DEPTH + 1])
+    assert sessions.draft_of("a", context) == ahead[DEPTH + 1 :]
 
 
 def test_an_answer_of_an_earlier_generation_and_of_an_unknown_session_is_stale() -> None:

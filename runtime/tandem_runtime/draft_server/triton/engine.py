@@ -34,6 +34,7 @@ class TritonEngine:
     """A `DraftEngine`. Raises TritonFailedError for a server that does not serve our model."""
 
     name = "triton"
+    goes_on = False
 
     def __init__(self, address: str, *, tokenizer_hash: str = "") -> None:
         """`address`: host:port of a Triton server that is ready."""

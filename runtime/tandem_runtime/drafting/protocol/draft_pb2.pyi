@@ -62,14 +62,16 @@ class Welcome(_message.Message):
     def __init__(self, protocol: _Optional[int] = ..., drafter: _Optional[str] = ..., incarnation: _Optional[int] = ..., tokenizer_hash: _Optional[str] = ..., vocabulary: _Optional[int] = ..., max_depth: _Optional[int] = ..., context_limit: _Optional[int] = ..., max_sessions: _Optional[int] = ...) -> None: ...
 
 class Step(_message.Message):
-    __slots__ = ("number", "budget_us", "rows")
+    __slots__ = ("number", "budget_us", "rows", "ahead")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     BUDGET_US_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
+    AHEAD_FIELD_NUMBER: _ClassVar[int]
     number: int
     budget_us: int
     rows: _containers.RepeatedCompositeFieldContainer[Row]
-    def __init__(self, number: _Optional[int] = ..., budget_us: _Optional[int] = ..., rows: _Optional[_Iterable[_Union[Row, _Mapping]]] = ...) -> None: ...
+    ahead: int
+    def __init__(self, number: _Optional[int] = ..., budget_us: _Optional[int] = ..., rows: _Optional[_Iterable[_Union[Row, _Mapping]]] = ..., ahead: _Optional[int] = ...) -> None: ...
 
 class Row(_message.Message):
     __slots__ = ("session", "generation", "base_length", "delta", "checksum", "depth", "closes")
