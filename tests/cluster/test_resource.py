@@ -35,7 +35,7 @@ def test_kubectl_get_llm_shows_what_one_asks_first(tandem: World) -> None:
     tandem.apply(sample("gpu-pair"))
     tandem.wait_for("llama-70b", "Ready")
     header, line = tandem.run("get", "llm").splitlines()
-    assert header.split() == ["NAME", "READY", "REASON", "VERIFIERS", "DRAFTS", "AGE"]
+    assert header.split() == ["NAME", "READY", "REASON", "VERIFIERS", "DRAFTS", "ACCEPT", "AGE"]
     assert line.split()[:5] == ["llama-70b", "True", "RolledOut", "2/2", "1/1"]
 
 
