@@ -115,7 +115,7 @@ def test_what_the_models_are_is_in_the_conditions_of_the_pair(pair: Site) -> Non
 
 def test_kubectl_get_llm_shows_a_ready_pair(pair: Site) -> None:
     header, line = pair.run("get", "llm").splitlines()
-    assert header.split() == ["NAME", "READY", "REASON", "VERIFIERS", "DRAFTS", "AGE"]
+    assert header.split() == ["NAME", "READY", "REASON", "VERIFIERS", "DRAFTS", "ACCEPT", "AGE"]
     assert line.split()[:5] == [NAME, "True", "RolledOut", "1/1", "1/1"]
 
 
