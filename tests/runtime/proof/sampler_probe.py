@@ -186,7 +186,7 @@ def counted(
         proposer = object.__new__(RemoteProposer)
         proposer._runner, proposer._counters = batch, counters
         proposer._drafts = RemoteDrafts(
-            stream, counters, depth=DEPTH, depths=AlwaysDeep(DEPTH), vocabulary=VOCABULARY,
+            lambda: {"pod": stream}, counters, depth=DEPTH, depths=AlwaysDeep(DEPTH), vocabulary=VOCABULARY,
             deadline_seconds=DEADLINE_SECONDS,
         )  # fmt: skip
         new: list[list[int]] = [[0] for _ in range(ROWS)]
