@@ -41,6 +41,10 @@ class Figures:
         self._queue.observe(queue_seconds)
         self._compute.observe(compute_seconds)
 
+    def drafted_ahead(self, tokens: int) -> None:
+        """Further tokens after an answer. Nobody waited for them, so their times are no answer's."""
+        self._tokens.inc(tokens)
+
     def superseded(self) -> None:
         """A row was not answered, since a newer one of its session had come."""
         self._superseded.inc()

@@ -176,11 +176,19 @@ class Stream:
         try:
             drafted = self._turns.draft(asks, due=due)
             if any(ask.depth for ask in asks):
-                yield self._result(last, rows, asks, drafted)
+                answer = self._result(last, rows, asks, drafted)
+                self._figures.drafted(
+                    sum(map(len, drafted.drafts)),
+                    queue_seconds=answer.result.queue_us / 1e6,
+                    compute_seconds=answer.result.compute_us / 1e6,
+                )
+                yield answer
             if step.ahead and self._engine.goes_on and any(drafted.drafts):
                 further = [self._ask(row, ahead=step.ahead) for row in rows]
                 ahead = self._turns.draft_ahead(further, is_over=lambda: not self._arrived.empty())
-                if any(len(more) > len(less) for more, less in zip(ahead.drafts, drafted.drafts, strict=True)):
+                more = sum(map(len, ahead.drafts)) - sum(map(len, drafted.drafts))
+                if more > 0:
+                    self._figures.drafted_ahead(more)
                     yield self._result(last, rows, asks, ahead)
         except Exception:
             logger.exception("drafting failed for %d contexts; they are dropped", len(rows))
@@ -198,7 +206,6 @@ class Stream:
             if ask.depth
         ]
         queued, computed = max(drafted.begun - last.at, 0.0), time.monotonic() - drafted.begun
-        self._figures.drafted(sum(map(len, drafted.drafts)), queue_seconds=queued, compute_seconds=computed)
         times = {"queue_us": int(queued * 1e6), "compute_us": int(computed * 1e6)}
         return DrafterFrame(result=Result(step=last.step.number, drafts=drafts, **times))
 

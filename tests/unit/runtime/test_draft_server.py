@@ -175,6 +175,15 @@ def test_what_is_of_use_after_a_draft_comes_in_a_further_result(caller: Caller) 
     assert drafts(further) == [(Draft.OK, after([1, 2], 7))]
 
 
+def test_tokens_that_were_sent_before_are_not_counted_again(engine: ArithmeticEngine) -> None:
+    registry = CollectorRegistry()
+    stream = Stream(0, engine, Turns(engine), depth=4, sessions=4, figures=Figures(registry))
+    stream.hear([VerifierFrame(step=Step(number=1, rows=[make_row([1, 2])], ahead=4))])
+    assert len(list(stream.answers())) == 2
+    assert registry.get_sample_value(metrics.DRAFT_SERVER_TOKENS) == 7
+    assert registry.get_sample_value(metrics.DRAFT_SERVER_QUEUE_SECONDS + "_count") == 1
+
+
 def test_no_more_is_drafted_ahead_than_a_token_and_another_draft(caller: Caller) -> None:
     caller.step(make_row([1, 2]), ahead=100)
     assert drafts(caller.next()) == [(Draft.OK, after([1, 2], 2 * 3 + 1))]
