@@ -1,13 +1,14 @@
 """Times the starts of pods that this operator has seen become Ready, and counts them in a histogram. Reads only.
 
-A pod is asked once, at its launcher's metrics port, in the background: no pass waits for a pod. One that cannot be
-reached leaves the phases of its engine unknown. What was Ready before this operator looked is not counted again.
+A pod is asked at its launcher's metrics port, in the background: no pass waits for a pod. One that does not answer is
+asked a few times more, since one that has just begun to serve is busy; one that never does leaves the phases of its
+engine unknown. What was Ready before this operator looked is not counted again.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from prometheus_client import Histogram
@@ -20,6 +21,7 @@ from tandem_operator.pod_pages import PodPages
 from tandem_operator.store import Key
 
 READS_AT_ONCE = 16
+READ_AGAIN_AFTER_SECONDS = (1.0, 5.0, 20.0)
 READS_WAITING_LIMIT = 1000
 """Further pods are not asked: their phases inside the engine stay unknown."""
 
@@ -34,8 +36,8 @@ COLD_START_SECONDS = Histogram(
 class ColdStarts:
     """Pods on their way, and the last start of a verifier of each deployment."""
 
-    def __init__(self, *, port: int = METRICS_PORT) -> None:
-        self._pages = PodPages(port)
+    def __init__(self, *, port: int = METRICS_PORT, pauses_seconds: Sequence[float] = READ_AGAIN_AFTER_SECONDS) -> None:
+        self._pages, self._pauses_seconds = PodPages(port), pauses_seconds
         self._starting: dict[Key, frozenset[str]] = {}
         self._last: dict[Key, ColdStart] = {}
         self._reads: set[asyncio.Task[None]] = set()
@@ -78,14 +80,19 @@ class ColdStarts:
             read.add_done_callback(self._reads.discard)
 
     async def _ask(self, key: Key, start: ColdStart, address: str) -> None:
-        async with self._slots:
+        phases = await self._phases(address)
+        for pause_seconds in self._pauses_seconds:
+            if phases:
+                break
+            await asyncio.sleep(pause_seconds)
             phases = await self._phases(address)
         _observe(start.role, phases)
         if phases and self._last.get(key) is start:
             self._last[key] = start.with_engine(phases)
 
     async def _phases(self, address: str) -> Mapping[StartPhase, float]:
-        page = await self._pages.read(address)
+        async with self._slots:
+            page = await self._pages.read(address)
         return _UNKNOWN if page is None else engine_phases_in(page)
 
 

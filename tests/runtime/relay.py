@@ -41,6 +41,7 @@ class Relay:
         self._flows.set()
         self._guard = threading.Lock()
         self._connections: set[socket.socket] = set()
+        self._is_closed = False
         self._listener = socket.create_server((LOOPBACK, 0))
         threading.Thread(target=self._accept, name="relay", daemon=True).start()
 
@@ -66,12 +67,14 @@ class Relay:
     def cut(self) -> None:
         """Reset every connection that there is; new ones are taken."""
         with self._guard:
-            connections, self._connections = self._connections, set()
-        for connection in connections:
-            _reset(connection)
+            for connection in self._connections:
+                _reset(connection)
+            self._connections.clear()
 
     def close(self) -> None:
         """Take no more connections, and reset those that there are."""
+        with self._guard:
+            self._is_closed = True
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
         self._listener.close()
@@ -91,15 +94,20 @@ class Relay:
                 _reset(near)
                 continue
             far.settimeout(None)
+            for end in (near, far):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with self._guard:
+                if self._is_closed:
+                    _reset(near)
+                    _reset(far)
+                    return
+                self._connections |= {near, far}
             threading.Thread(target=self._pass_on, args=(near, far), name="relay", daemon=True).start()
 
     def _pass_on(self, near: socket.socket, far: socket.socket) -> None:
         """Both directions, to the end of both."""
-        with self._guard:
-            self._connections |= {near, far}
         writers = []
         for one, other in ((near, far), (far, near)):
-            other.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             under_way: queue.SimpleQueue[Chunk] = queue.SimpleQueue()
             threading.Thread(target=self._read, args=(one, under_way), name="relay", daemon=True).start()
             writers.append(threading.Thread(target=self._write, args=(other, under_way), name="relay", daemon=True))

@@ -127,13 +127,33 @@ def test_new_connections_go_to_another_target_once_there_is_one(relay: Relay) ->
 
 
 def test_a_connection_ends_where_the_target_is_away() -> None:
-    with socket.create_server((LOOPBACK, 0)) as listener:
-        gone = f"{LOOPBACK}:{listener.getsockname()[1]}"
-    with Relay(gone) as relay, connected(relay) as connection:
-        assert is_over(connection)
+    with socket.socket() as deaf:
+        deaf.bind((LOOPBACK, 0))  # nobody else gets the port, and nobody listens
+        with Relay(f"{LOOPBACK}:{deaf.getsockname()[1]}") as relay:
+            try:
+                connection = connected(relay)
+            except (BrokenPipeError, ConnectionResetError):
+                return  # ended before it was returned
+            with connection:
+                assert is_over(connection)
 
 
 def test_nobody_is_connected_once_it_is_closed(relay: Relay) -> None:
     relay.close()
     with pytest.raises(OSError):  # noqa: PT011 -- refused or reset
         connected(relay)
+
+
+def test_a_cut_finds_every_connection_also_one_that_has_just_come(relay: Relay) -> None:
+    for _ in range(100):
+        with connected(relay) as connection:
+            while True:
+                relay.cut()
+                connection.settimeout(0.01)
+                try:
+                    assert connection.recv(1) == b""
+                except TimeoutError:
+                    continue  # it was not accepted yet
+                except ConnectionResetError:
+                    break
+                break

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tandem_contracts import metrics
@@ -94,10 +94,19 @@ class Strained:
             self.connect(self.honest)
 
     def wait_until_drafting(self, prompt: Sequence[int]) -> None:
-        """Has the verifier decode until it gets drafts."""
-        deadline = time.monotonic() + DRAFTING_LIMIT_SECONDS
+        """Has the verifier decode until it gets drafts and no pause is left that an earlier fault has led to."""
         before = Work.of(self.verifier).drafted
-        while Work.of(self.verifier).drafted == before:
+
+        def is_drafting() -> bool:
+            is_paused = self.verifier.own_metric(metrics.DRAFT_BREAKERS_OPEN) > 0
+            return not is_paused and Work.of(self.verifier).drafted > before
+
+        self.decode_until(is_drafting, "drafts", prompt)
+
+    def decode_until(self, condition: Callable[[], bool], what: str, prompt: Sequence[int]) -> None:
+        """Has the verifier decode until `condition` holds."""
+        deadline = time.monotonic() + DRAFTING_LIMIT_SECONDS
+        while not condition():
             if time.monotonic() > deadline:
-                raise AssertionError(f"no draft within {DRAFTING_LIMIT_SECONDS:.0f} s; log: {self.verifier.log}")
+                raise AssertionError(f"no {what} within {DRAFTING_LIMIT_SECONDS:.0f} s; log: {self.verifier.log}")
             self.verifier.completions(prompt, max_tokens=32, temperature=0)

@@ -79,14 +79,17 @@ def test_durations_are_shown_with_what_is_worth_knowing() -> None:
     assert [written(seconds) for seconds in (0.0, 0.04, 9.94, 41.4, 108.0)] == ["0.0s", "0.0s", "9.9s", "41s", "108s"]
 
 
+PAUSES_SECONDS = (0.0, 0.01, 0.01)
+
+
 @contextlib.asynccontextmanager
-async def launcher(page: str, status: int = 200) -> AsyncIterator[tuple[int, list[str]]]:
-    """A launcher's metrics port; the port, and the paths that were asked for."""
+async def launcher(page: str, *, refusals: int) -> AsyncIterator[tuple[int, list[str]]]:
+    """A launcher's metrics port, with a page after so many refusals; the port, and the paths that were asked for."""
     asked: list[str] = []
 
     async def answer(request: web.Request) -> web.Response:
         asked.append(request.path)
-        return web.Response(text=page, status=status)
+        return web.Response(text=page, status=503 if len(asked) <= refusals else 200)
 
     application = web.Application()
     application.router.add_get("/{path:.*}", answer)
@@ -99,10 +102,10 @@ async def launcher(page: str, status: int = 200) -> AsyncIterator[tuple[int, lis
         await runner.cleanup()
 
 
-def play(script: Callable[[ColdStarts, list[str]], Awaitable[None]], *, page: str = PAGE, status: int = 200) -> None:
+def play(script: Callable[[ColdStarts, list[str]], Awaitable[None]], *, page: str = PAGE, refusals: int = 0) -> None:
     async def main() -> None:
-        async with launcher(page, status) as (port, asked):
-            starts = ColdStarts(port=port)
+        async with launcher(page, refusals=refusals) as (port, asked):
+            starts = ColdStarts(port=port, pauses_seconds=PAUSES_SECONDS)
             try:
                 await script(starts, asked)
             finally:
@@ -164,9 +167,24 @@ def test_a_launcher_that_says_nothing_leaves_its_phases_unknown() -> None:
         first = starts.last(KEY, [make_pod(is_ready=True)])
         await reads(starts)
         assert starts.last(KEY, [make_pod(is_ready=True)]) == first
+        assert len(asked) == 1 + len(PAUSES_SECONDS)
 
-    play(script, status=503)
+    play(script, refusals=100)
     play(script, page="x" * 100)
+
+
+def test_a_launcher_that_is_too_busy_at_first_is_asked_again() -> None:
+    async def script(starts: ColdStarts, asked: list[str]) -> None:
+        before = counted("verifier", "weights")
+        starts.last(KEY, [make_pod(is_ready=False)])
+        first = starts.last(KEY, [make_pod(is_ready=True)])
+        assert first is not None
+        await reads(starts)
+        assert starts.last(KEY, [make_pod(is_ready=True)]) == first.with_engine(ENGINE)
+        assert len(asked) == 3
+        assert counted("verifier", "weights") == before + 1
+
+    play(script, refusals=2)
 
 
 def test_a_pod_that_cannot_be_reached_leaves_its_phases_unknown() -> None:
