@@ -15,8 +15,9 @@ from tandem_operator.accelerators import table_of
 from tandem_operator.api.deployment import LLMDeployment
 from tandem_operator.config import OperatorConfig
 from tandem_operator.facts import Facts, Manifest, PodFacts, Ref, RevisionFacts, ServiceFacts, WorkloadFacts
-from tandem_operator.inputs import RoleInputs, requested_of, resolve
+from tandem_operator.inputs import requested_of, resolve
 from tandem_operator.objects.revision import frozen_revision
+from tandem_operator.role_inputs import RoleInputs
 from tandem_operator.rollout import Clock
 from tandem_operator.store import Key
 

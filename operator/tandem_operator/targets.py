@@ -17,7 +17,6 @@ from tandem_operator.facts import Facts, Manifest, RevisionFacts
 from tandem_operator.inputs import (
     ModelNotInspectedError,
     RejectedSpecError,
-    RoleInputs,
     is_same_request,
     requested_of,
     require_servable,
@@ -27,6 +26,7 @@ from tandem_operator.names import ConditionType, Reason
 from tandem_operator.objects.revision import frozen_revision
 from tandem_operator.pairing import Fit
 from tandem_operator.protection_plan import ANYBODY, Terms, terms_of
+from tandem_operator.role_inputs import RoleInputs
 from tandem_operator.rollout import Wait, Want
 
 WORDINGS_KEPT = 4

@@ -7,9 +7,9 @@ neighbours by a node that runs short.
 from __future__ import annotations
 
 from tandem_operator.facts import Manifest
-from tandem_operator.inputs import RoleInputs
 from tandem_operator.objects.devices import CLAIM
 from tandem_operator.quantities import multiplied
+from tandem_operator.role_inputs import RoleInputs
 
 MEMORY_LIMIT_FACTOR = 2
 """Limit of memory over its request. The class's figure is what an engine keeps; while it loads it takes more."""

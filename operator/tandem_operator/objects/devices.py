@@ -10,8 +10,8 @@ from tandem_operator import names
 from tandem_operator.accelerators import AcceleratorClass
 from tandem_operator.api.deployment import Owner
 from tandem_operator.facts import Manifest, RevisionFacts
-from tandem_operator.inputs import RoleInputs
 from tandem_operator.objects.ownership import metadata_of, sealed
+from tandem_operator.role_inputs import RoleInputs
 
 CLAIM = "accelerator"
 """Name of the claim within the pod, and of the request within the claim."""

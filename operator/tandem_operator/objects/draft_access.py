@@ -23,9 +23,9 @@ from tandem_contracts.launch import Role
 from tandem_operator import names
 from tandem_operator.api.deployment import Owner
 from tandem_operator.facts import IssuerKeys, Manifest
-from tandem_operator.inputs import DraftCertificates, RoleInputs
 from tandem_operator.objects.ownership import metadata_of, sealed
 from tandem_operator.objects.restricted import UID
+from tandem_operator.role_inputs import DraftCertificates, RoleInputs
 
 CERTIFICATES = "draft-certificates"
 CREDENTIALS = "draft-credentials"

@@ -10,11 +10,11 @@ from tandem_operator.api.deployment import Owner
 from tandem_operator.api.model import Model, ModelSource
 from tandem_operator.config import OperatorConfig
 from tandem_operator.facts import Manifest
-from tandem_operator.inputs import ModelFiles
 from tandem_operator.objects.model_volumes import MODELS, folder_of, mount_of, volume_of
 from tandem_operator.objects.ownership import sealed
 from tandem_operator.objects.placement import placement_of
 from tandem_operator.objects.restricted import container_security, pod_security
+from tandem_operator.role_inputs import ModelFiles
 
 COMPONENT = "inspect"
 BACKOFF_LIMIT = 3

@@ -8,7 +8,7 @@ from tandem_contracts.launch import Role
 from tandem_operator import names
 from tandem_operator.api.deployment import Owner
 from tandem_operator.facts import Manifest
-from tandem_operator.inputs import digest
+from tandem_operator.role_inputs import digest
 
 
 def metadata_of(owner: Owner, name: str, *, role: Role, revision: str = "") -> Manifest:

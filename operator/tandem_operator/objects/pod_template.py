@@ -19,7 +19,6 @@ from tandem_contracts.stopping import StopTimes
 from tandem_operator import names
 from tandem_operator.api.deployment import Owner
 from tandem_operator.facts import Manifest
-from tandem_operator.inputs import RoleInputs
 from tandem_operator.objects.allowance import resources_of, scratch_volumes
 from tandem_operator.objects.devices import pod_claims_of
 from tandem_operator.objects.draft_access import access_mounts_of, access_volumes_of, identity_of
@@ -29,6 +28,7 @@ from tandem_operator.objects.placement import placement_of
 from tandem_operator.objects.probes import DRAFT_HEALTH, DRAFT_HEALTH_BESIDE_TLS, VERIFIER_HEALTH, probes_of
 from tandem_operator.objects.restricted import container_security, pod_security
 from tandem_operator.objects.scheduling import with_scheduling
+from tandem_operator.role_inputs import RoleInputs
 
 _SERVED: Mapping[Role, Manifest] = {
     Role.VERIFIER: {"name": HTTP_PORT_NAME, "containerPort": HTTP_PORT, "protocol": "TCP"},

@@ -7,10 +7,10 @@ import json
 from tandem_operator import names
 from tandem_operator.api.deployment import Owner
 from tandem_operator.facts import Manifest, RevisionFacts
-from tandem_operator.inputs import RoleInputs
 from tandem_operator.objects.devices import claim_spec_of
 from tandem_operator.objects.ownership import metadata_of, sealed
 from tandem_operator.objects.pod_template import pod_template_of
+from tandem_operator.role_inputs import RoleInputs
 
 
 def frozen_revision(owner: Owner, inputs: RoleInputs, *, requested: Manifest, number: int) -> RevisionFacts:

@@ -8,7 +8,7 @@ from typing import Any
 from tandem_operator import names
 from tandem_operator.api.scheduling import TopologySpread
 from tandem_operator.facts import Manifest
-from tandem_operator.inputs import RoleInputs
+from tandem_operator.role_inputs import RoleInputs
 
 TOPOLOGY_KEYS = {TopologySpread.ZONE: "topology.kubernetes.io/zone", TopologySpread.NODE: "kubernetes.io/hostname"}
 _SELECTED_BY = (names.LABEL_DEPLOYMENT, names.LABEL_ROLE, names.LABEL_REVISION)

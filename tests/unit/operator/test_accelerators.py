@@ -20,9 +20,10 @@ from tandem_operator.accelerators import (
     uses_claims,
 )
 from tandem_operator.config import AcceleratorOverride, Capacity, InvalidConfigError, OperatorConfig
-from tandem_operator.inputs import RejectedSpecError, RoleInputs, resolve
+from tandem_operator.inputs import RejectedSpecError, resolve
 from tandem_operator.names import Reason
 from tandem_operator.quantities import multiplied
+from tandem_operator.role_inputs import RoleInputs
 from tests.builders import make_config, make_deployment, make_inputs, make_role, make_spec
 
 

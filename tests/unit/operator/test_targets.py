@@ -16,8 +16,9 @@ from tandem_contracts.engine_settings import EngineSettings
 from tandem_contracts.launch import Role, Speculation
 from tandem_operator.accelerators import table_of
 from tandem_operator.facts import Facts, Manifest, RevisionFacts
-from tandem_operator.inputs import NOT_HASHED, RejectedSpecError, RoleInputs, is_same_request, requested_of
+from tandem_operator.inputs import RejectedSpecError, is_same_request, requested_of
 from tandem_operator.names import Reason
+from tandem_operator.role_inputs import NOT_HASHED, RoleInputs
 from tandem_operator.targets import wants_of
 from tests.builders import make_config, make_deployment, make_inputs, make_revision, make_role, make_spec
 
