@@ -27,6 +27,7 @@ LOCKS = {
         "--override",
         "deploy/images/draft-triton/overrides.txt",
     ],
+    "runtime.txt": ["pyproject.toml", "--extra", "runtime"],
     "go.txt": ["deploy/local/go.in"],
 }
 

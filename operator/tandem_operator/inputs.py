@@ -134,7 +134,7 @@ def resolve(
                 f"{accelerator.name} as one replica can use together",
             )
     files, in_engine, api_key = ModelFiles.of(spec.model), _in_engine(deployment, role), _api_key(deployment, role)
-    tls = _draft_tls(deployment)
+    tls, is_custom = _draft_tls(deployment), spec.engine.type is EngineType.CUSTOM
     return RoleInputs(
         role=role,
         served_name=deployment.served_name,
@@ -147,7 +147,8 @@ def resolve(
         speculation=speculation,
         max_depth=_max_depth(deployment, role),
         engine=spec.engine.settings,
-        draft_engine=DraftEngine(spec.engine.type) if role is Role.DRAFT else None,
+        draft_engine=DraftEngine(spec.engine.type) if role is Role.DRAFT and not is_custom else None,
+        is_custom=is_custom,
         in_engine=in_engine.kind if in_engine else None,
         in_engine_model=ModelFiles.of(in_engine.model) if in_engine and in_engine.model else None,
         api_key=SecretKey(name=api_key.name, key=api_key.key) if api_key else None,

@@ -94,6 +94,9 @@ class RoleInputs:
     """Image with the model, where it lies in no claim."""
     engine: EngineSettings = UNSET
     draft_engine: DraftEngine | None = None
+    """None for a verifier, and for a draft server that is not ours."""
+    is_custom: bool = False
+    """The image brings its own draft server, and is started by its own command."""
     in_engine: InEngineKind | None = None
     in_engine_model: ModelFiles | None = None
     api_key: SecretKey | None = None

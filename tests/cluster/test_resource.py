@@ -130,6 +130,7 @@ REJECTED = [
     ("spec.verifier.model.source.persistentVolumeClaim.path", "/etc", "path"),
     ("spec.verifier.model.source.persistentVolumeClaim.claimName", "Not_A_Name", "claimName"),
     ("spec.verifier.engine", {"type": "Triton"}, "VLLM"),
+    ("spec.draft.engine", {"type": "Custom"}, "image is required when type is Custom"),
     ("spec.verifier.engine", {"image": "an image"}, "image"),
     ("spec.speculation.method", "Sometimes", "Remote"),
     ("spec.speculation.maxDepth", 0, "spec.speculation.maxDepth"),

@@ -15,6 +15,8 @@ import pytest
 from deploy import openai
 from deploy.demo.steps import CRD
 from deploy.fixtures.pair import ModelPair
+from tandem_contracts import metrics
+from tandem_contracts.ports import METRICS_PORT
 from tests.cluster.world import sample
 from tests.e2e.conftest import Site
 
@@ -51,6 +53,12 @@ def _fields(schema: dict[str, Any]) -> set[str]:
 
 def _draft_pods(site: Site) -> set[str]:
     return {pod["metadata"]["uid"] for pod in site.get("pods", "-l", "tandem.dev/role=draft")["items"]}
+
+
+def _metrics_of(site: Site, role: str) -> dict[str, str]:
+    """Addresses of our own metrics by pod."""
+    pods = site.get("pods", "-l", f"tandem.dev/role={role}")["items"]
+    return {pod["metadata"]["name"]: f"http://{pod['status'].get('podIP')}:{METRICS_PORT}" for pod in pods}
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +110,37 @@ def test_killing_the_draft_pod_in_the_middle_changes_no_text(
     assert conditions["Available"] == "True"
     pair.wait_until(lambda: bool(_draft_pods(pair) - killed), "another draft pod in the place of the killed one")
     pair.wait_ready(NAME)
+
+
+def test_two_draft_pods_share_the_work_and_one_that_drains_costs_no_text(
+    pair: Site, models: ModelPair, plain_texts: list[str]
+) -> None:
+    prompts = models.prompts()[:PROMPTS]
+    pair.run("patch", f"llm/{NAME}", "--type=merge", "-p", '{"spec": {"draft": {"replicas": 2}}}')
+    pair.wait_ready(NAME)
+    drafts, (verifier,) = _metrics_of(pair, "draft"), _metrics_of(pair, "verifier").values()
+    assert len(drafts) == 2
+    pair.wait_until(lambda: openai.counter(verifier, metrics.DRAFT_PODS) == 2, "the verifier knows both")
+    before = {name: openai.counter(address, metrics.DRAFT_SERVER_TOKENS) for name, address in drafts.items()}
+    assert _texts(pair, prompts) == plain_texts
+    drafted = {name: openai.counter(drafts[name], metrics.DRAFT_SERVER_TOKENS) - was for name, was in before.items()}
+    assert all(tokens > PROMPTS for tokens in drafted.values()), drafted
+    lost = openai.counter(verifier, metrics.DRAFT_BREAKERS_OPEN)
+    leaving, staying = sorted(drafts)
+    pair.run("delete", "pod", leaving, "--wait=false")
+    rounds = 0
+    while leaving in _metrics_of(pair, "draft"):  # the kubelet ends it when its grace period is over
+        assert _texts(pair, prompts) == plain_texts
+        assert openai.counter(verifier, metrics.DRAFT_BREAKERS_OPEN) == lost == 0, "it said goodbye"
+        rounds += 1
+    assert rounds > 0
+    accepted = openai.counter(pair.address(NAME), ACCEPTED)
+    assert _texts(pair, prompts) == plain_texts
+    assert openai.counter(pair.address(NAME), ACCEPTED) > accepted + PROMPTS
+    assert openai.counter(drafts[staying], metrics.DRAFT_SERVER_TOKENS) > before[staying] + drafted[staying]
+    pair.run("patch", f"llm/{NAME}", "--type=merge", "-p", '{"spec": {"draft": {"replicas": 1}}}')
+    pair.wait_ready(NAME)
+    pair.wait_until(lambda: len(_draft_pods(pair)) == 1, "one draft pod", limit_seconds=120)
 
 
 def test_what_the_models_are_is_in_the_conditions_of_the_pair(pair: Site) -> None:

@@ -79,8 +79,9 @@ def test_environments_come_from_locks_with_hashes() -> None:
 
 @pytest.mark.parametrize("name", BUILT_WITHOUT_REGISTRY)
 def test_each_image_installs_its_own_lock(name: str) -> None:
-    assert f"sh /opt/lock/install.sh /opt/lock/{name}.txt" in text_of(name)
-    assert Path(f"requirements/{name}.txt") in Image(name).inputs()
+    lock = {"draft-lookup": "runtime"}.get(name, name)
+    assert f"sh /opt/lock/install.sh /opt/lock/{lock}.txt" in text_of(name)
+    assert Path(f"requirements/{lock}.txt") in Image(name).inputs()
 
 
 def test_what_the_runtime_needs_is_in_the_engines_lock() -> None:
@@ -140,7 +141,7 @@ def test_all_engines_run_the_same_program(name: str) -> None:
 
 def test_the_operator_image_holds_no_data_plane_and_engines_no_control_plane() -> None:
     assert not [path for path in Image("operator").inputs() if "tandem_runtime" in path.parts]
-    for name in ("engine-cpu", "draft-triton", "engine-gpu"):
+    for name in ("engine-cpu", "draft-triton", "draft-lookup", "engine-gpu"):
         assert not [path for path in Image(name).inputs() if path.parts[0] == "operator"]
 
 

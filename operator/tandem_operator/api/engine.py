@@ -40,6 +40,7 @@ class EngineType(StrEnum):
     VLLM = "VLLM"
     TRANSFORMERS = "Transformers"
     TRITON = "Triton"
+    CUSTOM = "Custom"
 
 
 def _within(kind: Whole) -> Any:
@@ -214,15 +215,21 @@ class Engine(ApiModel):
         Rule(
             f"!has(self.type) || self.type == 'VLLM' || ({' && '.join(map(_is_left_out, _SETTINGS_OF_VLLM))})",
             lambda engine: engine.type is EngineType.VLLM or not _settings_of_vllm(engine),
-            "only image and scheduler.maxSequences may be set when type is Transformers or Triton",
+            "only image and scheduler.maxSequences may be set when type is Transformers, Triton or Custom",
+        ),
+        Rule(
+            "!has(self.type) || self.type != 'Custom' || has(self.image)",
+            lambda engine: engine.type is not EngineType.CUSTOM or engine.image is not None,
+            "image is required when type is Custom",
         ),
     )
 
     type: EngineType = EngineType.VLLM
     """VLLM: vLLM, as published. For drafts only, and of the settings they take scheduler.maxSequences alone:
-    Transformers, a lean loop that suits small models; Triton, NVIDIA's server, with the model in ONNX Runtime."""
+    Transformers, a lean loop that suits small models; Triton, NVIDIA's server, with the model in ONNX Runtime; Custom,
+    any server of the protocol tandem.draft.v1, started by its image's own command and told by TANDEM_* variables."""
     image: ImageReference | None = None
-    """Image of the engine. It must contain tandem_runtime and match the operator's allow-list.
+    """Image of the engine. It must match the operator's allow-list and, unless type is Custom, contain tandem_runtime.
     Omitted: the image of the accelerator class, and for Triton the one beside it."""
     data_type: DataType | None = None
     """Data type of weights and activations. Omitted: the one that the weights are kept in."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tandem_contracts.draft_container import DEFAULT_SESSIONS, DraftContainer
 from tandem_contracts.launch import API_KEY_VARIABLE, LAUNCH_MODULE, Access, LaunchOptions, Role, Speculation
 from tandem_contracts.ports import (
     GRPC_PORT,
@@ -61,9 +62,8 @@ def _engine(owner: Owner, inputs: RoleInputs, models: ModelVolumes) -> Manifest:
         "name": "engine",
         "image": inputs.image,
         "imagePullPolicy": "IfNotPresent",
-        "command": ["python", "-m", LAUNCH_MODULE],
-        "args": _options(owner, inputs, models).to_arguments(),
-        "env": _environment(inputs),
+        **_command(owner, inputs, models),
+        "env": _environment(owner, inputs, models),
         "ports": _ports(inputs),
         "resources": resources_of(inputs),
         **probes_of(_health(inputs), start_limit_seconds=inputs.start_limit_seconds),
@@ -80,6 +80,13 @@ def _engine(owner: Owner, inputs: RoleInputs, models: ModelVolumes) -> Manifest:
     }
 
 
+def _command(owner: Owner, inputs: RoleInputs, models: ModelVolumes) -> Manifest:
+    if inputs.is_custom:
+        return {}
+    arguments = _options(owner, inputs, models).to_arguments()
+    return {"command": ["python", "-m", LAUNCH_MODULE], "args": arguments}
+
+
 def _ports(inputs: RoleInputs) -> list[Manifest]:
     ports = [_SERVED[inputs.role], {"name": METRICS_PORT_NAME, "containerPort": METRICS_PORT, "protocol": "TCP"}]
     if inputs.role is Role.DRAFT and inputs.draft_tls:
@@ -93,8 +100,15 @@ def _health(inputs: RoleInputs) -> Manifest:
     return DRAFT_HEALTH_BESIDE_TLS if inputs.draft_tls else DRAFT_HEALTH
 
 
-def _environment(inputs: RoleInputs) -> list[Manifest]:
+def _environment(owner: Owner, inputs: RoleInputs, models: ModelVolumes) -> list[Manifest]:
     values = {"HOME": "/tmp", **inputs.accelerator.environment}  # noqa: S108 -- the pod's own emptyDir
+    if inputs.is_custom:
+        container = DraftContainer(
+            model=models.model,
+            max_sessions=inputs.engine.max_sequences or DEFAULT_SESSIONS,
+            identity=_draft_identity(owner, inputs),
+        )
+        values |= container.to_environment()
     environment: dict[str, Manifest] = {name: {"name": name, "value": value} for name, value in values.items()}
     if inputs.api_key is not None:
         reference = {"name": inputs.api_key.name, "key": inputs.api_key.key}
@@ -117,8 +131,12 @@ def _options(owner: Owner, inputs: RoleInputs, models: ModelVolumes) -> LaunchOp
         in_engine=inputs.in_engine,
         in_engine_model=models.in_engine_model,
         draft_address=address,
-        draft_identity=str(identity_of(owner)) if inputs.draft_tls else "",
+        draft_identity=_draft_identity(owner, inputs),
         drain_seconds=inputs.drain_seconds,
         access=Access.OPEN if inputs.api_key is None else Access.API_KEY,
         engine=inputs.engine,
     )
+
+
+def _draft_identity(owner: Owner, inputs: RoleInputs) -> str:
+    return str(identity_of(owner)) if inputs.draft_tls else ""

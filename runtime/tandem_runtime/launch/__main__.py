@@ -1,7 +1,6 @@
 """`python -m tandem_runtime.launch`: serves one model until it is told to stop. Flags: tandem_contracts.launch."""
 
 import importlib.metadata
-import logging
 import os
 import sys
 import tempfile
@@ -19,9 +18,11 @@ from tandem_contracts.launch import (
     Role,
 )
 from tandem_contracts.stopping import StopTimes
-from tandem_contracts.termination import ExitCode, Phase, Reason, TerminationMessage
+from tandem_contracts.termination import ExitCode, Reason, TerminationMessage
 from tandem_runtime.drafting.counters import Counters
+from tandem_runtime.launch.draft_engines import container_of, start_of
 from tandem_runtime.launch.drafts import serve_drafts
+from tandem_runtime.launch.ending import ended, refusal, started_logging
 from tandem_runtime.launch.engine import Platform, engine_command, engine_environment
 from tandem_runtime.launch.exporter import PhasesCollector, ProposerCollector, serve_metrics
 from tandem_runtime.launch.model_folder import ModelInvalidError, ModelNotFoundError, read_model_folder
@@ -30,32 +31,22 @@ from tandem_runtime.launch.supervisor import Supervisor
 
 LOOPBACK = "127.0.0.1"
 
-logger = logging.getLogger("tandem_runtime.launch")
-
 
 def main(arguments: list[str]) -> ExitCode:
     """Runs an engine to its end; what went wrong is in the log and in the termination log."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="(launch) %(levelname)s %(message)s")
+    started_logging()
     termination_log = TERMINATION_LOG
     try:
         options = LaunchOptions.parse(arguments)
         termination_log = options.termination_log
         last_word = _serve(options)
     except InvalidLaunchOptionsError as cause:
-        last_word = _refusal(ExitCode.INVALID_OPTIONS, Reason.INVALID_OPTIONS, cause)
+        last_word = refusal(ExitCode.INVALID_OPTIONS, Reason.INVALID_OPTIONS, cause)
     except ModelNotFoundError as cause:
-        last_word = _refusal(ExitCode.MODEL_NOT_FOUND, Reason.MODEL_NOT_FOUND, cause)
+        last_word = refusal(ExitCode.MODEL_NOT_FOUND, Reason.MODEL_NOT_FOUND, cause)
     except ModelInvalidError as cause:
-        last_word = _refusal(ExitCode.MODEL_INVALID, Reason.MODEL_INVALID, cause)
-    if last_word is None:
-        logger.info("stopped as asked")
-        return ExitCode.OK
-    logger.error("%s in phase %s: %s", last_word.reason, last_word.phase, last_word.message)
-    try:
-        Path(termination_log).write_text(last_word.encode())
-    except OSError as failure:
-        logger.warning("the termination log cannot be written: %s", failure)
-    return last_word.code
+        last_word = refusal(ExitCode.MODEL_INVALID, Reason.MODEL_INVALID, cause)
+    return ended(last_word, termination_log)
 
 
 def _serve(options: LaunchOptions) -> TerminationMessage | None:
@@ -67,7 +58,7 @@ def _serve(options: LaunchOptions) -> TerminationMessage | None:
     model = read_model_folder(Path(options.model))
     platform = _installed_platform()
     if options.role is Role.DRAFT:
-        return serve_drafts(options, model, platform=platform)
+        return serve_drafts(container_of(options), start_of(options, model, platform=platform))
     with tempfile.TemporaryDirectory(prefix="tandem-") as scratch:
         counters_file = Path(scratch) / "counters"
         phases, registry = StartPhases(time.monotonic()), CollectorRegistry()
@@ -85,10 +76,6 @@ def _serve(options: LaunchOptions) -> TerminationMessage | None:
             return supervisor.run()
         finally:
             stop_metrics()
-
-
-def _refusal(code: ExitCode, reason: Reason, cause: Exception) -> TerminationMessage:
-    return TerminationMessage(code=code, phase=Phase.CHECK, reason=reason, message=str(cause))
 
 
 def _installed_platform() -> Platform:

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from tandem_contracts.draft_container import DraftContainer
 from tandem_contracts.engine_settings import FLAGS, SWITCH, EngineSettings, OneOf, Whole
 from tandem_contracts.launch import LaunchOptions, Role
 from tandem_operator.api.deployment import InvalidSpecError, Owner
 from tandem_operator.api.engine import Engine
+from tandem_operator.inputs import RejectedSpecError
 from tandem_operator.objects.pod_template import pod_template_of
 from tests.builders import NAMESPACE, UID, make_deployment, make_inputs, make_role, make_spec
 
@@ -161,6 +163,47 @@ def test_an_engine_that_only_drafts_takes_the_number_of_sequences_and_no_setting
             make_deployment(drafting(**setting))
     with pytest.raises(InvalidSpecError, match=r"spec\.verifier\.engine\.type must be VLLM"):
         make_deployment(with_engine(type=kind))
+
+
+def _custom(**engine: Any) -> dict[str, Any]:
+    return make_spec(draft={**make_role(), "engine": {"type": "Custom", **engine}})
+
+
+def _container(spec: dict[str, Any]) -> dict[str, Any]:
+    inputs = make_inputs(spec, Role.DRAFT, engineImageAllowList=["mine/.*"])
+    template = pod_template_of(Owner(name="pair", namespace=NAMESPACE, uid=UID), inputs)
+    container: dict[str, Any] = template["spec"]["containers"][0]
+    return container
+
+
+def test_a_draft_server_of_ones_own_is_started_by_its_images_command_and_told_by_variables() -> None:
+    container = _container(_custom(image="mine/card:1", scheduler={"maxSequences": 9}))
+    assert not container.keys() & {"command", "args"}
+    assert container["image"] == "mine/card:1"
+    told = {each["name"]: each["value"] for each in container["env"]}
+    mounts = [mount["mountPath"] for mount in container["volumeMounts"]]
+    assert DraftContainer.of(told) == DraftContainer(model=told["TANDEM_MODEL"], max_sessions=9)
+    assert any(told["TANDEM_MODEL"].startswith(mount) for mount in mounts)
+    assert container["startupProbe"]["grpc"] == {"port": DraftContainer.of(told).grpc_port, "service": ""}
+
+
+def test_a_draft_server_of_ones_own_is_told_whom_to_answer_over_tls() -> None:
+    spec = _custom(image="mine/card:1")
+    spec["speculation"] = {"method": "Remote", "tls": {"secretName": "tls"}}
+    container = _container(spec)
+    told = DraftContainer.of({each["name"]: each["value"] for each in container["env"]})
+    assert told.identity == f"{NAMESPACE}/pair"
+    assert {told.certificates_folder, told.credentials_folder} <= {m["mountPath"] for m in container["volumeMounts"]}
+    assert container["readinessProbe"]["grpc"]["port"] == told.health_port
+
+
+def test_a_draft_server_of_ones_own_needs_an_image_that_may_be_named() -> None:
+    with pytest.raises(InvalidSpecError, match=r"spec\.draft\.engine: image is required when type is Custom"):
+        make_deployment(_custom())
+    with pytest.raises(InvalidSpecError, match=r"only image and scheduler\.maxSequences may be set when type is"):
+        make_deployment(_custom(image="mine/card:1", dataType="bfloat16"))
+    with pytest.raises(RejectedSpecError, match=r"spec\.draft\.engine\.image \(is other:1\): must match one of mine/"):
+        _container(_custom(image="other:1"))
 
 
 def test_the_environment_cannot_be_set() -> None:
