@@ -6,13 +6,13 @@ import json
 import time
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import linear_regression, median
 
 from benchmarks.pairs import Engines, Way, measured
 from benchmarks.predictions import Parts
-from benchmarks.switch import ADAPTIVE, StepRecord, Switch
+from benchmarks.switch import ADAPTIVE, Ahead, StepRecord, Switch
 from tandem_contracts.launch import DraftEngine
 from tandem_runtime.drafting.protocol import VERSION, DrafterFrame, VerifierFrame
 from tandem_runtime.drafting.protocol.draft_pb2 import Hello, Result, Step
@@ -27,7 +27,7 @@ LOST_DELAY_MS = 60
 """So far away no draft is worth waiting for, and none comes in time to be of use later."""
 FAR_DEPTHS = range(9)
 FAR_ROUNDS = 3
-FAR_PROMPTS = 6
+FAR_PROMPTS = 4
 LOST_PROMPTS = {1: 3, 4: 8, 8: 16}
 SETTLED_STEPS = 16
 """So many in a row at depth 0: a look at another depth is one step."""
@@ -46,44 +46,50 @@ class Far:
 
 
 def far_drafts(verifier: Engine, plain: Engine, switch: Switch, *, relay: Relay, prompts: Sequence[str]) -> Far:
-    """Measured at each fixed depth with each delay, beside what was to be expected from the parts without any."""
-    speedups: dict[tuple[int, int], list[float]] = {}
+    """Measured at each fixed depth with each delay, with and without drafting ahead, beside what was to be expected
+    from the parts without any delay.
+    """
+    speedups: dict[tuple[int, Ahead, int], list[float]] = {}
     parts = _parts(verifier, plain, switch, prompts=prompts)
+    ways = [(ahead, depth) for ahead in (Ahead.NEVER, Ahead.ALWAYS) for depth in FAR_DEPTHS]
     for _ in range(FAR_ROUNDS):
         for delay in DELAYS_MS:
             relay.delay_seconds = delay / 2000
             base = measured(Way(plain), prompts[:FAR_PROMPTS], 1).tokens_per_second
-            for depth in (*FAR_DEPTHS, ADAPTIVE):
-                speed = measured(Way(verifier, "far", depth), prompts[:FAR_PROMPTS], 1, switch).tokens_per_second
-                speedups.setdefault((delay, depth), []).append(speed / base)
+            for ahead, depth in (*ways, (Ahead.BY_RULE, ADAPTIVE)):
+                way = Way(verifier, "far", depth, ahead)
+                speed = measured(way, prompts[:FAR_PROMPTS], 1, switch).tokens_per_second
+                speedups.setdefault((delay, ahead, depth), []).append(speed / base)
     relay.delay_seconds = 0.0
-    lines, figures = ["added delay   depth   over plain, measured   predicted   predicted, drafting ahead"], {}
+    lines = [
+        "over plain                 waiting               drafting ahead",
+        "added delay   depth   measured  predicted     measured  predicted",
+    ]
+    figures: dict[str, float] = {}
     for delay in DELAYS_MS:
-        expected = Parts(
-            plain=parts.plain,
-            steps=parts.steps,
-            round_trip=parts.round_trip + delay / 1000,
-            token=parts.token,
-            shares=parts.shares,
-        )
-        found = {depth: median(speedups[delay, depth]) for depth in (*FAR_DEPTHS, ADAPTIVE)}
-        for depth in FAR_DEPTHS:
-            ahead = expected.drafting_ahead(depth) if depth else None
-            told = "does not fit" if ahead is None else f"{ahead:.2f}"
-            lines.append(
-                f"{delay:8} ms   {depth:5}   {found[depth]:20.2f}   {expected.waiting(depth):9.2f}   {told:>12}"
-            )
-        lines.append(f"{delay:8} ms  chosen   {found[ADAPTIVE]:20.2f}")
-        best = max(FAR_DEPTHS, key=lambda depth: found[depth])
-        figures |= {
-            f"far_{delay}ms_best_depth": best,
-            f"far_{delay}ms_predicted_depth": expected.best_depth(),
-            f"far_{delay}ms_depths_apart": abs(best - expected.best_depth()),
-            f"far_{delay}ms_over_plain": found[best],
-            f"far_{delay}ms_predicted_over_plain": expected.waiting(expected.best_depth()),
-            f"far_{delay}ms_adaptive_over_plain": found[ADAPTIVE],
-        }
-    lines.append("Drafting ahead is predicted only: no draft engine here goes on while its drafts are verified.")
+        expected = replace(parts, round_trip=parts.round_trip + delay / 1000)
+        found = {(ahead, depth): median(speedups[delay, ahead, depth]) for ahead, depth in ways}
+        lines += [
+            f"{delay:8} ms   {depth:5}   {found[Ahead.NEVER, depth]:8.2f}  {expected.waiting(depth):9.2f}     "
+            f"{found[Ahead.ALWAYS, depth]:8.2f}  {expected.drafting_ahead(depth):9.2f}"
+            for depth in FAR_DEPTHS
+        ]
+        chosen = median(speedups[delay, Ahead.BY_RULE, ADAPTIVE])
+        lines.append(f"{delay:8} ms  chosen by the product: {chosen:.2f}")
+        figures[f"far_{delay}ms_adaptive_over_plain"] = chosen
+        for ahead, name, predicted in (
+            (Ahead.NEVER, "", expected.waiting),
+            (Ahead.ALWAYS, "_ahead", expected.drafting_ahead),
+        ):
+            best = max(FAR_DEPTHS, key=lambda depth, ahead=ahead: found[ahead, depth])  # type: ignore[misc]
+            wanted = expected.best_depth(is_ahead=ahead is Ahead.ALWAYS)
+            figures |= {
+                f"far_{delay}ms{name}_best_depth": best,
+                f"far_{delay}ms{name}_predicted_depth": wanted,
+                f"far_{delay}ms{name}_depths_apart": abs(best - wanted),
+                f"far_{delay}ms{name}_over_plain": found[ahead, best],
+                f"far_{delay}ms{name}_predicted_over_plain": predicted(wanted),
+            }
     return Far("\n".join(lines), {name: float(value) for name, value in figures.items()})
 
 

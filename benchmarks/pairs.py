@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.switch import VARIABLE, StepRecord, Switch
+from benchmarks.switch import VARIABLE, Ahead, StepRecord, Switch
 from deploy.fixtures.environment import engine_environment
 from deploy.fixtures.pair import ModelPair
 from deploy.local.layout import REPOSITORY
@@ -84,6 +84,7 @@ class Way:
     engine: Engine
     source: str = ""
     depth: int = 0
+    ahead: Ahead = Ahead.BY_RULE
 
 
 @dataclass
@@ -170,7 +171,7 @@ def engines_of(models: ModelPair) -> Iterator[Engines]:
 def measured(way: Way, prompts: Sequence[str], batch: int, switch: Switch | None = None) -> Measured:
     """Decode `TOKENS` tokens greedily after each prompt, `batch` prompts at a time."""
     if switch is not None and way.source:
-        switch.set(way.source, way.depth)
+        switch.set(way.source, way.depth, way.ahead)
         switch.records()
     before = Acceptance.of(way.engine)
     texts: list[str] = []

@@ -34,20 +34,20 @@ class Parts:
         draft = self.round_trip + depth * self.token if depth else 0.0
         return self.tokens(depth) * self.plain / (self.steps[depth] + draft)
 
-    def drafting_ahead(self, depth: int) -> float | None:
-        """Speed over plain when the next draft is made while this one is verified; None where it takes longer.
+    def drafting_ahead(self, depth: int) -> float:
+        """Speed over plain when the pod goes on drafting meanwhile, and steps wait for what it has not finished.
 
-        A draft is there when the whole last one was accepted and its next token guessed; after a step without, when the
-        first token of the draft that had been made was right. Both as a chain of two states.
+        E(k) T1 / (h max(V(k), R + (k + 1) t) + (1 - h) (V(k) + R + k t)): the next draft is under way with the
+        probability h = p_k p_1 that the last one was accepted whole and the token after it guessed; otherwise it is
+        asked for when the step is over.
         """
-        if self.round_trip + (depth + 1) * self.token > self.steps[depth]:
-            return None
-        again, back = self.shares[depth - 1] * self.shares[0], self.shares[0]
-        with_draft = back / (back + 1.0 - again)
-        tokens = with_draft * self.tokens(depth) + 1.0 - with_draft
-        seconds = with_draft * self.steps[depth] + (1.0 - with_draft) * self.steps[0]
-        return tokens * self.plain / seconds
+        if not depth:
+            return self.waiting(0)
+        step, draft = self.steps[depth], self.round_trip + depth * self.token
+        is_under_way = self.shares[depth - 1] * self.shares[0]
+        seconds = is_under_way * max(step, draft + self.token) + (1.0 - is_under_way) * (step + draft)
+        return self.tokens(depth) * self.plain / seconds
 
-    def best_depth(self) -> int:
-        """The depth, 0 included, at which waiting is fastest."""
-        return max(self.steps, key=self.waiting)
+    def best_depth(self, *, is_ahead: bool = False) -> int:
+        """The depth, 0 included, that is fastest."""
+        return max(self.steps, key=self.drafting_ahead if is_ahead else self.waiting)

@@ -22,10 +22,19 @@ ADAPTIVE = -1
 """In the place of a depth: the one that the proposer chooses."""
 
 
+class Ahead(IntEnum):
+    """Whether draft pods go on drafting while a draft is verified."""
+
+    BY_RULE = 0
+    NEVER = 1
+    ALWAYS = 2
+
+
 class _Position(IntEnum):
     SOURCE = 0
     DEPTH = 1
     START = 2
+    AHEAD = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +76,9 @@ class Switch:
         """Name the addresses that drafts can come from, before the engine starts."""
         self._sources.write_text(json.dumps({NOTHING: "", **sources}))
 
-    def set(self, source: str, depth: int) -> None:
+    def set(self, source: str, depth: int, ahead: Ahead = Ahead.BY_RULE) -> None:
         """From the next step on."""
-        self._values[_Position.DEPTH] = depth
+        self._values[_Position.DEPTH], self._values[_Position.AHEAD] = depth, ahead
         self._values[_Position.SOURCE] = list(self.sources()).index(source)
 
     def start_anew(self) -> None:
@@ -98,6 +107,10 @@ class Switch:
     @property
     def depth(self) -> int:
         return self._values[_Position.DEPTH]
+
+    @property
+    def ahead(self) -> Ahead:
+        return Ahead(self._values[_Position.AHEAD])
 
     @property
     def start(self) -> int:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.switch import ADAPTIVE, NOTHING, VARIABLE, StepRecord, Switch
+from benchmarks.switch import ADAPTIVE, NOTHING, VARIABLE, Ahead, StepRecord, Switch
 from tandem_runtime.drafting.depth import Depths
 from tandem_runtime.drafting.drafter import Stream
 from tandem_runtime.drafting.proposing import RemoteDrafts
@@ -45,6 +45,10 @@ class SwitchedDepths(Depths):
     def saw_draft(self, rows: int, depth: int, *, seconds: float, compute_seconds: float) -> None:
         super().saw_draft(rows, depth, seconds=seconds, compute_seconds=compute_seconds)
         self.draft = seconds, compute_seconds
+
+    def goes_ahead(self, rows: int, depth: int) -> bool:
+        wanted = self._switch.ahead
+        return super().goes_ahead(rows, depth) if wanted is Ahead.BY_RULE else wanted is Ahead.ALWAYS
 
     def choose(self, rows: int) -> int:
         chosen, wanted = super().choose(rows), self._switch.depth

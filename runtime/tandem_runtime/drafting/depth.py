@@ -28,6 +28,9 @@ LEARNING_TRIES = 16
 CHECK_EVERY = 32
 """One in so many steps is made at depth 0 while drafts pay, or at another depth while they do not."""
 CHECK_AT_LEAST_EVERY = 1024
+AHEAD_FROM = 0.25
+"""Of the time of a step: a draft that takes longer is worth to be made ahead. Below it waiting costs little, and a pod
+that goes on drafting answers others later."""
 MARGIN = 1.02
 """How much better another depth has to be: measured times are noisy."""
 
@@ -130,6 +133,10 @@ class Depths:
         """V(0) as measured; 0 before the first step."""
         batch = self._batch(rows)
         return batch.step_seconds(0) if batch.steps else 0.0
+
+    def goes_ahead(self, rows: int, depth: int) -> bool:
+        """Whether a pod is to go on drafting while its draft of this depth is verified."""
+        return self.draft_seconds(rows, depth) > AHEAD_FROM * self.step_seconds(rows)
 
     def speedup(self, rows: int) -> float | None:
         """Tokens a second at the best depth of all drafts over those at depth 0; None before both were measured."""

@@ -18,10 +18,6 @@ from tandem_runtime.drafting.drafter import Drafter, Stream
 from tandem_runtime.drafting.prefix import shared
 from tandem_runtime.drafting.sessions import Context
 
-AHEAD_FROM = 0.25
-"""Of the time of a step: a draft that takes longer is worth to be made ahead. Below it waiting costs little, and a pod
-that goes on drafting answers others later."""
-
 
 @dataclass(slots=True)
 class _Request:
@@ -128,11 +124,7 @@ class RemoteDrafts:
         Where a draft takes long beside a step, pods go on drafting while the step is verified, and are told of all
         requests: those that have a draft may have the next one at hand then, too.
         """
-        ahead = (
-            depth + 1
-            if self._depths.draft_seconds(len(rows), depth) > AHEAD_FROM * self._depths.step_seconds(len(rows))
-            else 0
-        )
+        ahead = depth + 1 if self._depths.goes_ahead(len(rows), depth) else 0
         asked: dict[str, dict[str, Context]] = {}
         lacking: dict[str, dict[str, Context]] = {}
         for request, context in rows.items():
