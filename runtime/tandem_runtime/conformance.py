@@ -1,7 +1,8 @@
 """`tandem-draft-conformance ADDRESS`: whether a draft server of any make keeps to `tandem.draft.v1`.
 
 Each check talks to the server as a verifier does and says in a sentence what it expects. What is drafted is not
-judged, since a draft is a guess; that it answers what was asked for, and that it can be had in time, is.
+judged, since a draft is a guess; that it answers what was asked for, and that it can be had in time, is. A server over
+TLS is asked as a deployment's verifier, with the files that one mounts, and must answer nobody without a token.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, cast
 
 import grpc
 
+from tandem_contracts.draft_access import CERTIFICATES_FOLDER, CREDENTIALS_FOLDER, DraftIdentity
 from tandem_runtime.draft_server.health import CHECK, SERVING
+from tandem_runtime.drafting.access import DraftAccess, open_channel
 from tandem_runtime.drafting.protocol import VERSION, DrafterFrame, VerifierFrame, session_of
 from tandem_runtime.drafting.protocol.draft_pb2 import Draft, Hello, Row, Step, Welcome
 from tandem_runtime.drafting.sessions import Context, Sessions
@@ -83,10 +87,21 @@ class Verifier:
 class Asked:
     """A server, and what it has said of itself."""
 
-    def __init__(self, address: str) -> None:
-        self.channel = grpc.insecure_channel(address)
+    def __init__(self, address: str, access: DraftAccess | None) -> None:
+        self._address, self._access = address, access
+        self.channel = open_channel(address, [], access=access)
         with self.verifier() as verifier:
             self.welcome = verifier.greet()
+
+    @contextmanager
+    def nobody(self) -> Iterator[Verifier]:
+        """A stream over TLS of one without a token."""
+        with open_channel(self._address, [], access=self._access, shows_token=False) as channel:
+            made = Verifier(channel)
+            try:
+                yield made
+            finally:
+                made.close()
 
     @contextmanager
     def verifier(self) -> Iterator[Verifier]:
@@ -250,20 +265,33 @@ def answers_the_kubelet(server: Asked) -> None:
     _expect(answer == SERVING, f"{answer!r} instead of SERVING")
 
 
+def answers_nobody_without_a_token(server: Asked) -> None:
+    """ends the stream of who shows no token with UNAUTHENTICATED"""
+    with server.nobody() as nobody:
+        try:
+            nobody.greet()
+        except grpc.RpcError as error:
+            code = error.code() if isinstance(error, grpc.Call) else None
+            _expect(code is grpc.StatusCode.UNAUTHENTICATED, _told(error))
+        else:
+            raise UnmetError("it was welcomed")
+
+
 CHECKS: tuple[Callable[[Asked], None], ...] = (
     greets, refuses_another_protocol, refuses_another_tokenizer, drafts, takes_what_is_new, asks_for_what_it_lacks,
     notices_a_wrong_checksum, takes_a_newer_generation, forgets_what_is_closed, is_silent_where_nothing_is_asked,
     keeps_to_the_budget, refuses_what_does_not_fit, tells_verifiers_apart, survives_nonsense, answers_the_kubelet,
 )  # fmt: skip
+CHECKS_OVER_TLS = (*CHECKS, answers_nobody_without_a_token)
 
 
-def verdicts(address: str) -> Iterator[tuple[str, str]]:
+def verdicts(address: str, access: DraftAccess | None = None) -> Iterator[tuple[str, str]]:
     """For each check what the server must do, and what it did instead; empty when it does it.
 
-    Raises UnmetError or grpc.RpcError when it cannot even be greeted.
+    Raises UnmetError or grpc.RpcError when it cannot even be greeted, and OSError for a file that is not there.
     """
-    server = Asked(address)
-    for check in CHECKS:
+    server = Asked(address, access)
+    for check in CHECKS_OVER_TLS if access else CHECKS:
         yield check.__doc__ or "", _outcome(check, server)
     server.channel.close()
 
@@ -272,17 +300,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0 when every check passes, 1 when one does not, 2 when nothing answers."""
     parser = argparse.ArgumentParser("tandem-draft-conformance", description=__doc__)
     parser.add_argument("address", help="HOST:PORT of the draft server")
-    address = parser.parse_args(arguments).address
-    unmet = 0
+    parser.add_argument("--identity", type=DraftIdentity.parse, help="NAMESPACE/NAME of the deployment: over TLS")
+    parser.add_argument("--certificates", type=Path, default=CERTIFICATES_FOLDER, help="folder with ca.crt")
+    parser.add_argument("--credentials", type=Path, default=CREDENTIALS_FOLDER, help="folder with token")
+    given = parser.parse_args(arguments)
+    address, outcomes = given.address, []
+    access = DraftAccess(given.identity, given.certificates, given.credentials) if given.identity else None
     try:
-        for expected, instead in verdicts(address):
-            unmet += bool(instead)
+        for expected, instead in verdicts(address, access):
+            outcomes.append(not instead)
             sys.stdout.write(f"{'FAIL' if instead else 'ok  '} {expected}{f': {instead}' if instead else ''}\n")
-    except (UnmetError, grpc.RpcError) as error:
+    except (UnmetError, grpc.RpcError, OSError) as error:
         sys.stderr.write(f"{address}: {_told(error)}\n")
         return 2
-    sys.stdout.write(f"{len(CHECKS) - unmet} of {len(CHECKS)} checks passed\n")
-    return 1 if unmet else 0
+    sys.stdout.write(f"{sum(outcomes)} of {len(outcomes)} checks passed\n")
+    return 0 if all(outcomes) else 1
 
 
 def _outcome(check: Callable[[Asked], None], server: Asked) -> str:

@@ -26,15 +26,17 @@ class DraftAccess:
     credentials: Path
 
 
-def open_channel(address: str, options: Options, *, access: DraftAccess | None) -> grpc.Channel:
+def open_channel(
+    address: str, options: Options, *, access: DraftAccess | None, shows_token: bool = True
+) -> grpc.Channel:
     """A channel to `address`; without `access` in plaintext. Raises OSError for a file that cannot be read."""
     if access is None:
         return grpc.insecure_channel(address, options)
     authority = (access.certificates / AUTHORITY_FILE).read_bytes()
-    token = (access.credentials / TOKEN_FILE).read_text(encoding="ascii").strip()
-    credentials = grpc.composite_channel_credentials(
-        grpc.ssl_channel_credentials(authority), grpc.access_token_call_credentials(token)
-    )
+    credentials = grpc.ssl_channel_credentials(authority)
+    if shows_token:
+        token = (access.credentials / TOKEN_FILE).read_text(encoding="ascii").strip()
+        credentials = grpc.composite_channel_credentials(credentials, grpc.access_token_call_credentials(token))
     # The address is that of one revision's Service; the certificate is in the name of all.
     named = ("grpc.default_authority", access.identity.server_name)
     return grpc.secure_channel(address, credentials, [*options, named])

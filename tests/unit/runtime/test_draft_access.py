@@ -16,6 +16,8 @@ import grpc
 import pytest
 
 from tandem_contracts.draft_access import CERTIFICATE_FILE, PRIVATE_KEY_FILE, DraftIdentity
+from tandem_runtime import conformance
+from tandem_runtime.draft_server.access import Access
 from tandem_runtime.draft_server.health import CHECK, SERVING
 from tandem_runtime.draft_server.server import DraftServer
 from tandem_runtime.drafting.access import DraftAccess, open_channel
@@ -68,6 +70,20 @@ def refusal(address: str, access: DraftAccess | None) -> tuple[grpc.StatusCode, 
     with pytest.raises(grpc.RpcError) as refused:
         greeting(address, access)
     return refused.value.code(), refused.value.details()
+
+
+def test_the_conformance_suite_passes_over_tls_and_sees_who_is_answered_without_a_token(
+    address: str, mounts: Mounts, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [f"--certificates={mounts.verifier.certificates}", f"--credentials={mounts.verifier.credentials}"]
+    asked = [address, f"--identity={IDENTITY}", *folders]
+    assert conformance.main(asked) == 0, capsys.readouterr().out
+    assert capsys.readouterr().out.endswith("16 of 16 checks passed\n")
+    monkeypatch.setattr(Access, "require", lambda _access, _metadata: None)
+    assert conformance.main(asked) == 1
+    assert "FAIL ends the stream of who shows no token with UNAUTHENTICATED: it was welcomed" in capsys.readouterr().out
+    assert conformance.main([address, f"--identity={IDENTITY}", "--certificates=/nowhere"]) == 2
+    assert "/nowhere" in capsys.readouterr().err
 
 
 # -- tokens ------------------------------------------------------------------------------------------------------------
