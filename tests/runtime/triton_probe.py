@@ -50,7 +50,7 @@ def cut(engine: DraftEngine) -> dict[str, Any]:
 
 def lost(server: TritonServer, engine: TritonEngine) -> dict[str, str]:
     """What is said of a server that is killed: by a draft, and by who started it."""
-    os.kill(server._process.pid, signal.SIGKILL)
+    os.kill(server._program._process.pid, signal.SIGKILL)
     told = {"address": server.address}
     deadline = time.monotonic() + LIMIT_SECONDS
     while len(told) < 3 and time.monotonic() < deadline:  # a signal takes its time

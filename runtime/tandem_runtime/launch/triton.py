@@ -5,17 +5,13 @@ It serves one model, which is written first, into a folder that an earlier try m
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import importlib.util
 import logging
 import os
 import shutil
-import signal
 import socket
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,14 +19,13 @@ from types import TracebackType
 from typing import Self
 
 from tandem_runtime.draft_server.triton.repository import write_repository
+from tandem_runtime.launch.program import Program
 from tandem_runtime.launch.root_cause import root_cause
 
 LOOPBACK = "127.0.0.1"
 START_LIMIT_SECONDS = 300.0
 STOP_LIMIT_SECONDS = 3.0
-READER_LIMIT_SECONDS = 5.0
 POLL_SECONDS = 0.1
-LOG_LINES_KEPT = 500
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 -- where Triton and its Python exchange tensors
 
 logger = logging.getLogger(__name__)
@@ -53,7 +48,6 @@ class TritonServer:
         self.address = f"{LOOPBACK}:{port}"
         self._folder = folder
         self._regions = f"tandem-{os.getpid()}-{port}-"
-        self._lines: collections.deque[str] = collections.deque(maxlen=LOG_LINES_KEPT)
         # fmt: off
         command = [
             str(package / "tritonserver" / "bin" / "tritonserver"),
@@ -67,18 +61,7 @@ class TritonServer:
             "--allow-metrics", "false",
         ]
         # fmt: on
-        self._process = subprocess.Popen(
-            command,
-            env=_environment(os.environ, package),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            process_group=0,
-        )
-        self._reader = threading.Thread(target=self._pass_on_log, name="triton-log", daemon=True)
-        self._reader.start()
+        self._program = Program(command, _environment(os.environ, package))
 
     def __enter__(self) -> Self:
         return self
@@ -87,13 +70,7 @@ class TritonServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """SIGTERM, then SIGKILL for what is left of its process group."""
-        self._process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(STOP_LIMIT_SECONDS)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait(READER_LIMIT_SECONDS)
-        self._reader.join(READER_LIMIT_SECONDS)
+        self._program.stop(STOP_LIMIT_SECONDS)
         shutil.rmtree(self._folder, ignore_errors=True)
         for region in SHARED_MEMORY.glob(f"{self._regions}*"):
             region.unlink(missing_ok=True)
@@ -111,21 +88,12 @@ class TritonServer:
 
     def check(self) -> None:
         """Raises TritonEndedError, with the cause, when the server is gone."""
-        status = self._process.poll()
+        status = self._program.status
         if status is None:
             return
-        self._reader.join(READER_LIMIT_SECONDS)
+        lines = self._program.end()
         # What it logged while it served is no reason for a signal from outside.
-        lines = list(self._lines) if status >= 0 else list(self._lines)[-1:]
-        raise TritonEndedError(f"Triton's server is gone: {root_cause(lines, status)}")
-
-    def _pass_on_log(self) -> None:
-        if self._process.stdout is None:
-            return
-        for line in self._process.stdout:
-            sys.stdout.write(line)
-            sys.stdout.flush()
-            self._lines.append(line.rstrip("\n"))
+        raise TritonEndedError(f"Triton's server is gone: {root_cause(lines if status >= 0 else lines[-1:], status)}")
 
 
 def _package() -> Path:
