@@ -60,8 +60,7 @@ def intent_of(body: Manifest, facts: Facts, *, config: OperatorConfig, table: Ma
         deployment = LLMDeployment.parse(body)
     except InvalidSpecError as error:
         return Intent(terms=terms_of(None, config), problem=Problem(Reason.INVALID_SPEC, str(error)))
-    specs = {role: deployment.role(role) for role in Role}
-    asked = {role: spec.replicas for role, spec in specs.items() if spec}
+    asked = {role: _replicas(deployment, role) for role in Role if deployment.role(role)}
     refresh = (body["metadata"].get("annotations") or {}).get(names.ANNOTATION_REFRESH, "")
     known = Intent(
         asked_replicas=asked,
@@ -112,8 +111,14 @@ def wants_of(
                 progress = f": {artifact.message}" if artifact and artifact.message else ""
                 waits.append(Wait(ROLE_CONDITIONS[role], Reason.MODEL_NOT_INSPECTED, f"{error}{progress}"))
                 continue
-            wants[role] = Want(target, spec.replicas, _outdated_by(today, target))
+            wants[role] = Want(target, _replicas(deployment, role), _outdated_by(today, target))
     return Wanted(wants, tuple(waits))
+
+
+def _replicas(deployment: LLMDeployment, role: Role) -> int:
+    """As the spec says; none of a draft while there are no verifiers that it could draft for."""
+    spec = deployment.role(role)
+    return spec.replicas if spec and deployment.spec.verifier.replicas else 0
 
 
 ROLE_CONDITIONS: Mapping[Role, ConditionType] = {

@@ -78,7 +78,8 @@ class RoleSpec(ApiModel):
     scheduling: Scheduling = Scheduling()
     """Where the pods may go, beyond what the accelerator classes say."""
     replicas: Replicas = 1
-    """Wanted replicas. `kubectl scale` and autoscalers write the verifier's through the scale subresource."""
+    """Wanted replicas. `kubectl scale` and autoscalers write the verifier's through the scale subresource; while those
+    are 0 there are no draft pods either."""
 
 
 class LLMDeploymentSpec(ApiModel):

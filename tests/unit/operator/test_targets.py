@@ -19,8 +19,8 @@ from tandem_operator.facts import Facts, Manifest, RevisionFacts
 from tandem_operator.inputs import RejectedSpecError, is_same_request, requested_of
 from tandem_operator.names import Reason
 from tandem_operator.role_inputs import NOT_HASHED, RoleInputs
-from tandem_operator.targets import wants_of
-from tests.builders import make_config, make_deployment, make_inputs, make_revision, make_role, make_spec
+from tandem_operator.targets import intent_of, wants_of
+from tests.builders import make_body, make_config, make_deployment, make_inputs, make_revision, make_role, make_spec
 
 LATER = {field.name for field in fields(RoleInputs) if field.default is not MISSING} - {"engine"}
 GPU = ("nvidia-h100-80gb",)
@@ -87,7 +87,17 @@ def test_replicas_are_never_in_a_revision(verifiers: int, drafts: int) -> None:
     plain = wants(make_spec())
     for role in Role:
         assert wanted[role].target == plain[role].target
-    assert (wanted[Role.VERIFIER].replicas, wanted[Role.DRAFT].replicas) == (verifiers, drafts)
+    assert wanted[Role.VERIFIER].replicas == verifiers
+    assert wanted[Role.DRAFT].replicas == (drafts if verifiers else 0)
+
+
+def test_a_draft_without_verifiers_holds_no_hardware_also_while_the_spec_is_refused() -> None:
+    spec = make_spec(verifier=make_role(replicas=0), draft=make_role("draft", replicas=2))
+    assert wants(spec)[Role.DRAFT].replicas == 0
+    spec["verifier"]["accelerator"]["classes"] = ["no-such-class"]
+    intent = intent_of(make_body(spec), Facts(), config=make_config(), table=table_of(make_config()))
+    assert intent.problem is not None
+    assert intent.asked_replicas == {Role.VERIFIER: 0, Role.DRAFT: 0}
 
 
 @pytest.mark.parametrize(
