@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tandem_operator.facts import Manifest, facts_of
+from tandem_operator.facts import Manifest, Ref, facts_of
 from tandem_operator.names import ConditionType
 from tandem_operator.plan import plan
 from tests.builders import CLOCK, UID, make_role, make_spec
@@ -32,17 +32,25 @@ valid_specs = st.builds(
     st.sampled_from(["Remote", "NGram", "Off"]),
 )
 specs = valid_specs | st.sampled_from([INVALID, UNKNOWN_CLASS])
-happenings = st.lists(
+harmless = (
+    st.tuples(st.just("spec"), specs),
+    st.tuples(st.just("kubelet"), st.integers(1, 2)),
+    st.tuples(st.just("deliver"), st.integers(1, 6)),
+    st.tuples(st.just("pass"), st.none()),
+    st.tuples(st.just("die"), st.integers(1, 4)),
+    st.tuples(st.just("restart"), st.none()),
+)
+happenings = st.lists(st.one_of(*harmless), max_size=25)
+troubles = st.lists(
     st.one_of(
-        st.tuples(st.just("spec"), specs),
-        st.tuples(st.just("kubelet"), st.integers(1, 2)),
-        st.tuples(st.just("deliver"), st.integers(1, 6)),
-        st.tuples(st.just("pass"), st.none()),
-        st.tuples(st.just("die"), st.integers(1, 4)),
-        st.tuples(st.just("restart"), st.none()),
+        *harmless,
+        st.tuples(st.just("room"), st.none() | st.integers(1, 6)),
+        st.tuples(st.just("failing"), st.integers(0, 3)),
+        st.tuples(st.just("busy"), st.booleans()),
     ),
     max_size=25,
 )
+"""With nodes that are full, pods that never become Ready, and engines that still have requests."""
 
 
 def play(operator: Operator, happened: list[tuple[str, Any]]) -> Operator:
@@ -56,10 +64,19 @@ def play(operator: Operator, happened: list[tuple[str, Any]]) -> Operator:
             operator.deliver(value)
         elif what in {"pass", "die"}:
             operator.run(writes=value)
+        elif what == "room":
+            operator.cluster.room = value
+        elif what == "failing":
+            deployments = operator.cluster.of_kind("Deployment")
+            for manifest in deployments[value : value + 1]:
+                operator.cluster.fail(Ref.of(manifest))
+            operator.deliver()  # nobody can help moving to pods that fail in the very moment
+        elif what == "busy":
+            operator.is_busy = value
         if what in {"die", "restart"}:
             again = Operator(operator.cluster, operator.body["spec"])
             again.generation, again.status = operator.generation, operator.status
-            again.lowest_ready = operator.lowest_ready
+            again.lowest_ready, again.is_busy = operator.lowest_ready, operator.is_busy
             again.deliver()
             operator = again
     return operator
@@ -78,8 +95,8 @@ def test_any_sequence_of_changes_delays_and_deaths_ends_where_the_last_spec_alon
     assert operator.run() == []
 
 
-@settings(max_examples=100)
-@given(valid_specs, happenings)
+@settings(max_examples=200)
+@given(valid_specs, troubles)
 def test_nothing_that_the_operator_does_takes_the_last_ready_verifier_from_the_service(
     first: Manifest, happened: list[tuple[str, Any]]
 ) -> None:
