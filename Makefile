@@ -20,7 +20,7 @@ test: .venv/ready ## every test
 	@$(BIN)/python -m deploy.local build
 	@$(BIN)/python -m deploy.fixtures
 	@[ "$$(id -u)" -ne 0 ] || $(BIN)/python -m deploy.images build
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --durations=25 --durations-min=5
 
 campaign: .venv/ready ## every fault, the operator killed around every write, and all proofs of drafts, into benchmarks/results/
 	@$(BIN)/python -m deploy.local build

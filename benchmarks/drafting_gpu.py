@@ -1,7 +1,8 @@
 """What a draft costs on a GPU, what verifying costs there, and which speed-up both predict.
 
 Needs torch and transformers. Models have the shapes of published ones and random weights: how long a pass takes does
-not depend on them. What is accepted does, so the speed-up is computed for several acceptance rates.
+not depend on them. What is accepted does, so the speed-up is computed for several acceptance rates. Where vLLM is
+installed, too, it is measured end to end, with one rate (`benchmarks.gpu_engines`).
 """
 
 from __future__ import annotations
@@ -124,8 +125,16 @@ def measured(drafts: dict[str, Shape], verifiers: dict[str, Shape], *, device: s
         for draft in draft_ms
     }
     print(_predicted_table(predicted))
-    vllm = "not installed: no end to end" if importlib.util.find_spec("vllm") is None else "installed"
-    print(f"vLLM: {vllm}")
+    engines: dict[str, Any] = {"vllm": "not installed: no end to end"}
+    if importlib.util.find_spec("vllm") is not None:
+        from benchmarks.gpu_engines import end_to_end
+
+        shared = {"vocab_size": VERIFIERS["7B"]["vocab_size"]}
+        engines = {
+            "vllm": importlib.metadata.version("vllm"),
+            "end_to_end": end_to_end(VERIFIERS["7B"], {**DRAFTS["0.5B"], **shared}, batches=BATCHES),
+        }
+    print(json.dumps(engines, indent=2))
     return {
         "benchmark": "drafting_gpu",
         "at": datetime.now(UTC).strftime("%Y-%m-%d"),
@@ -142,7 +151,7 @@ def measured(drafts: dict[str, Shape], verifiers: dict[str, Shape], *, device: s
         "failed": failed,
         "verify_ms": _rounded(verify_ms),
         "predicted": predicted,
-        "vllm": vllm,
+        **engines,
     }
 
 

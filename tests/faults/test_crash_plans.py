@@ -44,8 +44,11 @@ def test_a_killed_operator_ends_where_an_unharmed_one_does(
         plans = drawn(plans, DRAWN[workload], seed=pytestconfig.getoption("--fault-seed"))
     verdicts = strike_all(cluster, place, plans, reference=learned.reference)
     failed = [verdict for verdict in verdicts if verdict.failure]
-    aimed = [verdict for plan, verdict in zip(plans, verdicts, strict=True) if plan.write is not None]
-    missed = [verdict.plan for verdict in aimed if not verdict.is_struck]
+    aimed = [(plan, verdict) for plan, verdict in zip(plans, verdicts, strict=True) if plan.write is not None]
+    missed = [plan for plan, verdict in aimed if not verdict.is_struck]
+    # A write that comes only in some orders of the pods' events can be missed in all attempts; others hardly.
+    certain = [plan for plan, _ in aimed if plan.write in learned.always]
+    missed_certain = [str(plan) for plan in missed if plan in certain]
     plan_results[workload] = {
         "writes": len(learned.writes),
         "plans": len(verdicts),
@@ -53,9 +56,10 @@ def test_a_killed_operator_ends_where_an_unharmed_one_does(
         "struck": len(aimed) - len(missed),
         "converged": len(verdicts) - len(failed),
         "seconds": round(sum(verdict.seconds for verdict in verdicts), 1),
-        "missed": missed,
+        "missed": [str(plan) for plan in missed],
+        "of every clean run": len(certain),
+        "missed of those": missed_certain,
         "failed": [asdict(verdict) for verdict in failed],
     }
     assert not failed, "\n\n".join(f"{verdict.plan}\n{verdict.failure}" for verdict in failed)
-    # A write that comes only in some orders of the pods' events can be missed in all attempts; most must have been met.
-    assert len(missed) <= len(aimed) / (5 if is_campaign else 2), f"not struck: {', '.join(missed)}"
+    assert len(missed_certain) <= len(certain) / (5 if is_campaign else 2), f"not struck: {', '.join(missed_certain)}"
