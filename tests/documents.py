@@ -258,6 +258,13 @@ def every_flag() -> Iterator[Document]:
             yield Document(changed(REMOTE, path, {name: value}), (((*path, name), value),))
 
 
+def own_drafts() -> Iterator[Document]:
+    """A draft server of one's own, with and without the image that it needs."""
+    path: Path = ("draft", "engine")
+    for engine in ({"type": "Custom"}, {"type": "Custom", "image": "registry.example/drafts:1"}):
+        yield Document(changed(REMOTE, path, engine), ((path, engine),))
+
+
 def combinations(schema: Schema, *, seed: int, count: int) -> Iterator[Document]:
     """Documents with two to four changes in different places, none below another."""
     chooser = random.Random(seed)

@@ -87,7 +87,7 @@ class Verifier:
 class Asked:
     """A server, and what it has said of itself."""
 
-    def __init__(self, address: str, access: DraftAccess | None) -> None:
+    def __init__(self, address: str, access: DraftAccess | None = None) -> None:
         self._address, self._access = address, access
         self.channel = open_channel(address, [], access=access)
         with self.verifier() as verifier:

@@ -35,6 +35,7 @@ from tests.documents import (
     combinations,
     every_flag,
     every_single_change,
+    own_drafts,
 )
 
 pytestmark = pytest.mark.timeout(300)
@@ -164,7 +165,7 @@ def disagreement(document: Document, ours: Verdict, theirs: Verdict) -> str:
 def verdicts(place: Place, parity_namespace: str) -> list[tuple[Document, Verdict, Verdict]]:
     """Every document with what pydantic and what the API server say of it."""
     several = combinations(SPEC, seed=20261125, count=COMBINATIONS)
-    documents = [*every_single_change(SPEC), *every_flag(), *several]
+    documents = [*every_single_change(SPEC), *every_flag(), *own_drafts(), *several]
     theirs = asyncio.run(_ask_all(place, parity_namespace, documents))
     ours = map(judged_by_pydantic, documents)
     return list(zip(documents, ours, theirs, strict=True))

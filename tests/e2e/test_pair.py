@@ -120,7 +120,12 @@ def test_two_draft_pods_share_the_work_and_one_that_drains_costs_no_text(
     pair.wait_ready(NAME)
     drafts, (verifier,) = _metrics_of(pair, "draft"), _metrics_of(pair, "verifier").values()
     assert len(drafts) == 2
-    pair.wait_until(lambda: openai.counter(verifier, metrics.DRAFT_PODS) == 2, "the verifier knows both")
+
+    def knows_both() -> bool:
+        openai.complete(pair.address(NAME), model=NAME, prompt=prompts[0], max_tokens=MAX_TOKENS)  # told once a step
+        return openai.counter(verifier, metrics.DRAFT_PODS) == 2
+
+    pair.wait_until(knows_both, "the verifier knows both")
     before = {name: openai.counter(address, metrics.DRAFT_SERVER_TOKENS) for name, address in drafts.items()}
     assert _texts(pair, prompts) == plain_texts
     drafted = {name: openai.counter(drafts[name], metrics.DRAFT_SERVER_TOKENS) - was for name, was in before.items()}
