@@ -113,8 +113,6 @@ def _started(engines: Engines) -> Bench:
     for kind in DraftEngine:
         engine, drafts[kind.lower()] = engines.drafts(kind)
         engine.wait_until_ready()
-    if "triton" not in drafts:
-        sys.stderr.write("drafting: remote_triton is not measured: there is no such draft engine here\n")
     plain = engines.plain()
     plain.wait_until_ready()
     relay = Relay(drafts["transformers"])

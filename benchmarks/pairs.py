@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.switch import VARIABLE, Ahead, StepRecord, Switch
-from deploy.fixtures.environment import engine_environment
+from deploy.fixtures.environment import engine_environment, triton_environment
 from deploy.fixtures.pair import ModelPair
 from deploy.local.layout import REPOSITORY
 from tandem_contracts.launch import LAUNCH_MODULE, DraftEngine, InEngineKind, LaunchOptions, Role, Speculation
@@ -113,7 +113,9 @@ class Engines:
     def drafts(self, kind: DraftEngine) -> tuple[Engine, str]:
         """A draft pod's process, and its address."""
         port = free_port()
-        engine = self._start(role=Role.DRAFT, model=str(self.models.draft), draft_engine=kind, grpc_port=port)
+        python = triton_environment() if kind is DraftEngine.TRITON else engine_environment()
+        given = {"role": Role.DRAFT, "model": str(self.models.draft), "draft_engine": kind, "grpc_port": port}
+        engine = self._start(python=python, **given)
         return engine, f"{LOOPBACK}:{port}"
 
     def switched(self, sources: Mapping[str, str], depth: int) -> tuple[Engine, Switch]:
@@ -133,7 +135,12 @@ class Engines:
         return engine, switch
 
     def _start(
-        self, module: str = LAUNCH_MODULE, environment: Mapping[str, str] | None = None, **options: object
+        self,
+        module: str = LAUNCH_MODULE,
+        environment: Mapping[str, str] | None = None,
+        *,
+        python: Path | None = None,
+        **options: object,
     ) -> Engine:
         folder = Path(tempfile.mkdtemp(prefix="engine-", dir=self.folder))
         given = {
@@ -147,7 +154,7 @@ class Engines:
         }
         engine = Engine(
             LaunchOptions(**given),  # type: ignore[arg-type]
-            python=engine_environment(),
+            python=python or engine_environment(),
             log=folder / "log",
             module=module,
             environment=environment or {},
