@@ -71,6 +71,7 @@ benchmark: .venv/ready ## the figures that the README quotes, into benchmarks/re
 	@$(BIN)/python -m benchmarks.first_token
 	@$(BIN)/python -m benchmarks.control_plane
 	@$(BIN)/python -m benchmarks.drafting
+	@$(BIN)/python -m benchmarks.drafting_lost
 
 clean: ## remove what was made inside the checkout; the caches outside stay
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,4 +1,4 @@
-"""The parts of `benchmarks.drafting` about one path to the drafts: far, too far to be worth it, bare, and crowded."""
+"""The parts of `benchmarks.drafting` about one path to the drafts: far, bare, and crowded."""
 
 from __future__ import annotations
 
@@ -23,14 +23,9 @@ from tests.runtime.relay import Relay
 
 DELAYS_MS = (5, 10, 20)
 """Added to the round trip, half of it each way."""
-LOST_DELAY_MS = 60
-"""So far away no draft is worth waiting for, and none comes in time to be of use later."""
 FAR_DEPTHS = range(9)
 FAR_ROUNDS = 3
 FAR_PROMPTS = 4
-LOST_PROMPTS = {1: 3, 4: 8, 8: 16}
-SETTLED_STEPS = 16
-"""So many in a row at depth 0: a look at another depth is one step."""
 TRIPS = 1000
 SESSIONS = 64
 SESSION_TOKENS = 2047
@@ -114,37 +109,6 @@ def _parts(verifier: Engine, plain: Engine, switch: Switch, *, prompts: Sequence
         token=median(step.compute_seconds / step.depth for step in answered),
         shares=shares,
     )
-
-
-def lost_drafts(verifier: Engine, switch: Switch, *, relay: Relay, prompts: Sequence[str]) -> dict[str, float]:
-    """Where no depth pays: steps until that is known, and the speed meanwhile and after over that at depth 0."""
-    figures = {}
-    relay.delay_seconds = LOST_DELAY_MS / 2000
-    for batch, count in LOST_PROMPTS.items():
-        suffix = "" if batch == 1 else f"_b{batch}"
-        ratios, settled = [], []
-        for _ in range(FAR_ROUNDS):
-            without = measured(Way(verifier, "far", 0), prompts[:count], batch, switch)
-            switch.start_anew()
-            chosen = measured(Way(verifier, "far", ADAPTIVE), prompts[:count], batch, switch)
-            ratios.append(chosen.tokens_per_second / without.tokens_per_second)
-            settled.append(steps_to_depth_0(chosen.records))
-        figures[f"lost_over_depth_0{suffix}"] = median(ratios)
-        figures[f"lost_steps_to_depth_0{suffix}"] = float(max(settled))
-    relay.delay_seconds = 0.0
-    return figures
-
-
-def steps_to_depth_0(steps: Sequence[StepRecord]) -> int:
-    """Steps before the first of `SETTLED_STEPS` at depth 0, once drafts were tried."""
-    depths = [step.depth for step in steps]
-    tried = next((at for at, depth in enumerate(depths) if depth), None)
-    if tried is None:
-        raise RuntimeError(f"no drafts were asked for in {len(depths)} steps: there was nothing to learn from")
-    for at in range(tried, len(depths)):
-        if not any(depths[at : at + SETTLED_STEPS]):
-            return at
-    return len(depths)
 
 
 def round_trip_of(address: str) -> float:

@@ -1,7 +1,7 @@
 """What remote drafts are worth: one machine, one pair of models, the same prompts, every way to decode them.
 
 Each round has every way once, in another order; ratios are of the same round. Needs a quiet machine, and
-`NEEDED_BYTES` of memory for all engines at once: idle ones take no time. About half an hour on two cores.
+`NEEDED_BYTES` of memory for all engines at once: idle ones take no time. About an hour on two cores.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median, quantiles
 
-from benchmarks.draft_paths import DELAYS_MS, far_drafts, lost_drafts, round_trip_of, session_memory
+from benchmarks.draft_paths import DELAYS_MS, far_drafts, round_trip_of, session_memory
 from benchmarks.pairs import Engines, Measured, Way, engines_of, measured
 from benchmarks.report import options_of, report
 from benchmarks.switch import ADAPTIVE, NOTHING, StepRecord, Switch
@@ -96,12 +96,11 @@ def main() -> int:
         with bench.relay:
             results = _rounds(bench)
             far = far_drafts(bench.verifier, bench.plain, bench.switch, relay=bench.relay, prompts=bench.prompts)
-            lost = lost_drafts(bench.verifier, bench.switch, relay=bench.relay, prompts=bench.prompts)
         own = {
             "idle_round_trip_ms_p50": round_trip_of(bench.draft_addresses["transformers"]),
             "session_memory_mb": session_memory(engines),
         }
-    figures = {**_figures(results), **far.figures, **lost, **own}
+    figures = {**_figures(results), **far.figures, **own}
     tables = [_table(results, batch) for batch in PROMPTS]
     report("drafting", figures, table="\n\n".join([*tables, far.table, _bars(figures)]), path=options.json)
     return 0
@@ -217,12 +216,10 @@ def _bars(figures: Mapping[str, float]) -> str:
         ("equal_depth_ratio", 0.75),
         ("remote_vllm_over_plain", 1.2),
         *((f"{path}_over_plain{suffix}", 0.7) for path in ("away", "depth_0") for suffix in ("", "_b4", "_b8")),
-        *((f"lost_over_depth_0{suffix}", 0.95) for suffix in ("", "_b4", "_b8")),
         *((f"remote_transformers_over_plain{suffix}", bar) for suffix, bar in (("", 3.0), ("_b4", 2.2), ("_b8", 2.0))),
         *((f"best_depth_ratio{suffix}", bar) for suffix, bar in (("", 0.9), ("_b4", 0.85), ("_b8", 0.85))),
     ]
     at_most = [
-        *((f"lost_steps_to_depth_0{suffix}", 200.0) for suffix in ("", "_b4", "_b8")),
         *((f"far_{delay}ms{ahead}_depths_apart", 1.0) for delay in DELAYS_MS for ahead in ("", "_ahead")),
         ("proposer_ms_p50_b8", 0.3),
         ("idle_round_trip_ms_p50", 1.0),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.draft_paths import SETTLED_STEPS, steps_to_depth_0
+from benchmarks.drafting_lost import SETTLED_STEPS, steps_to_depth_0
 from benchmarks.switch import ADAPTIVE, NOTHING, StepRecord, Switch
 
 
