@@ -16,7 +16,7 @@ from deploy.fixtures.pair import model_pair
 from tandem_contracts.launch import DraftEngine
 from tests.runtime.relay import Relay
 
-DELAY_MS = 1000
+DELAY_MS = 600
 MOST = 8
 ROUNDS = 3
 PROMPTS = {1: 3, 4: 8, 8: 16}
