@@ -18,6 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks.pairs import Acceptance
 from benchmarks.synthetic_launch import VARIABLE
 from deploy.local.layout import REPOSITORY
 from tandem_contracts.engine_settings import EngineSettings
@@ -53,9 +54,7 @@ def end_to_end(verifier: Shape, draft: Shape, *, batches: tuple[int, ...]) -> di
         for name, options, environment in _ways(models):
             with _running(folder, options, environment) as engine:
                 speeds[name] = {batch: _speed(engine, batch, verifier["vocab_size"]) for batch in batches}
-                drafted = engine.metric("vllm:spec_decode_num_draft_tokens_total")
-                if drafted:
-                    accepted[name] = engine.metric("vllm:spec_decode_num_accepted_tokens_total") / drafted
+                accepted[name] = round(Acceptance.of(engine).share, 3)
             told = ", ".join(f"batch {batch}: {speed:.0f} tok/s" for batch, speed in speeds[name].items())
             print(f"{name}: {told}", flush=True)
     return {
