@@ -22,6 +22,7 @@ from tandem_contracts.draft_container import DraftContainer, InvalidContainerErr
 from tandem_contracts.termination import ExitCode, Reason, TerminationMessage
 from tandem_runtime import conformance
 from tandem_runtime.launch.custom import serve
+from tests.runtime.engines import LOOPBACK, free_port
 
 EXAMPLE = REPOSITORY / "deploy/images/draft-lookup/lookup.py"
 LIMIT_SECONDS = 30.0
@@ -82,15 +83,9 @@ def model(tmp_path: Path) -> Path:
     return made
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
-        return port
-
-
 @pytest.fixture
 def container(model: Path) -> DraftContainer:
-    return DraftContainer(model=str(model), host="127.0.0.1", grpc_port=free_port(), metrics_port=free_port())
+    return DraftContainer(model=str(model), host=LOOPBACK, grpc_port=free_port(), metrics_port=free_port())
 
 
 @pytest.fixture
@@ -111,12 +106,12 @@ def example(container: DraftContainer, tmp_path: Path) -> Iterator[subprocess.Po
 def test_the_example_conforms_and_ends_when_it_is_told_to(
     example: subprocess.Popen[bytes], container: DraftContainer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    address = f"127.0.0.1:{container.grpc_port}"
+    address = f"{LOOPBACK}:{container.grpc_port}"
 
     def listens() -> bool:
         assert example.poll() is None, (tmp_path / "log").read_text()
         with socket.socket() as tried:
-            return tried.connect_ex(("127.0.0.1", container.grpc_port)) == 0
+            return tried.connect_ex((LOOPBACK, container.grpc_port)) == 0
 
     wait_until(listens, "the example", limit_seconds=LIMIT_SECONDS, log=tmp_path / "log")
     assert conformance.main([address]) == 0, capsys.readouterr().out
@@ -140,7 +135,7 @@ def test_what_keeps_a_server_of_ones_own_from_its_start_is_its_last_word(model: 
     def broken(_container: DraftContainer) -> Any:
         raise ValueError("no such card")
 
-    told = DraftContainer(model=str(model), host="127.0.0.1", metrics_port=free_port()).to_environment()
+    told = DraftContainer(model=str(model), host=LOOPBACK, metrics_port=free_port()).to_environment()
     assert serve(broken, environment=told, termination_log=str(log)) == ExitCode.ENGINE_START_FAILED
     assert TerminationMessage.decode(log.read_text()).message == "ValueError: no such card"
     assert serve(broken, environment={}, termination_log=str(log)) == ExitCode.INVALID_OPTIONS
