@@ -11,6 +11,8 @@ while drafts pay, and ever fewer at a higher one while they do not.
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 TIME_MEMORY = 64
@@ -43,9 +45,10 @@ class Mean:
     value: float = 0.0
     count: int = 0
 
-    def add(self, value: float) -> None:
-        self.count += 1
-        self.value += (value - self.value) / min(self.count, self.memory)
+    def add(self, value: float, count: int = 1) -> None:
+        """`count` observations at once, whose mean is `value`."""
+        self.count += count
+        self.value += (value - self.value) * min(count / min(self.count, self.memory), 1.0)
 
 
 @dataclass(slots=True)
@@ -72,10 +75,8 @@ class _Batch:
         if depth in self.steps:
             return self.steps[depth].value
         known = sorted(self.steps)
-        low = max((at for at in known if at < depth), default=known[0])
-        high = min((at for at in known if at > depth), default=known[-1])
-        if low == high:
-            low, high = known[0], known[-1]
+        at = bisect_left(known, depth)
+        low, high = (known[at - 1], known[at]) if 0 < at < len(known) else (known[0], known[-1])
         if low == high:
             return self.steps[low].value
         slope = max(self.steps[high].value - self.steps[low].value, 0.0) / (high - low)
@@ -110,20 +111,33 @@ class Depths:
         """A step with drafts began; whether any of its rows had none yet."""
         self._batch(rows).lacking.add(float(is_lacking))
 
-    def saw_accepted(self, drafted: int, accepted: int) -> None:
-        """Of a draft, so many tokens were accepted."""
-        for position in range(min(drafted, accepted + 1, self._most)):
-            self._accepted[position].add(float(accepted > position))
-            self._pooled.add(float(accepted > position))
+    def saw_accepted(self, checked: Iterable[tuple[int, int]]) -> None:
+        """Of each draft of a step: its tokens, and how many of them were accepted."""
+        reached, accepted = [0] * self._most, [0] * self._most
+        for drafted, good in checked:
+            for position in range(min(good, self._most)):
+                accepted[position] += 1
+                reached[position] += 1
+            if good < min(drafted, self._most):
+                reached[good] += 1
+        for seen, count, good in zip(self._accepted, reached, accepted, strict=True):
+            if count:
+                seen.add(good / count, count)
+        if any(reached):
+            self._pooled.add(sum(accepted) / sum(reached), sum(reached))
 
     def tokens(self, depth: int) -> float:
         """E(k): tokens that leave a step with a draft of this depth, for each row."""
-        total = share = 1.0
-        for seen in self._accepted[:depth]:
+        return self._tokens()[depth]
+
+    def _tokens(self) -> list[float]:
+        """E(k), by k."""
+        found, share = [1.0], 1.0
+        for seen in self._accepted:
             count = min(seen.count, seen.memory)
             share *= (seen.value * count + self._pooled.value * POOLED) / (count + POOLED)
-            total += share
-        return total
+            found.append(found[-1] + share)
+        return found
 
     def draft_seconds(self, rows: int, depth: int) -> float:
         """D(k) as measured; 0 before the first draft."""
@@ -152,7 +166,10 @@ class Depths:
         if not batch.token.count or (drafted < LEARNING_STEPS and batch.tries < LEARNING_TRIES):
             batch.tries += 1
             return self._most  # both ends first: what lies between them is on the line
-        batch.rates = [self._rate(batch, depth) for depth in range(self._most + 1)]
+        batch.rates = [
+            tokens / max(batch.step_seconds(depth) + batch.lacking.value * batch.draft_seconds(depth), 1e-9)
+            for depth, tokens in enumerate(self._tokens())
+        ]
         best = _best(batch)
         batch.since_check += 1
         if batch.since_check < batch.check_every:
@@ -163,10 +180,6 @@ class Depths:
             return 0
         batch.check_every = min(2 * batch.check_every, CHECK_AT_LEAST_EVERY)
         return max(range(1, self._most + 1), key=batch.rates.__getitem__)
-
-    def _rate(self, batch: _Batch, depth: int) -> float:
-        waiting = batch.lacking.value * batch.draft_seconds(depth)
-        return self.tokens(depth) / max(batch.step_seconds(depth) + waiting, 1e-9)
 
     def _batch(self, rows: int) -> _Batch:
         """Of the same size up to the next power of two."""

@@ -113,18 +113,26 @@ class Drafter:
         self._asked[self._number] = _Asked(now, rows, depth)
         return waits
 
-    def wait(self, until: float, lacking: Mapping[str, Context]) -> None:
-        """Until every row that lacks a draft has one, or the answer to the last step has come, or the time is over."""
-        while self._number in self._asked and self._stream.is_open:
+    def wait(self, until: float, lacking: Mapping[str, Context]) -> dict[str, list[int]]:
+        """Until every row that lacks a draft has one, or the answer to the last step has come, or the time is over.
+
+        What there is then, of these rows.
+        """
+        found: dict[str, list[int]] = {}
+        while self._number in self._asked and self._stream.is_open and len(found) < len(lacking):
             if self._now() >= until:
                 self._is_prompt = False
                 self._counters.add(Counted.DEADLINES_MISSED)
                 self._breaker.saw_wait(self._now(), was_answered=False)
-                return
+                return found
             self.take(until)
-            if all(self.draft_of(request, context) for request, context in lacking.items()):
-                break
+            found = self._found(lacking)
         self._breaker.saw_wait(self._now(), was_answered=True)
+        return found
+
+    def _found(self, contexts: Mapping[str, Context]) -> dict[str, list[int]]:
+        drafts = ((request, self.draft_of(request, context)) for request, context in contexts.items())
+        return {request: draft for request, draft in drafts if draft}
 
     def take(self, until: float) -> None:
         """Take in what has come, waiting until `until` where that is nothing."""

@@ -66,9 +66,10 @@ class RemoteDrafts:
         self._see_requests(rows)
         usable = {address: drafter for address, drafter in self._drafters.items() if drafter.is_usable}
         depth = self._depths.choose(len(rows)) if rows and usable else 0
+        drafts: dict[str, list[int]] = {request: [] for request in rows}
         if depth:
-            self._ask(rows, usable, depth, until=started + self._deadline_seconds if is_known else started)
-        drafts = {request: self._draft_of(request, context, depth) for request, context in rows.items()}
+            until = started + self._deadline_seconds if is_known else started
+            drafts |= self._ask(rows, usable, depth, until=until)
         self._count(rows, drafts, depth)
         self._ended = self._now()
         self._counters.add(Counted.WAIT_SECONDS, self._ended - started)
@@ -77,16 +78,19 @@ class RemoteDrafts:
     def _learn(self, rows: Mapping[str, Context], now: float) -> None:
         """What the engine made of the last step; its time only if nothing else was in it."""
         deepest = 0
+        checked: list[tuple[int, int]] = []
         for request, known in self._requests.items():
             deepest = max(deepest, len(known.given))
             context = rows.get(request)
             if known.given and context is not None and len(context) > known.base_length:
                 committed = context[known.base_length :].tolist()
                 drafted, accepted = len(known.given), shared(known.given, committed[:-1])
-                self._depths.saw_accepted(drafted, accepted)
                 known.worth.saw(len(context), drafted=drafted, accepted=accepted)
-                self._counters.add(Counted.TOKENS_DRAFTED, drafted)
-                self._counters.add(Counted.TOKENS_ACCEPTED, accepted)
+                checked.append((drafted, accepted))
+        if checked:
+            self._depths.saw_accepted(checked)
+            self._counters.add(Counted.TOKENS_DRAFTED, sum(drafted for drafted, _ in checked))
+            self._counters.add(Counted.TOKENS_ACCEPTED, sum(accepted for _, accepted in checked))
         if rows and rows.keys() == self._requests.keys():
             self._depths.saw_step(len(rows), deepest, now - self._ended)
 
@@ -118,13 +122,16 @@ class RemoteDrafts:
                 drafter.forget(over)
         self._requests = {request: self._requests.get(request) or _Request() for request in rows}
 
-    def _ask(self, rows: Mapping[str, Context], usable: Mapping[str, Drafter], depth: int, *, until: float) -> None:
-        """Ask each pod for what its requests lack, and wait until `until` where that is worth it.
+    def _ask(
+        self, rows: Mapping[str, Context], usable: Mapping[str, Drafter], depth: int, *, until: float
+    ) -> dict[str, list[int]]:
+        """The drafts that there are; each pod is asked for what its requests lack, and waited for where it is worth it.
 
         Where a draft takes long beside a step, pods go on drafting while the step is verified, and are told of all
         requests: those that have a draft may have the next one at hand then, too.
         """
         ahead = depth + 1 if self._depths.goes_ahead(len(rows), depth) else 0
+        found: dict[str, list[int]] = {}
         asked: dict[str, dict[str, Context]] = {}
         lacking: dict[str, dict[str, Context]] = {}
         for request, context in rows.items():
@@ -132,10 +139,12 @@ class RemoteDrafts:
             if not known.worth.is_drafted_for(len(context)):
                 continue
             self._move(request, known, usable)
-            is_lacking = not usable[known.address].draft_of(request, context)
-            if is_lacking:
+            draft = usable[known.address].draft_of(request, context)
+            if draft:
+                found[request] = draft[:depth]
+            else:
                 lacking.setdefault(known.address, {})[request] = context
-            if is_lacking or ahead:
+            if ahead or not draft:
                 asked.setdefault(known.address, {})[request] = context
         self._depths.saw_lack(len(rows), is_lacking=bool(lacking))
         waits = self._is_worth_it(len(rows), sum(map(len, lacking.values())), depth)
@@ -145,7 +154,9 @@ class RemoteDrafts:
             if usable[address].ask(contexts, rows=len(rows), depth=depth, ahead=ahead, until=wanted_until):
                 awaited.append(address)
         for address in awaited:
-            usable[address].wait(until, lacking[address])
+            drafts = usable[address].wait(until, lacking[address])
+            found |= {request: draft[:depth] for request, draft in drafts.items()}
+        return found
 
     def _move(self, request: str, known: _Request, usable: Mapping[str, Drafter]) -> None:
         """Keep a request where it is; from a pod that is gone, to the one of highest random weight for it."""
@@ -165,14 +176,6 @@ class RemoteDrafts:
         at_once = missing + (rows - missing) * tokens
         gained = missing * (tokens - 1) * self._depths.step_seconds(rows)
         return gained == 0 or gained > self._depths.draft_seconds(rows, depth) * at_once
-
-    def _draft_of(self, request: str, context: Context, depth: int) -> list[int]:
-        """What the request's pod has said; one that is left alone now may have been right before."""
-        known = self._requests[request]
-        drafter = self._drafters.get(known.address)
-        if drafter is None or not known.worth.is_drafted_for(len(context)):
-            return []
-        return drafter.draft_of(request, context)[:depth]
 
     def _count(self, rows: Mapping[str, Context], drafts: Mapping[str, list[int]], depth: int) -> None:
         for request, draft in drafts.items():

@@ -45,7 +45,7 @@ def run(pair: Pair, depths: Depths, steps: int, *, rows: int = 1, seed: int = 7,
         verifying, drafting = (seconds * chance.uniform(1 - noise, 1 + noise) for seconds in pair.seconds(depth, rows))
         for _ in range(rows if depth else 0):
             accepted = next((n for n in range(depth) if chance.random() > pair.acceptance), depth)
-            depths.saw_accepted(depth, accepted)
+            depths.saw_accepted([(depth, accepted)])
         if depth:
             compute = depth * pair.token / 1e3
             depths.saw_draft(rows, depth, seconds=drafting, compute_seconds=min(compute, drafting))
