@@ -21,6 +21,9 @@ DRAFT_ROWS_INVALID = "tandem_draft_rows_invalid_total"
 DRAFT_WAIT_SECONDS = "tandem_draft_wait_seconds_total"
 """Counter: time that steps have spent on getting remote drafts."""
 
+DRAFT_LONGEST_WAIT_SECONDS = "tandem_draft_longest_wait_seconds"
+"""Gauge: the longest time that a step has spent on it since the engine started."""
+
 DRAFT_TOKENS = "tandem_draft_tokens_total"
 """Counter, label `outcome`: tokens of remote drafts that the engine was given (`drafted`) and took (`accepted`)."""
 

@@ -22,7 +22,7 @@ import grpc
 from tandem_contracts.draft_access import CERTIFICATES_FOLDER, CREDENTIALS_FOLDER, DraftIdentity
 from tandem_runtime.draft_server.health import CHECK, SERVING
 from tandem_runtime.drafting.access import DraftAccess, open_channel
-from tandem_runtime.drafting.protocol import VERSION, DrafterFrame, VerifierFrame, session_of
+from tandem_runtime.drafting.protocol import ANY_VOCABULARY, VERSION, DrafterFrame, VerifierFrame, session_of
 from tandem_runtime.drafting.protocol.draft_pb2 import Draft, Hello, Row, Step, Welcome
 from tandem_runtime.drafting.sessions import Context, Sessions
 
@@ -31,8 +31,6 @@ LIMIT_SECONDS = 10.0
 BUDGET_SECONDS = 0.02
 SLACK_SECONDS = 1.0
 LONGEST_TRIED = 1_000_000
-VOCABULARY = 2**31 - 1
-"""Of a verifier that takes every id."""
 
 
 class UnmetError(Exception):
@@ -50,7 +48,7 @@ class Verifier:
     def greet(self, *, protocol: int = VERSION, tokenizer_hash: str = "") -> Welcome:
         """The answer to our first frame."""
         hello = Hello(protocol=protocol, verifier="conformance", tokenizer_hash=tokenizer_hash)
-        hello.vocabulary, hello.max_depth = VOCABULARY, DEPTH
+        hello.vocabulary, hello.max_depth = ANY_VOCABULARY, DEPTH
         self._frames.put(VerifierFrame(hello=hello))
         frame = self._next()
         _expect(frame.WhichOneof("frame") == "welcome", f"the first frame is {frame.WhichOneof('frame')}, not welcome")
@@ -352,7 +350,7 @@ def _lost(draft: Draft) -> None:
 
 def _sessions(*, number: int = 3) -> Sessions:
     """For one request, whose session gets this number."""
-    return Sessions(depth=DEPTH, vocabulary=VOCABULARY, draw=lambda: number)
+    return Sessions(depth=DEPTH, vocabulary=ANY_VOCABULARY, draw=lambda: number)
 
 
 def _context(tokens: Iterable[int]) -> Context:

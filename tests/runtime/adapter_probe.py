@@ -3,15 +3,22 @@
 Prints JSON for `test_adapter`. The engine around the adapter is left out here; `test_pair` has it.
 """
 
+import inspect
 import json
 import sys
 from types import SimpleNamespace
 
 import torch
+import vllm
 from vllm.platforms import current_platform
+from vllm.v1.core.sched.output import SchedulerOutput
+from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.sample import rejection_sampler
 from vllm.v1.sample.rejection_sampler import expand_batch_to_tokens
+from vllm.v1.worker import gpu_input_batch, gpu_model_runner
+from vllm.v1.worker.cpu_model_runner import CPUModelRunner
 
+from tandem_runtime.drafting import vllm_adapter
 from tandem_runtime.drafting.vllm_adapter import DraftingWorker, RemoteProposer
 
 
@@ -59,6 +66,36 @@ def proposer(**attributes: object) -> RemoteProposer:
     return made
 
 
+def of_another_rank() -> list[list[int]]:
+    """What a proposer says that was made on a rank which the scheduler does not listen to. It opens no stream."""
+    vllm_adapter.get_tensor_model_parallel_rank = lambda: 1
+    made = RemoteProposer(Raises())
+    made.bind(Raises())
+    return made.propose([[1], [2]], None, None)
+
+
+def what_is_relied_on() -> dict[str, bool]:
+    """Of vLLM's source: what the adapter needs and nobody promises."""
+    runner = inspect.getsource(gpu_model_runner)
+    proposing = runner[runner.index('elif spec_config.method == "custom_class":') :][:1200]
+    scheduling = inspect.getsource(Scheduler.schedule)
+    return {
+        "0.32": vllm.__version__.split("+")[0].startswith("0.32."),
+        "it hands over what was sampled, the lengths and the tokens": all(
+            word in proposing
+            for word in ("self.drafter.propose(", "sampled_token_ids", "num_tokens_no_spec", "token_ids_cpu")
+        ),
+        "it skips drafters whose length limit is near": "<= self.effective_drafter_max_model_len" in runner,
+        "it proposes after bookkeeping": "draft_after_bookkeeping = True" in runner,
+        "it keeps the batch's requests in order": "req_ids" in inspect.getsource(gpu_input_batch.InputBatch),
+        "it schedules no draft beyond the length limit": "min( num_new_tokens, self.max_model_len - request.num_computed_tokens"
+        in " ".join(scheduling.split()),
+        "the worker is given the scheduled drafts": "scheduled_spec_decode_tokens"
+        in inspect.getsource(SchedulerOutput),
+        "the CPU's runner is the same one": issubclass(CPUModelRunner, gpu_model_runner.GPUModelRunner),
+    }
+
+
 class Raises:
     """Stands for any part that fails."""
 
@@ -73,7 +110,8 @@ answers = {
     "placeholders": placeholders(),
     "expanded": expanded(),
     "without_drafts": without_drafts(),
-    "another_rank": proposer(_drafts=None, _runner=Raises()).propose([[1], [2]], None, None),
+    "another_rank": of_another_rank(),
+    "relied_on": what_is_relied_on(),
     "failing": proposer(_drafts=Raises(), _runner=Raises(), _counters=counters).propose([[1], []], None, None),
     "errors_counted": len(counted),
 }

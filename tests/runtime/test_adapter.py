@@ -28,6 +28,12 @@ def test_a_rank_that_the_scheduler_does_not_listen_to_asks_for_nothing(answers: 
     assert answers["another_rank"] == [[], []]
 
 
+def test_the_pinned_vllm_is_as_the_adapter_takes_it_to_be(answers: dict[str, object]) -> None:
+    relied_on = answers["relied_on"]
+    assert isinstance(relied_on, dict)
+    assert [what for what, holds in relied_on.items() if not holds] == []
+
+
 def test_a_failure_inside_the_proposer_costs_the_drafts_and_is_counted(answers: dict[str, object]) -> None:
     assert answers["failing"] == [[], []]
     assert answers["errors_counted"] == 1

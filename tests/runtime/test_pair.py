@@ -86,6 +86,30 @@ def test_a_request_may_run_into_the_models_length_limit(pair: ServingPair, promp
     assert texts[0] == texts[1]
 
 
+def test_a_row_near_the_length_limit_leaves_the_drafts_of_others_as_they_are(
+    pair: ServingPair, prompts: list[str]
+) -> None:
+    """vLLM would stop asking for drafts, and verify a full draft of zeros for every row instead."""
+    context = pair.plain.post("/tokenize", {"prompt": "".join(prompts)})["tokens"]
+    assert isinstance(context, list)
+    pair.wait_until_drafting(prompts[0])
+    before, proposed = Accepted.of(pair.verifier), pair.verifier.own_metric(metrics.DRAFT_ROWS, 'outcome="drafted"')
+
+    def ask(prompt: list[int], tokens: int) -> None:
+        pair.verifier.post(
+            "/v1/completions", {"prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": True}
+        )
+
+    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
+        short = pool.submit(ask, context[:40], 200)
+        while not short.done():
+            ask(context[: CONTEXT_TOKENS - 8], 8)
+        short.result()
+    verified = Accepted.of(pair.verifier).drafted - before.drafted
+    drafted = pair.verifier.own_metric(metrics.DRAFT_ROWS, 'outcome="drafted"') - proposed
+    assert 0 < verified <= drafted * pair.verifier.options.max_depth
+
+
 def test_a_sampled_request_with_its_end_in_the_batch_of_others_is_served(pair: ServingPair, prompts: list[str]) -> None:
     def ask(number: int) -> str:
         sampled = {"max_tokens": 1 + number, "temperature": 0.9, "logprobs": 1}

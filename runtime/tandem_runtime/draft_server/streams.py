@@ -14,7 +14,7 @@ from tandem_runtime.draft_server.contexts import Contexts, Taken
 from tandem_runtime.draft_server.engines import Ask, DraftEngine
 from tandem_runtime.draft_server.figures import Figures
 from tandem_runtime.draft_server.turns import Drafted, Turns
-from tandem_runtime.drafting.protocol import VERSION, length_of
+from tandem_runtime.drafting.protocol import VERSION, length_of, mismatch_of
 from tandem_runtime.drafting.protocol.draft_pb2 import (
     Draft,
     DrafterFrame,
@@ -50,13 +50,7 @@ class Offer:
 
 def welcome(hello: Hello, engine: DraftEngine, offer: Offer) -> Welcome:
     """The answer to a verifier. Raises MismatchError that names both values."""
-    if hello.protocol != VERSION:
-        raise MismatchError(f"protocol {hello.protocol} is asked for, {VERSION} is spoken here")
-    if hello.tokenizer_hash and engine.tokenizer_hash and hello.tokenizer_hash != engine.tokenizer_hash:
-        raise MismatchError(f"the verifier's tokenizer is {hello.tokenizer_hash}, the draft's {engine.tokenizer_hash}")
-    if not hello.vocabulary:
-        raise MismatchError("the verifier's vocabulary is 0")
-    return Welcome(
+    answer = Welcome(
         protocol=VERSION,
         drafter=offer.drafter,
         incarnation=offer.incarnation,
@@ -66,6 +60,9 @@ def welcome(hello: Hello, engine: DraftEngine, offer: Offer) -> Welcome:
         context_limit=engine.context_limit,
         max_sessions=offer.max_sessions,
     )
+    if mismatch := mismatch_of(hello, answer):
+        raise MismatchError(mismatch)
+    return answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +215,7 @@ class Stream:
         return Ask((self._number, row.session), context.tokens, max(min(wanted, room), 0))
 
     def _engine_forgets(self, sessions: Iterable[int]) -> None:
-        self._engine.forget([(self._number, session) for session in sessions])
+        self._turns.forget([(self._number, session) for session in sessions])
 
 
 def _draft(row: Row, tokens: Sequence[int], status: Draft.Status) -> Draft:

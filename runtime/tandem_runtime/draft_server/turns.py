@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from tandem_runtime.draft_server.engines import Ask, DraftEngine
+from tandem_runtime.draft_server.engines import Ask, DraftEngine, Key
 
 FOREVER = float("inf")
 
@@ -39,6 +39,8 @@ class Turns:
     def __init__(self, engine: DraftEngine) -> None:
         self._engine = engine
         self._waiting: list[_Turn] = []
+        self._over: list[Key] = []
+        """Contexts that the engine is to forget before its next pass."""
         self._guard = threading.Lock()
         self._engine_lock = threading.Lock()
 
@@ -58,6 +60,16 @@ class Turns:
         """As `draft`, until `is_over`, or until somebody waits for the engine."""
         return self._draft(_Turn(asks, lambda: bool(self._waiting) or is_over()))
 
+    def forget(self, keys: Sequence[Key]) -> None:
+        """These contexts will not be asked for again; now, or once the engine is free."""
+        with self._guard:
+            self._over += keys
+        if self._engine_lock.acquire(blocking=False):
+            try:
+                self._forget()
+            finally:
+                self._engine_lock.release()
+
     def _draft(self, turn: _Turn) -> Drafted:
         with self._guard:
             self._waiting.append(turn)
@@ -70,7 +82,15 @@ class Turns:
             raise turn.failure
         return Drafted(turn.drafts, turn.begun)
 
+    def _forget(self) -> None:
+        """Holding the engine: nobody else may be in it meanwhile."""
+        with self._guard:
+            over, self._over = self._over, []
+        if over:
+            self._engine.forget(over)
+
     def _run(self, turns: Sequence[_Turn]) -> None:
+        self._forget()
         begun = time.monotonic()
         asks = [ask for turn in turns for ask in turn.asks]
         try:

@@ -32,6 +32,8 @@ class Counted(IntEnum):
     """Not a count: draft pods that there are."""
     BREAKERS_OPEN = 15
     """Not a count: those of them that are left alone for now."""
+    LONGEST_WAIT_SECONDS = 16
+    """Not a count: of any step."""
 
 
 class Counters:

@@ -1,9 +1,10 @@
 """How many tokens to draft, from what steps, drafts and acceptance have been measured to be. Pure.
 
-The depth k is the one with the most tokens a second: E(k) / T(k), where E(k) = 1 + p_1 + … + p_k tokens leave a step
-(p_i: the share of drafts whose first i tokens are all accepted) and T(k) = V(k) + D(k) is its duration: verifying,
-which grows with k, and waiting for the draft, R + k × t. Depth 0 waits for nothing. Sections 2.1 and 2.3 of Leviathan
-et al. (arXiv 2211.17192) have the first, TurboSpec (arXiv 2406.14066) chooses by the second, online.
+The depth k is the one with the most tokens a second: E(k) / T(k), where E(k) = 1 + c × (p_1 + … + p_k) tokens leave a
+step for each row (c: the share of rows that are answered with a draft at all; p_i: that of drafts whose first i tokens
+are all accepted) and T(k) = V(k) + D(k) is its duration: verifying, which grows with k, and waiting for the draft,
+R + k × t. Depth 0 waits for nothing. Sections 2.1 and 2.3 of Leviathan et al. (arXiv 2211.17192) have the first,
+TurboSpec (arXiv 2406.14066) chooses by the second, online.
 
 Few steps are made at another depth than the best one, so that its advantage is measured, not assumed: some at depth 0
 while drafts pay, and ever fewer at a higher one while they do not.
@@ -17,6 +18,8 @@ from dataclasses import dataclass, field
 
 TIME_MEMORY = 64
 """Observations after which an old one counts by 1/e; the first ones are averaged."""
+COVERAGE_MEMORY = 4
+"""Shorter: a pod that has begun to answer with nothing costs its wait in every step."""
 ACCEPTANCE_MEMORY = 256
 """Longer, since each draft says only yes or no."""
 FIRST_ACCEPTANCE = 0.7
@@ -63,6 +66,8 @@ class _Batch:
     """t: of each token of a draft."""
     lacking: Mean = field(default_factory=lambda: Mean(value=1.0))
     """Steps that had to ask for a draft, a share: others had one that was made ahead, or the rest of one."""
+    coverage: Mean = field(default_factory=lambda: Mean(COVERAGE_MEMORY, value=1.0))
+    """c: rows that an answer had a draft for, of those that were asked for."""
     tries: int = 0
     since_check: int = 0
     check_every: int = CHECK_EVERY
@@ -100,6 +105,10 @@ class Depths:
     def saw_step(self, rows: int, depth: int, seconds: float) -> None:
         """A step of this many rows was verified with drafts of this depth; waiting for drafts not included."""
         self._batch(rows).steps.setdefault(depth, Mean()).add(seconds)
+
+    def saw_answer(self, rows: int, *, coverage: float) -> None:
+        """Drafts were asked for, and an answer came with one for this share of them."""
+        self._batch(rows).coverage.add(coverage)
 
     def saw_draft(self, rows: int, depth: int, *, seconds: float, compute_seconds: float) -> None:
         """Drafts were asked for and came, after `seconds`, of which the draft server computed some."""
@@ -154,8 +163,8 @@ class Depths:
 
     def speedup(self, rows: int) -> float | None:
         """Tokens a second at the best depth of all drafts over those at depth 0; None before both were measured."""
-        rates = self._batch(rows).rates
-        return max(rates[1:]) / rates[0] if rates else None
+        batch = self._batch(rows)
+        return max(batch.rates[1:]) / batch.rates[0] if batch.rates and batch.token.count else None
 
     def choose(self, rows: int) -> int:
         """The depth of the next step of a batch."""
@@ -163,11 +172,13 @@ class Depths:
         if 0 not in batch.steps or batch.steps[0].count < LEARNING_STEPS:
             return 0
         drafted = sum(seen.count for depth, seen in batch.steps.items() if depth)
-        if not batch.token.count or (drafted < LEARNING_STEPS and batch.tries < LEARNING_TRIES):
+        if (not batch.token.count or drafted < LEARNING_STEPS) and batch.tries < LEARNING_TRIES:
             batch.tries += 1
             return self._most  # both ends first: what lies between them is on the line
+        covered = batch.coverage.value
         batch.rates = [
-            tokens / max(batch.step_seconds(depth) + batch.lacking.value * batch.draft_seconds(depth), 1e-9)
+            (1 + covered * (tokens - 1))
+            / max(batch.step_seconds(depth) + batch.lacking.value * batch.draft_seconds(depth), 1e-9)
             for depth, tokens in enumerate(self._tokens())
         ]
         best = _best(batch)
@@ -179,7 +190,7 @@ class Depths:
             batch.check_every = CHECK_EVERY
             return 0
         batch.check_every = min(2 * batch.check_every, CHECK_AT_LEAST_EVERY)
-        return max(range(1, self._most + 1), key=batch.rates.__getitem__)
+        return max(range(1, self._most + 1), key=batch.rates.__getitem__) if batch.token.count else self._most
 
     def _batch(self, rows: int) -> _Batch:
         """Of the same size up to the next power of two."""

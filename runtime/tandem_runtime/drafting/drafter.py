@@ -38,9 +38,10 @@ class Stream(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A step that was sent: when, with how many rows in the batch, and for drafts of which depth."""
+    """A step that was sent: when, about how many of how many rows in the batch, and for drafts of which depth."""
 
     at: float
+    sent: int
     rows: int
     depth: int
 
@@ -110,7 +111,7 @@ class Drafter:
             return False
         waits = self._is_prompt and self._breaker.state is State.CLOSED and now < until
         self._send(asked, budget_seconds=until - now if waits else 0.0, ahead=ahead)
-        self._asked[self._number] = _Asked(now, rows, depth)
+        self._asked[self._number] = _Asked(now, len(asked), rows, depth)
         return waits
 
     def wait(self, until: float, lacking: Mapping[str, Context]) -> dict[str, list[int]]:
@@ -118,7 +119,8 @@ class Drafter:
 
         What there is then, of these rows.
         """
-        found: dict[str, list[int]] = {}
+        self.take(0.0)  # what has come while another pod was waited for
+        found = self._found(lacking)
         while self._number in self._asked and self._stream.is_open and len(found) < len(lacking):
             if self._now() >= until:
                 self._is_prompt = False
@@ -149,7 +151,7 @@ class Drafter:
                 return
             match frame.WhichOneof("frame"):
                 case "welcome":
-                    self._sessions.reset()
+                    self._sessions.reset(limit=frame.welcome.max_sessions)
                     self._asked.clear()
                     self._is_draining = False
                 case "result":
@@ -184,5 +186,6 @@ class Drafter:
         share = 1.0 if self._is_prompt else 0.5
         self._is_prompt = seconds <= share * self._deadline_seconds
         self._breaker.saw_answer(at, was_in_time=seconds <= self._deadline_seconds)
+        self._depths.saw_answer(asked.rows, coverage=min(taken.used / asked.sent, 1.0))
         if taken.used:
             self._depths.saw_draft(asked.rows, asked.depth, seconds=seconds, compute_seconds=result.compute_us / 1e6)

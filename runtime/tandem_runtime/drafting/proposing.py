@@ -10,6 +10,7 @@ import time
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from tandem_runtime.drafting.breaker import Worth
 from tandem_runtime.drafting.counters import Counted, Counters
@@ -17,6 +18,14 @@ from tandem_runtime.drafting.depth import Depths
 from tandem_runtime.drafting.drafter import Drafter, Stream
 from tandem_runtime.drafting.prefix import shared
 from tandem_runtime.drafting.sessions import Context
+
+
+class EngineHook(Protocol):
+    """All that an engine's adapter calls: what a verifier engine is given, and what it gives, once a step."""
+
+    def propose(self, rows: Mapping[str, Context]) -> dict[str, list[int]]:
+        """A draft for each request that decodes next, by its name and committed tokens; [] where there is none."""
+        ...
 
 
 @dataclass(slots=True)
@@ -43,12 +52,14 @@ class RemoteDrafts:
         depths: Depths | None = None,
         vocabulary: int,
         deadline_seconds: float,
+        longest: int = 2**31,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`streams`: to the draft pods that there are now, by address."""
+        """`streams`: to the draft pods that there are now, by address. `longest`: tokens that a context may have."""
         self._streams, self._counters, self._now = streams, counters, now
         self._depth, self._vocabulary = depth, vocabulary
         self._depths, self._deadline_seconds = depths or Depths(depth), deadline_seconds
+        self._longest = longest
         self._drafters: dict[str, Drafter] = {}
         self._requests: dict[str, _Request] = {}
         self._ended = 0.0
@@ -72,7 +83,9 @@ class RemoteDrafts:
             drafts |= self._ask(rows, usable, depth, until=until)
         self._count(rows, drafts, depth)
         self._ended = self._now()
-        self._counters.add(Counted.WAIT_SECONDS, self._ended - started)
+        took = self._ended - started
+        self._counters.add(Counted.WAIT_SECONDS, took)
+        self._counters.set(Counted.LONGEST_WAIT_SECONDS, max(self._counters.value(Counted.LONGEST_WAIT_SECONDS), took))
         return drafts
 
     def _learn(self, rows: Mapping[str, Context], now: float) -> None:
@@ -141,7 +154,7 @@ class RemoteDrafts:
             self._move(request, known, usable)
             draft = usable[known.address].draft_of(request, context)
             if draft:
-                found[request] = draft[:depth]
+                found[request] = draft
             else:
                 lacking.setdefault(known.address, {})[request] = context
             if ahead or not draft:
@@ -154,9 +167,12 @@ class RemoteDrafts:
             if usable[address].ask(contexts, rows=len(rows), depth=depth, ahead=ahead, until=wanted_until):
                 awaited.append(address)
         for address in awaited:
-            drafts = usable[address].wait(until, lacking[address])
-            found |= {request: draft[:depth] for request, draft in drafts.items()}
-        return found
+            found |= usable[address].wait(until, lacking[address])
+        return {request: draft[: self._room(rows[request], depth)] for request, draft in found.items()}
+
+    def _room(self, context: Context, depth: int) -> int:
+        """How long a draft may be: the engine verifies it together with the context's last token."""
+        return max(min(depth, self._longest - 1 - len(context)), 0)
 
     def _move(self, request: str, known: _Request, usable: Mapping[str, Drafter]) -> None:
         """Keep a request where it is; from a pod that is gone, to the one of highest random weight for it."""

@@ -74,6 +74,8 @@ class Sessions:
         self._by_number: dict[int, _Session] = {}
         self._most = 0
         """Sessions that were there at once."""
+        self._limit = 0
+        """Sessions that the draft server keeps; 0: it does not say."""
 
     def __len__(self) -> int:
         return len(self._of)
@@ -92,12 +94,15 @@ class Sessions:
     def rows(self, contexts: Mapping[str, Context], *, depth: int) -> list[Row]:
         """What to send of these requests so that `depth` tokens are drafted for each; 0: only to keep up.
 
-        A request whose session would have to be opened waits for a later step once this one is full.
+        A request whose session would have to be opened waits for a later step once this one is full, and for another
+        one's end once the draft server is: beyond what it keeps, it would lose one context for each that it is sent.
         """
         found, room = [], OPENING_BYTES
         for request, context in contexts.items():
             session = self._of.get(request)
             if session is None:
+                if 0 < self._limit <= len(self._of):
+                    continue
                 session = self._of[request] = _Session(self._draw())
                 self._by_number[session.number] = session
             if session.is_unfit:
@@ -146,8 +151,9 @@ class Sessions:
             if number in self._by_number:
                 self._by_number[number].open_anew()
 
-    def reset(self) -> None:
-        """Another draft server, or the same one started again: it knows nothing."""
+    def reset(self, *, limit: int = 0) -> None:
+        """Another draft server, or the same one started again: it knows nothing. `limit`: sessions that it keeps."""
+        self._limit = limit
         for session in self._of.values():
             session.open_anew()
             session.is_unfit = False

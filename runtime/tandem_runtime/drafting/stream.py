@@ -1,6 +1,6 @@
 """The verifier's end of one gRPC stream to a draft server. A thread reads it; nothing here ever blocks an engine step.
 
-Frames out and frames in, and a new stream when one has ended. Interprets nothing but the end.
+Frames out and frames in, and a new stream when one has ended. Interprets nothing but the greeting and the end.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from collections.abc import Iterator
 import grpc
 
 from tandem_runtime.drafting.access import DraftAccess, Options, open_channel
-from tandem_runtime.drafting.protocol import DrafterFrame, VerifierFrame, session_of
+from tandem_runtime.drafting.protocol import DrafterFrame, VerifierFrame, mismatch_of, session_of
 
 FIRST_PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 10.0
 FRAMES_KEPT = 1024
-LARGEST_FRAME_BYTES = 1024 * 1024
-"""Drafts for a thousand rows are a tenth of it."""
+LARGEST_FRAME_BYTES = 256 * 1024
+"""Twice what drafts for a thousand rows take. In memory a hostile one becomes thirty times as large."""
+BYTES_KEPT = 2 * 1024 * 1024
+"""Of frames that wait for the engine's next step."""
 _OPTIONS: Options = [
     ("grpc.max_receive_message_length", LARGEST_FRAME_BYTES),
     # A peer that is a black hole never ends a stream: pings find out, within the sum of both times.
@@ -43,6 +45,7 @@ class DraftStream:
         """Without `access` in plaintext, and without saying who asks."""
         self._address, self._hello, self._access = address, hello, access
         self._inbox: deque[Arrived] = deque(maxlen=FRAMES_KEPT)
+        self._inbox_bytes = 0
         self._news = threading.Condition()
         self._outbox: queue.SimpleQueue[VerifierFrame | None] = queue.SimpleQueue()
         self._is_open = False
@@ -75,7 +78,7 @@ class DraftStream:
                 self._news.wait_for(lambda: self._inbox or not self._is_open, wait_seconds)
         with self._news:
             found = list(self._inbox)
-            self._inbox.clear()
+            self._empty()
         return found
 
     def renew(self) -> None:
@@ -90,9 +93,15 @@ class DraftStream:
             self._call.cancel()
 
     def close(self) -> None:
-        """End the stream and its thread."""
+        """End the stream and its thread, whether or not the draft server agrees."""
         self._is_closed.set()
         self._outbox.put(None)
+        if self._call is not None:
+            self._call.cancel()
+
+    def _empty(self) -> None:
+        self._inbox.clear()
+        self._inbox_bytes = 0
 
     def _run(self) -> None:
         pause_seconds = FIRST_PAUSE_SECONDS
@@ -110,7 +119,7 @@ class DraftStream:
             with self._news:
                 self._is_open = False
                 if refused:
-                    self._inbox.clear()
+                    self._empty()
                 self._news.notify_all()
             if self._is_closed.is_set():
                 return
@@ -134,12 +143,18 @@ class DraftStream:
         with open_channel(self._address, _OPTIONS, access=self._access) as channel:
             self._call = call = session_of(channel)(_until_none(outbox))
             for frame in call:
-                if len(self._inbox) == FRAMES_KEPT:
+                size = frame.ByteSize()
+                if len(self._inbox) == FRAMES_KEPT or self._inbox_bytes + size > BYTES_KEPT:
                     self._refused = "it sends more than is taken"
+                    break
+                is_greeting = frame.WhichOneof("frame") == "welcome"
+                if is_greeting and (mismatch := mismatch_of(self._hello.hello, frame.welcome)):
+                    self._refused = mismatch
                     break
                 with self._news:
                     self._is_open = True
                     self._inbox.append((time.monotonic(), frame))
+                    self._inbox_bytes += size
                     self._news.notify_all()
         return self._is_open
 

@@ -20,7 +20,7 @@ from vllm.v1.sample import rejection_sampler
 from tandem_runtime.drafting.counters import Counted, Counters
 from tandem_runtime.drafting.pods import DraftPods
 from tandem_runtime.drafting.prefix import without_placeholders
-from tandem_runtime.drafting.proposing import RemoteDrafts
+from tandem_runtime.drafting.proposing import EngineHook, RemoteDrafts
 from tandem_runtime.drafting.protocol import VERSION, VerifierFrame
 from tandem_runtime.drafting.protocol.draft_pb2 import Hello
 from tandem_runtime.drafting.settings import DraftSettings
@@ -42,7 +42,7 @@ class RemoteProposer:
 
     def __init__(self, vllm_config: Any) -> None:
         self._runner: Any = None
-        self._drafts: RemoteDrafts | None = None
+        self._drafts: EngineHook | None = None
         # Every rank is asked to propose, but the scheduler listens to rank 0 alone.
         if get_tensor_model_parallel_rank() == 0:
             settings = DraftSettings.from_engine(vllm_config.additional_config)
@@ -66,6 +66,7 @@ class RemoteProposer:
                 depth=depth,
                 vocabulary=vocabulary,
                 deadline_seconds=settings.deadline_seconds,
+                longest=vllm_config.model_config.max_model_len,
             )
 
     def load_model(self, target_model: object) -> None:
@@ -128,6 +129,15 @@ def constrain(logits: Any, ends: Any, sampling: Any) -> Any:
     return _constrain(logits, ends, sampling) if len(logits) else logits
 
 
+def _ask_for_rows_of_every_length(runner: Any) -> None:
+    """Have vLLM ask for drafts also while a row has no room for a whole one.
+
+    It takes a drafter's model to be as long as the verifier's, and asks nobody in a step in which one row comes near
+    that length: it schedules a full draft of zeros for every row then. Ours has no positions, and cuts drafts itself.
+    """
+    runner.effective_drafter_max_model_len = runner.max_model_len + runner.num_spec_tokens
+
+
 class DraftingWorker(_EngineWorker):  # type: ignore[misc]
     """vLLM's own worker; it also binds the proposer, and keeps three errors of the CPU's sampler away from requests."""
 
@@ -144,6 +154,7 @@ class DraftingWorker(_EngineWorker):  # type: ignore[misc]
         drafter = getattr(self.model_runner, "drafter", None)
         if isinstance(drafter, RemoteProposer):
             drafter.bind(self.model_runner)
+            _ask_for_rows_of_every_length(self.model_runner)
 
     def execute_model(self, scheduler_output: Any) -> Any:
         """As vLLM's own, with valid ids in the place of every placeholder."""

@@ -61,6 +61,7 @@ class ProposerCollector(Collector):
         for name, what, counted in (
             (metrics.DRAFT_PODS, "Draft pods that the verifier knows of.", Counted.PODS),
             (metrics.DRAFT_BREAKERS_OPEN, "Draft pods that are left alone for now.", Counted.BREAKERS_OPEN),
+            (metrics.DRAFT_LONGEST_WAIT_SECONDS, "Longest time that a step spent on it.", Counted.LONGEST_WAIT_SECONDS),
         ):
             yield GaugeMetricFamily(name, what, value=self._counters.value(counted))
         if speedup:

@@ -64,9 +64,9 @@ class HostileServer:
             yield frame
 
 
-def greeting(incarnation: int = 1) -> bytes:
+def greeting(vocabulary: int, incarnation: int = 1) -> bytes:
     """Of a server that promises everything."""
-    said = Welcome(protocol=VERSION, drafter="hostile", incarnation=incarnation, vocabulary=2**31, max_depth=2**31)
+    said = Welcome(protocol=VERSION, drafter="hostile", incarnation=incarnation, vocabulary=vocabulary, max_depth=2**31)
     return DrafterFrame(welcome=said).SerializeToString()
 
 
@@ -98,7 +98,7 @@ def drafting(
 
     def behave(frames: Iterator[VerifierFrame], vocabulary: int) -> Iterator[bytes]:
         chance = random.Random(SEED)
-        yield greeting()
+        yield greeting(vocabulary)
         for step, rows in steps(frames):
             drawn = (array("i", tokens(chance, vocabulary, row.depth)).tobytes() for row in rows)
             drafts = (
@@ -112,17 +112,17 @@ def drafting(
 def refusing(status: Draft.Status) -> Behaviour:
     """Has a status for every row, and never a token."""
 
-    def behave(frames: Iterator[VerifierFrame], _vocabulary: int) -> Iterator[bytes]:
-        yield greeting()
+    def behave(frames: Iterator[VerifierFrame], vocabulary: int) -> Iterator[bytes]:
+        yield greeting(vocabulary)
         for step, rows in steps(frames):
             yield answer(step, (draft_of(row, b"", status=status) for row in rows))
 
     return behave
 
 
-def broken_tokens(frames: Iterator[VerifierFrame], _vocabulary: int) -> Iterator[bytes]:
+def broken_tokens(frames: Iterator[VerifierFrame], vocabulary: int) -> Iterator[bytes]:
     """Tokens that are cut off inside an id."""
-    yield greeting()
+    yield greeting(vocabulary)
     for step, rows in steps(frames):
         yield answer(step, (draft_of(row, b"\1\2\3\4\5") for row in rows))
 
@@ -130,7 +130,7 @@ def broken_tokens(frames: Iterator[VerifierFrame], _vocabulary: int) -> Iterator
 def repeating(frames: Iterator[VerifierFrame], vocabulary: int) -> Iterator[bytes]:
     """Every answer that it ever gave, again with each one."""
     chance, said = random.Random(SEED), list[Draft]()
-    yield greeting()
+    yield greeting(vocabulary)
     for step, rows in steps(frames):
         said += [
             draft_of(row, array("i", (chance.randrange(vocabulary) for _ in range(row.depth))).tobytes())
@@ -140,31 +140,31 @@ def repeating(frames: Iterator[VerifierFrame], vocabulary: int) -> Iterator[byte
         yield answer(step, said)
 
 
-def evicting(frames: Iterator[VerifierFrame], _vocabulary: int) -> Iterator[bytes]:
+def evicting(frames: Iterator[VerifierFrame], vocabulary: int) -> Iterator[bytes]:
     """Forgets every session as soon as it hears of it."""
-    yield greeting()
+    yield greeting(vocabulary)
     for _, rows in steps(frames):
         yield DrafterFrame(notice=Notice(evicted=[row.session for row in rows])).SerializeToString()
 
 
-def greeting_again(frames: Iterator[VerifierFrame], _vocabulary: int) -> Iterator[bytes]:
+def greeting_again(frames: Iterator[VerifierFrame], vocabulary: int) -> Iterator[bytes]:
     """Says that it has started anew at each step."""
-    yield greeting()
+    yield greeting(vocabulary)
     for number, _ in enumerate(steps(frames)):
-        yield greeting(number)
+        yield greeting(vocabulary, number)
 
 
-def garbage(frames: Iterator[VerifierFrame], _vocabulary: int) -> Iterator[bytes]:
+def garbage(frames: Iterator[VerifierFrame], vocabulary: int) -> Iterator[bytes]:
     """Bytes that are no message."""
     chance = random.Random(SEED)
-    yield greeting()
+    yield greeting(vocabulary)
     for _ in steps(frames):
         yield b"\xff" + chance.randbytes(100)
 
 
-def silence(frames: Iterator[VerifierFrame], _vocabulary: int) -> Iterator[bytes]:
+def silence(frames: Iterator[VerifierFrame], vocabulary: int) -> Iterator[bytes]:
     """Nothing after the greeting."""
-    yield greeting()
+    yield greeting(vocabulary)
     for _ in frames:
         pass
 
@@ -176,21 +176,21 @@ def never_a_word(frames: Iterator[VerifierFrame], _vocabulary: int) -> Iterator[
     yield b""
 
 
-def leaving(frames: Iterator[VerifierFrame], _vocabulary: int) -> Iterator[bytes]:
+def leaving(frames: Iterator[VerifierFrame], vocabulary: int) -> Iterator[bytes]:
     """Ends each stream at its first step."""
-    yield greeting()
+    yield greeting(vocabulary)
     next(frames, None)
 
 
-def draining(frames: Iterator[VerifierFrame], _vocabulary: int) -> Iterator[bytes]:
+def draining(frames: Iterator[VerifierFrame], vocabulary: int) -> Iterator[bytes]:
     """Says goodbye in each stream as soon as it is there."""
-    yield greeting()
+    yield greeting(vocabulary)
     yield DrafterFrame(notice=Notice(draining=True)).SerializeToString()
     for _ in frames:
         pass
 
 
-def flood(_frames: Iterator[VerifierFrame], _vocabulary: int) -> Iterator[bytes]:
+def flood(_frames: Iterator[VerifierFrame], vocabulary: int) -> Iterator[bytes]:
     """Frames that nobody asked for, as fast as they are taken, some of them large."""
     sessions = range(FLOOD_SESSIONS)
     large = Result(step=1, drafts=[Draft(session=session, tokens=b"\1\0\0\0") for session in sessions])
@@ -199,7 +199,7 @@ def flood(_frames: Iterator[VerifierFrame], _vocabulary: int) -> Iterator[bytes]
         DrafterFrame(result=large),
         DrafterFrame(notice=Notice(evicted=sessions)),
     )
-    yield greeting()
+    yield greeting(vocabulary)
     yield from itertools.cycle(frame.SerializeToString() for frame in frames)
 
 

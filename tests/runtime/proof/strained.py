@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tandem_contracts import metrics
+from tandem_contracts.launch import DEFAULT_DRAFT_DEADLINE_SECONDS
 from tests.runtime.engines import Engine
 from tests.runtime.relay import Relay
 
@@ -38,6 +39,10 @@ class Step:
     @property
     def tokens(self) -> int:
         return self.context_tokens + self.generation_tokens
+
+
+LONGEST_WAIT_SECONDS = DEFAULT_DRAFT_DEADLINE_SECONDS + 0.1
+"""Of any step: the deadline, and what a thread may have to wait for its turn on two busy cores."""
 
 
 @dataclass(frozen=True)

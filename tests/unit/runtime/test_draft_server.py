@@ -102,9 +102,14 @@ def drafts(frame: DrafterFrame) -> list[tuple[int, list[int]]]:
 @pytest.mark.parametrize(
     ("hello", "told"),
     [
-        ({"protocol": 2}, "protocol 2 is asked for, 1 is spoken here"),
+        ({"protocol": 2}, "the verifier speaks protocol 2, the draft server 1"),
         ({"tokenizer_hash": "sha256:b"}, "the verifier's tokenizer is sha256:b, the draft's sha256:a"),
-        ({"vocabulary": 0}, "the verifier's vocabulary is 0"),
+        ({"vocabulary": 0}, "vocabularies of 0 and 97 tokens: neither may be 0"),
+        (
+            {"vocabulary": 98},
+            "the verifier's vocabulary has 98 tokens, the draft's 97, and one of them does not say which tokenizer it "
+            "has",
+        ),
     ],
 )
 def test_a_verifier_that_does_not_fit_is_told_why(address: str, hello: dict[str, Any], told: str) -> None:
@@ -119,6 +124,12 @@ def test_a_stream_that_does_not_begin_with_hello_is_ended(address: str) -> None:
     caller = Caller(address)
     with pytest.raises(grpc.RpcError, match="the first frame must be hello"):
         caller.step(make_row([1]))
+    caller.close()
+
+
+def test_one_tokenizer_may_be_padded_to_vocabularies_of_two_sizes(address: str) -> None:
+    caller = Caller(address)
+    assert caller.say(tokenizer_hash="sha256:a", vocabulary=VOCABULARY + 31).WhichOneof("frame") == "welcome"
     caller.close()
 
 
@@ -356,3 +367,24 @@ def _wait_for(condition: Any) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_an_engine_is_told_to_forget_only_between_its_passes() -> None:
+    engine = ArithmeticEngine()
+    turns = Turns(engine)
+    engine.may_go.clear()
+    ask = Ask((1, 1), array("i", [1]), 1)
+    with ThreadPoolExecutor(1) as pool:
+        drafting = pool.submit(turns.draft, [ask])
+        limit = time.monotonic() + LIMIT_SECONDS
+        while engine.passes != [1]:
+            assert time.monotonic() < limit, "no pass has begun"
+            time.sleep(0.01)
+        turns.forget([(1, 2)])
+        assert engine.forgotten == set()
+        engine.may_go.set()
+        drafting.result(LIMIT_SECONDS)
+    turns.draft([ask])
+    assert engine.forgotten == {(1, 2)}
+    turns.forget([(1, 1)])
+    assert engine.forgotten == {(1, 1), (1, 2)}

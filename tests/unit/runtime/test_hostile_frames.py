@@ -14,9 +14,9 @@ import pytest
 from tandem_runtime.drafting.counters import Counted, Counters
 from tandem_runtime.drafting.proposing import RemoteDrafts
 from tandem_runtime.drafting.protocol import VERSION, DrafterFrame, VerifierFrame
-from tandem_runtime.drafting.protocol.draft_pb2 import Draft, Hello, Notice, Result
+from tandem_runtime.drafting.protocol.draft_pb2 import Draft, Hello, Notice, Result, Welcome
 from tandem_runtime.drafting.sessions import Sessions
-from tandem_runtime.drafting.stream import FIRST_PAUSE_SECONDS, DraftStream
+from tandem_runtime.drafting.stream import BYTES_KEPT, FIRST_PAUSE_SECONDS, DraftStream
 from tests.runtime.proof.hostile import Behaviour, HostileServer, draining, flood, greeting
 from tests.unit.runtime.drafters import VOCABULARY
 
@@ -75,6 +75,57 @@ def test_a_server_that_floods_an_idle_verifier_is_left(meet: Callable[..., tuple
     wait_for(lambda: verifier.stream.failures >= 2)
 
 
+@pytest.mark.parametrize("drafts", [100, 60_000, 1_000_000])
+def test_what_an_idle_verifier_keeps_of_a_flood_is_little(
+    meet: Callable[..., tuple[Verifier, HostileServer]], drafts: int
+) -> None:
+    """Empty drafts are two bytes each on the wire, and many more in memory."""
+
+    def bulky(_frames: Iterator[VerifierFrame], vocabulary: int) -> Iterator[bytes]:
+        yield greeting(vocabulary)
+        frame = DrafterFrame(result=Result(step=1, drafts=[Draft()] * drafts)).SerializeToString()
+        yield from itertools.repeat(frame)
+
+    verifier, _ = meet(bulky)
+    most = 0
+
+    def is_left() -> bool:
+        nonlocal most
+        most = max(most, sum(frame.ByteSize() for _, frame in list(verifier.stream._inbox)))
+        return verifier.stream.failures >= 1
+
+    wait_for(is_left)
+    assert most <= BYTES_KEPT
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"vocabulary": VOCABULARY + 1}, "the verifier's vocabulary has"),
+        ({"protocol": VERSION + 1}, "the draft server 2"),
+        ({"vocabulary": 0}, "neither may be 0"),
+    ],
+)
+def test_a_server_whose_ids_mean_something_else_is_not_asked(
+    meet: Callable[..., tuple[Verifier, HostileServer]],
+    caplog: pytest.LogCaptureFixture,
+    said: dict[str, int],
+    told: str,
+) -> None:
+    asked: list[VerifierFrame] = []
+
+    def another(frames: Iterator[VerifierFrame], vocabulary: int) -> Iterator[bytes]:
+        greeted = {"protocol": VERSION, "vocabulary": vocabulary, "max_depth": DEPTH, **said}
+        yield DrafterFrame(welcome=Welcome(**greeted)).SerializeToString()
+        asked.extend(frames)
+
+    verifier, _ = meet(another)
+    wait_for(lambda: verifier.stream.failures >= 1)
+    assert not verifier.stream.is_open
+    assert asked == []
+    assert told in caplog.text
+
+
 def test_a_server_that_floods_one_at_work_is_left(meet: Callable[..., tuple[Verifier, HostileServer]]) -> None:
     verifier, _ = meet(flood)
     context = array("i", [1])
@@ -92,8 +143,8 @@ def test_frames_that_nobody_asked_for_end_the_stream_however_slowly_they_come(
 ) -> None:
     go_on = threading.Semaphore(0)
 
-    def drips(_frames: Iterator[VerifierFrame], _vocabulary: int) -> Iterator[bytes]:
-        yield greeting()
+    def drips(_frames: Iterator[VerifierFrame], vocabulary: int) -> Iterator[bytes]:
+        yield greeting(vocabulary)
         for number in itertools.count():
             assert go_on.acquire(timeout=LIMIT_SECONDS)
             yield DrafterFrame(notice=Notice(evicted=[number])).SerializeToString()

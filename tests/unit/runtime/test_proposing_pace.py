@@ -161,7 +161,7 @@ class Engine:
         return (self.tokens - before) / (self.drafter.now - begun)
 
 
-def make_engine(folder: Path, drafter: Drafter, *, rows: int = 1) -> Engine:
+def make_engine(folder: Path, drafter: Drafter, *, rows: int = 1, longest: int = 2**31) -> Engine:
     counters = Counters(folder / "counters")
     drafts = RemoteDrafts(
         lambda: {"pod": drafter},
@@ -169,6 +169,7 @@ def make_engine(folder: Path, drafter: Drafter, *, rows: int = 1) -> Engine:
         depth=MOST,
         vocabulary=VOCABULARY,
         deadline_seconds=DEADLINE_SECONDS,
+        longest=longest,
         now=lambda: drafter.now,
     )
     return Engine(drafts, drafter, {f"r{number}": array("i", range(1, 5 + number)) for number in range(rows)})
@@ -194,6 +195,119 @@ def test_where_drafts_lose_they_cost_next_to_nothing(tmp_path: Path, drafter: Dr
     asked = drafter.asked
     engine.run(1000)
     assert drafter.asked - asked < 20
+
+
+@dataclass
+class Empty(Drafter):
+    """Answers promptly, and with nothing, from when on it is told to."""
+
+    status: Draft.Status = Draft.OK
+    is_empty: bool = True
+
+    def send(self, frame: VerifierFrame) -> None:
+        if not self.is_empty:
+            super().send(frame)
+            return
+        rows = [row for row in frame.step.rows if row.depth]
+        self.asked += bool(rows)
+        drafts = [
+            Draft(
+                session=row.session,
+                generation=row.generation,
+                base_length=length_of(row),
+                tokens=b"",
+                status=self.status,
+            )
+            for row in rows
+        ]
+        if drafts:
+            answer = DrafterFrame(result=Result(step=frame.step.number, drafts=drafts))
+            self.pending.append((self.now + self.round_trip, answer))
+
+
+@pytest.mark.parametrize("status", [Draft.OK, Draft.PARTIAL, Draft.OVERLOADED, Draft.RESYNC, Draft.UNFIT])
+@pytest.mark.parametrize("was_good", [False, True])
+@pytest.mark.parametrize("round_trip", [0.005, 0.04, 0.09])
+def test_a_server_that_answers_with_nothing_is_not_waited_for(
+    tmp_path: Path, status: Draft.Status, was_good: bool, round_trip: float
+) -> None:
+    drafter = Empty(acceptance=0.85, status=status, is_empty=not was_good, round_trip=round_trip)
+    engine = make_engine(tmp_path, drafter)
+    engine.run(200)
+    drafter.is_empty = True
+    engine.run(200)
+    asked = drafter.asked
+    assert engine.run(2000) > 0.95 / STEP_SECONDS
+    assert drafter.asked - asked < 100
+
+
+def test_a_server_that_has_drafts_again_is_used_again(tmp_path: Path) -> None:
+    drafter = Empty(acceptance=0.85)
+    engine = make_engine(tmp_path, drafter)
+    engine.run(1000)
+    drafter.is_empty = False
+    engine.run(5000)
+    assert engine.run(1000) > 2 / STEP_SECONDS
+
+
+def test_a_pod_that_has_answered_is_not_blamed_for_another_one_that_stalls(tmp_path: Path) -> None:
+    clock = Drafter(acceptance=1.0)
+    counters = Counters(tmp_path / "counters")
+
+    class Shared(Drafter):
+        """Two pods beside each other: whoever is waited for moves the one clock."""
+
+        def take(self, until: float) -> list[tuple[float, DrafterFrame]]:
+            self.now = clock.now
+            come = super().take(until)
+            clock.now = max(clock.now, self.now)
+            return come
+
+        def send(self, frame: VerifierFrame) -> None:
+            self.now = clock.now
+            super().send(frame)
+
+    pods = {name: Shared(acceptance=1.0, token=0.0, round_trip=0.001) for name in ("a", "b")}
+    drafts = RemoteDrafts(
+        lambda: pods,
+        counters,
+        depth=MOST,
+        vocabulary=VOCABULARY,
+        deadline_seconds=DEADLINE_SECONDS,
+        now=lambda: clock.now,
+    )
+    contexts = {f"r{number}": array("i", range(1, 5)) for number in range(6)}
+
+    def step() -> dict[str, list[int]]:
+        given = drafts.propose(contexts)
+        clock.now += STEP_SECONDS
+        for request, context in contexts.items():
+            context.extend((len(context) + at) % VOCABULARY for at in range(len(given[request]) + 1))
+        return given
+
+    for _ in range(60):
+        step()
+    homes = {request: known.address for request, known in drafts._requests.items()}
+    stalled = next(iter(homes.values()))  # the one that is waited for first
+    served = {request for request, home in homes.items() if home != stalled}
+    assert served
+    assert stalled in homes.values()
+    while not all(step().values()):  # not in one of the steps without drafts
+        pass
+    pods[stalled].round_trip = 0.5
+    given = step()
+    assert all(given[request] for request in served)
+    assert counters.value(Counted.DEADLINES_MISSED) == 1
+
+
+@pytest.mark.parametrize("left", [0, 1, 2, 5, MOST + 1])
+def test_no_draft_goes_beyond_the_longest_context(tmp_path: Path, left: int) -> None:
+    drafter = Drafter(acceptance=1.0)
+    engine = make_engine(tmp_path, drafter, longest=10_000)
+    engine.run(60)
+    engine.drafts._longest = len(engine.contexts["r0"]) + left
+    given = [engine.drafts.propose(engine.contexts)["r0"] for _ in range(3)]
+    assert max(map(len, given)) == min(max(left - 1, 0), MOST)
 
 
 def test_a_server_that_never_answers_costs_at_most_its_deadline_once_and_is_not_flooded(tmp_path: Path) -> None:

@@ -333,3 +333,12 @@ def test_what_is_over_is_closed_once() -> None:
     assert (closing.session, closing.closes) == (row.session, True)
     assert sessions.forget(["a"]) == []
     assert len(sessions) == 0
+
+
+def test_no_more_sessions_are_opened_than_the_draft_server_keeps() -> None:
+    sessions, contexts = Sessions(depth=DEPTH, vocabulary=VOCABULARY), {name: array("i", [1, 2]) for name in "abcd"}
+    sessions.reset(limit=2)
+    assert len(sessions.rows(contexts, depth=DEPTH)) == 2
+    assert [row.base_length for row in sessions.rows(contexts, depth=DEPTH)] == [2, 2]
+    sessions.forget(["a"])
+    assert [row.base_length for row in sessions.rows(contexts, depth=DEPTH) if row.delta] == [0]
