@@ -10,13 +10,14 @@ from typing import Any
 LIMIT_SECONDS = 120.0
 
 
-def chat(address: str, *, model: str, prompt: str, max_tokens: int) -> dict[str, Any]:
-    """One greedy chat completion; `address` like `http://host:port`. Raises OSError."""
+def chat(address: str, *, model: str, prompt: str, max_tokens: int, **further: Any) -> dict[str, Any]:
+    """One greedy chat completion; `address` like `http://host:port`, `further` as in OpenAI's API. Raises OSError."""
     body = {
         "model": model,
         "messages": [{"role": "user", "content": prompt}],
         "max_tokens": max_tokens,
         "temperature": 0,
+        **further,
     }
     return _post(f"{address}/v1/chat/completions", body)
 

@@ -228,6 +228,9 @@ def _show_answer(progress: Progress, address: str) -> None:
     progress.say(f"\n$ POST {address}/v1/chat/completions  {json.dumps(prompt)}")
     progress.say(answer["choices"][0]["message"]["content"])
     progress.say(
+        "(26 million parameters, trained for a few minutes on Python's standard library: no sense is to be expected)"
+    )
+    progress.say(
         f"\n{answer['usage']['completion_tokens']} tokens; the draft pod proposed {after[1] - before[1]:.0f}, "
         f"the verifier accepted {after[0] - before[0]:.0f} of them\n"
     )
@@ -236,25 +239,30 @@ def _show_answer(progress: Progress, address: str) -> None:
 def _show_speed(progress: Progress, place: Place, address: str) -> None:
     """The same text with drafts and without: the draft pods go, and come back."""
     with progress.step(f"{SPEED_REQUESTS} texts of {SPEED_TOKENS} tokens with drafts"):
-        drafted = _tokens_per_second(address)
-    with progress.step("the same without: draft pods are scaled to 0, the verifier goes on alone"):
+        drafted, texts = _tokens_per_second(address)
+    with progress.step("draft pods are scaled to 0, the verifier goes on alone"):
         _scale_drafts(place, 0)
         pods = ("pods", "-l", f"tandem.dev/deployment={NAME},tandem.dev/role=draft", "-n", NAMESPACE)
         place.run("wait", "--for=delete", *pods, "--timeout=60s", limit_seconds=70)
-        alone = _tokens_per_second(address)
+    with progress.step(f"{SPEED_REQUESTS} texts of {SPEED_TOKENS} tokens without drafts"):
+        alone, others = _tokens_per_second(address)
     with progress.step("draft pods are back"):
         _scale_drafts(place, 1)
         _wait_until_ready(place, progress)
-    progress.say(f"\n{drafted:.0f} tokens a second with drafts, {alone:.0f} without: {drafted / alone:.1f} ×\n")
+    same = "the texts are the same" if texts == others else "THE TEXTS DIFFER"
+    progress.say(f"\n{drafted:.0f} tokens a second with drafts, {alone:.0f} without: {drafted / alone:.1f} ×; {same}\n")
 
 
-def _tokens_per_second(address: str) -> float:
-    """Of one request after the other, the first of which does not count: the verifier measures which depth pays."""
-    openai.complete(address, model=NAME, prompt=SPEED_PROMPT, max_tokens=SPEED_TOKENS)
+def _tokens_per_second(address: str) -> tuple[float, set[str]]:
+    """Of one request after the other, and what was said.
+
+    The first one's time does not count: the verifier measures which depth pays.
+    """
+    texts = {openai.complete(address, model=NAME, prompt=SPEED_PROMPT, max_tokens=SPEED_TOKENS)}
     begun = time.monotonic()
     for _ in range(SPEED_REQUESTS):
-        openai.complete(address, model=NAME, prompt=SPEED_PROMPT, max_tokens=SPEED_TOKENS)
-    return SPEED_REQUESTS * SPEED_TOKENS / (time.monotonic() - begun)
+        texts.add(openai.complete(address, model=NAME, prompt=SPEED_PROMPT, max_tokens=SPEED_TOKENS))
+    return SPEED_REQUESTS * SPEED_TOKENS / (time.monotonic() - begun), texts
 
 
 def _scale_drafts(place: Place, replicas: int) -> None:
@@ -278,6 +286,7 @@ def _next_steps(place: Place, cluster: str) -> str:
         f"  {export}kubectl -n {NAMESPACE} port-forward service/{NAME} 8000:80   # then talk to localhost:8000/v1\n"
         f"  kubectl -n {NAMESPACE} scale llm/{NAME} --replicas=2\n"
         f"  kubectl -n {NAMESPACE} delete pod -l tandem.dev/role=draft   # the answers stay the same\n"
+        f"  .venv/bin/tandem status {NAME} -n {NAMESPACE}\n"
         f"  kubectl explain llmdeployment.spec --recursive\n"
         f"  .venv/bin/tandem plan -f deploy/samples/gpu-pair.yaml\n"
         f"  {down}"

@@ -192,6 +192,16 @@ def require_servable(deployment: LLMDeployment, role: Role, model: ModelFacts, *
             f"{path}.engine.maxModelLength (is {length}): must be at most {model.max_positions}, what the model was "
             "made for",
         )
+    method = _speculation(deployment, role)
+    keeps_defaults = spec.engine.settings.flags.get("generation-config") != "vllm"
+    if model.generation_min_p and method is not Speculation.OFF and keeps_defaults:
+        raise RejectedSpecError(
+            Reason.METHOD_NOT_SUPPORTED,
+            f"spec.speculation.method (is {method.value}): must be {Speculation.OFF.value} for this model, whose "
+            f"generation_config.json makes min_p {model.generation_min_p:g} the default of every request: the engine "
+            f"refuses min_p while it speculates. {path}.engine.args.generation-config vllm leaves the model's "
+            "defaults out",
+        )
     count, ranks = _split(spec, path, is_cpu=is_cpu)
     ranks = ranks or (1 if is_cpu else count)
     problem = split_problem(model, ranks) if ranks else ""
@@ -298,11 +308,9 @@ def _image(spec: RoleSpec, path: str, *, config: OperatorConfig, accelerator: Ac
     named = spec.engine.image
     if named is not None:
         if not config.allows_engine_image(named):
-            allowed = ", ".join(config.engine_image_allow_list) or "none: the operator's engineImageAllowList is empty"
-            raise RejectedSpecError(
-                Reason.ENGINE_IMAGE_NOT_ALLOWED,
-                f"{path}.engine.image (is {named}): must match one of {allowed}",
-            )
+            listed = ", ".join(config.engine_image_allow_list)
+            allowed = f"must match one of {listed}" if listed else "may not be set: engineImageAllowList is empty"
+            raise RejectedSpecError(Reason.ENGINE_IMAGE_NOT_ALLOWED, f"{path}.engine.image (is {named}): {allowed}")
         return named
     key = accelerator.engine_image + _KEY_ENDINGS.get(spec.engine.type, "")
     if key not in config.engine_images:

@@ -78,7 +78,7 @@ def reading_in(page: str) -> Reading | None:
 
 
 def measured_of(readings: Iterable[Sequence[Reading]]) -> Measured | None:
-    """From the readings of each verifier, oldest first; None where there was too little traffic to say anything."""
+    """From the readings of each verifier, oldest first; None where too little was decoded with drafts."""
     rows = drafted = accepted = 0.0
     depths: list[float] = []
     speedups: list[float] = []
@@ -86,6 +86,8 @@ def measured_of(readings: Iterable[Sequence[Reading]]) -> Measured | None:
     for told in readings:
         for before, after in itertools.pairwise(told):
             if after.rows - before.rows < LEAST_ROWS or after.accepted < before.accepted:  # idle, or started again
+                continue
+            if after.drafted == before.drafted:  # without drafts the other figures stay as they were last
                 continue
             rows += after.rows - before.rows
             drafted += after.drafted - before.drafted
@@ -138,6 +140,8 @@ def is_effective(told: SpeculationStatus) -> bool | None:
 
 def _is_like(before: SpeculationStatus, now: SpeculationStatus) -> bool:
     if (before.speedup is None) is not (now.speedup is None) or is_effective(before) is not is_effective(now):
+        return False
+    if (before.depth == 0) is not (now.depth == 0):
         return False
     pairs = (
         (before.acceptance_rate, now.acceptance_rate),

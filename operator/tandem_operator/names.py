@@ -93,6 +93,7 @@ class Reason(StrEnum):
     PREDICTED_SLOWER = "PredictedSlower"
     MEASURED = "Measured"
     NOT_WORTH_IT = "NotWorthIt"
+    NO_DRAFTS = "NoDrafts"
     NAME_CONFLICT = "NameConflict"
     PREDECESSOR_GOING = "PredecessorGoing"
     API_REFUSED = "APIRefused"

@@ -82,9 +82,4 @@ def _warnings(verifier: ModelFacts, draft: ModelFacts) -> list[str]:
             f"the draft was made for {draft.max_positions} tokens, the verifier for {verifier.max_positions}: longer "
             "texts get no drafts"
         )
-    if verifier.generation_min_p:
-        warnings.append(
-            f"the verifier's generation_config.json makes min_p {verifier.generation_min_p:g} the default of every "
-            "request, and the engine refuses min_p while it speculates"
-        )
     return warnings

@@ -86,9 +86,9 @@ def status_of(observation: Observation, *, previous: Mapping[str, Any], now: dat
         verdicts[ConditionType.DRAFT_TRANSPORT_SECURE] = transport
     speculation: SpeculationStatus | None = None
     if observation.assessment.method is Speculation.REMOTE:
-        speculation = told_of(observation.measured, previous.get("speculation"))
+        speculation = _measured(observation, previous)
     if observation.assessment.method is not Speculation.OFF:
-        verdicts[ConditionType.SPECULATION_EFFECTIVE] = _speculation_effective(observation.assessment, speculation)
+        verdicts[ConditionType.SPECULATION_EFFECTIVE] = _speculation_effective(observation, speculation)
     if observation.facts.artifacts:
         verdicts[ConditionType.ARTIFACTS_READY] = _artifacts_ready(observation.facts)
     # kstatus: Stalled and Reconciling are abnormal, and absent while they do not hold.
@@ -252,7 +252,7 @@ def _role_ready(observation: Observation, kind: Role, role: RolePlan, *, conditi
         sized = observation.assessment.sizings.get(kind)
         if ready >= role.wanted:
             progress += "; its Deployment is on the way to what is wanted"
-        is_in_doubt = isinstance(sized, Unfit) and cause.reason is Reason.PODS_FAILING
+        is_in_doubt = cause.reason is Reason.PODS_FAILING and "memory" in cause.message.lower()
         doubt = f"; by estimate it does not fit: {sized.reason}" if is_in_doubt and isinstance(sized, Unfit) else ""
         return Verdict(holds=False, reason=cause.reason, message=progress + trouble + doubt)
     if role.wanted == 0:
@@ -288,9 +288,31 @@ def _ready(observation: Observation, verdicts: Mapping[ConditionType, Verdict]) 
     )
 
 
-def _speculation_effective(assessment: Assessment, measured: SpeculationStatus | None) -> Verdict:
+def _measured(observation: Observation, previous: Mapping[str, Any]) -> SpeculationStatus | None:
+    """Figures of the verifiers that serve now, with the drafts that they have; none without drafts."""
+    verifier, draft = (observation.plan.roles.get(role) for role in (Role.VERIFIER, Role.DRAFT))
+    if draft is None or not draft.wanted:
+        return None
+    told = previous.get("speculation")
+    if verifier is None or (previous.get("verifier") or {}).get("revision") != verifier.serving:
+        told = None  # of other pods
+    return told_of(observation.measured, told)
+
+
+def _speculation_effective(observation: Observation, measured: SpeculationStatus | None) -> Verdict:
     """What was measured, else what is predicted, where the models are known. Never a reason not to be Ready."""
+    assessment = observation.assessment
     pays = is_effective(measured) if measured else None
+    drafts = observation.plan.roles.get(Role.DRAFT)
+    if drafts is not None and not drafts.wanted:
+        message = "no draft pods are wanted: verifiers decode without drafts"
+        return Verdict(holds=False, is_known=False, reason=Reason.NO_DRAFTS, message=message)
+    has_drafts = any(workload.ready for workload in observation.facts.workloads_of(Role.DRAFT))
+    if measured and pays is not None and not has_drafts:
+        message = (
+            f"no draft pod is Ready: verifiers decode without drafts; before that {measured.speedup} × was measured"
+        )
+        return Verdict(holds=False, is_known=False, reason=Reason.NO_DRAFTS, message=message)
     if measured and pays is not None:
         figures = f"{measured.speedup} × the speed of steps without drafts (seen: {measured.speedup_interval})"
         figures += (

@@ -87,6 +87,15 @@ def test_a_chat_completion_is_answered_through_the_service_and_drafts_are_accept
     assert openai.counter(address, ACCEPTED) > before
 
 
+def test_logprobs_are_answered_although_the_image_has_no_compiler(pair: Site) -> None:
+    """vLLM compiles a function for them at the first request, which ended the engine."""
+    asked = {"logprobs": True, "top_logprobs": 2}
+    answer = openai.chat(pair.address(NAME), model=NAME, prompt="def f(", max_tokens=4, **asked)
+    told = answer["choices"][0]["logprobs"]["content"]
+    assert [len(token["top_logprobs"]) for token in told] == [2] * len(told)
+    assert told
+
+
 def test_drafts_change_no_text_for_fifty_prompts(pair: Site, models: ModelPair, plain_texts: list[str]) -> None:
     accepted = openai.counter(pair.address(NAME), ACCEPTED)
     assert _texts(pair, models.prompts()[:PROMPTS]) == plain_texts

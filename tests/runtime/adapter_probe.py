@@ -74,6 +74,9 @@ def of_another_rank() -> list[list[int]]:
     return made.propose([[1], [2]], None, None)
 
 
+CUT = "min( num_new_tokens, self.max_model_len - request.num_computed_tokens"
+
+
 def what_is_relied_on() -> dict[str, bool]:
     """Of vLLM's source: what the adapter needs and nobody promises."""
     runner = inspect.getsource(gpu_model_runner)
@@ -88,8 +91,7 @@ def what_is_relied_on() -> dict[str, bool]:
         "it skips drafters whose length limit is near": "<= self.effective_drafter_max_model_len" in runner,
         "it proposes after bookkeeping": "draft_after_bookkeeping = True" in runner,
         "it keeps the batch's requests in order": "req_ids" in inspect.getsource(gpu_input_batch.InputBatch),
-        "it schedules no draft beyond the length limit": "min( num_new_tokens, self.max_model_len - request.num_computed_tokens"
-        in " ".join(scheduling.split()),
+        "it schedules no draft beyond the length limit": CUT in " ".join(scheduling.split()),
         "the worker is given the scheduled drafts": "scheduled_spec_decode_tokens"
         in inspect.getsource(SchedulerOutput),
         "the CPU's runner is the same one": issubclass(CPUModelRunner, gpu_model_runner.GPUModelRunner),

@@ -67,7 +67,7 @@ class Speculation(ApiModel):
     in_engine: InEngine | None = None
     """What proposes with method InEngine."""
     max_depth: Annotated[int, Field(ge=1, le=DEPTH_LIMIT)] = 5
-    """Most tokens proposed at once."""
+    """Most tokens proposed at once, from 1 to 16. How many there are is chosen by measurement, 0 included."""
     tls: DraftTLS | None = None
     """Certificates for method Remote: verifiers and draft pods then talk over TLS, and a draft pod answers only this
     deployment's verifiers, by their ServiceAccount's token. Omitted: plaintext, kept apart by a NetworkPolicy alone."""

@@ -33,6 +33,12 @@ LEARNING_TRIES = 16
 CHECK_EVERY = 32
 """One in so many steps is made at depth 0 while drafts pay, or at another depth while they do not."""
 CHECK_AT_LEAST_EVERY = 1024
+CHECK_STEPS = 4
+"""Of a check with drafts: the first of them is answered by a pod that has to catch up, which shows nothing."""
+REMEMBERED = 8
+"""What was measured counts like so many observations at most once another pod drafts."""
+REMEMBERED_UNUSED = 1
+"""And of drafts that are not used, when they are checked: what is found then is what they are like now."""
 AHEAD_FROM = 0.25
 """Of the time of a step: a draft that takes longer is worth to be made ahead. Below it waiting costs little, and a pod
 that goes on drafting answers others later."""
@@ -70,6 +76,8 @@ class _Batch:
     """c: rows that an answer had a draft for, of those that were asked for."""
     tries: int = 0
     since_check: int = 0
+    checks_left: int = 0
+    """Steps of the check that is going on."""
     check_every: int = CHECK_EVERY
     chosen: int | None = None
     rates: list[float] = field(default_factory=list)
@@ -86,6 +94,11 @@ class _Batch:
             return self.steps[low].value
         slope = max(self.steps[high].value - self.steps[low].value, 0.0) / (high - low)
         return max(self.steps[low].value + slope * (depth - low), 0.0)
+
+    def remember(self, count: int) -> None:
+        """Let what was measured of drafts count like so many observations at most."""
+        for mean in (self.overhead, self.token, self.coverage):
+            mean.count = min(mean.count, count)
 
     def draft_seconds(self, depth: int) -> float:
         """D(k)."""
@@ -115,6 +128,14 @@ class Depths:
         batch = self._batch(rows)
         batch.overhead.add(max(seconds - compute_seconds, 0.0))
         batch.token.add(compute_seconds / depth)
+
+    def met_another(self) -> None:
+        """Another pod drafts from now on, or the same one anew: what was measured of drafts is less certain."""
+        for batch in self._batches.values():
+            batch.remember(REMEMBERED)
+            batch.tries, batch.since_check, batch.check_every = 0, 0, CHECK_EVERY
+        for mean in (*self._accepted, self._pooled):
+            mean.count = min(mean.count, REMEMBERED)
 
     def saw_lack(self, rows: int, *, is_lacking: bool) -> None:
         """A step with drafts began; whether any of its rows had none yet."""
@@ -183,13 +204,17 @@ class Depths:
         ]
         best = _best(batch)
         batch.since_check += 1
-        if batch.since_check < batch.check_every:
+        if batch.since_check >= batch.check_every:
+            batch.since_check = 0
+            if best:
+                batch.check_every = CHECK_EVERY
+                return 0
+            batch.check_every = min(2 * batch.check_every, CHECK_AT_LEAST_EVERY)
+            batch.checks_left = CHECK_STEPS
+            batch.remember(REMEMBERED_UNUSED)
+        if best or not batch.checks_left:
             return best
-        batch.since_check = 0
-        if best:
-            batch.check_every = CHECK_EVERY
-            return 0
-        batch.check_every = min(2 * batch.check_every, CHECK_AT_LEAST_EVERY)
+        batch.checks_left -= 1
         return max(range(1, self._most + 1), key=batch.rates.__getitem__) if batch.token.count else self._most
 
     def _batch(self, rows: int) -> _Batch:

@@ -9,6 +9,7 @@ from typing import Protocol
 from tandem_runtime.drafting.breaker import Breaker, State
 from tandem_runtime.drafting.counters import Counted, Counters
 from tandem_runtime.drafting.depth import Depths
+from tandem_runtime.drafting.protocol import TOKEN_BYTES
 from tandem_runtime.drafting.protocol.draft_pb2 import DrafterFrame, Result, Row, Step, VerifierFrame
 from tandem_runtime.drafting.sessions import Context, Sessions
 
@@ -44,6 +45,8 @@ class _Asked:
     sent: int
     rows: int
     depth: int
+    is_catching_up: bool
+    """A context had more that was new than a step brings: how long the answer took says nothing of others."""
 
 
 class Drafter:
@@ -68,7 +71,8 @@ class Drafter:
         """Steps that are not answered yet."""
         self._number = 0
         self._failures = stream.failures
-        self._is_draining = False
+        self._depth = depth
+        self._is_draining = self._is_met = False
         self._frames_due = FRAMES_UNASKED
         self._is_prompt = False
         """Whether the last answer came within the deadline: only then a step waits for the next one."""
@@ -111,7 +115,7 @@ class Drafter:
             return False
         waits = self._is_prompt and self._breaker.state is State.CLOSED and now < until
         self._send(asked, budget_seconds=until - now if waits else 0.0, ahead=ahead)
-        self._asked[self._number] = _Asked(now, len(asked), rows, depth)
+        self._asked[self._number] = _Asked(now, len(asked), rows, depth, self._is_catching_up(asked))
         return waits
 
     def wait(self, until: float, lacking: Mapping[str, Context]) -> dict[str, list[int]]:
@@ -143,6 +147,7 @@ class Drafter:
             self._failures, self._is_prompt = self._stream.failures, False
             self._asked.clear()
             self._frames_due = FRAMES_UNASKED
+            self._is_met = False
             self._breaker.trip(self._now())
         for at, frame in self._stream.take(until):
             self._frames_due -= 1
@@ -154,6 +159,9 @@ class Drafter:
                     self._sessions.reset(limit=frame.welcome.max_sessions)
                     self._asked.clear()
                     self._is_draining = False
+                    if not self._is_met:
+                        self._depths.met_another()
+                    self._is_met = True
                 case "result":
                     self._answered(frame.result, at)
                 case "notice":
@@ -161,6 +169,10 @@ class Drafter:
                     if frame.notice.draining:
                         self._is_draining = True
                         self._stream.renew()
+
+    def _is_catching_up(self, rows: list[Row]) -> bool:
+        most = 2 * (self._depth + 1) * TOKEN_BYTES
+        return any(len(row.delta) > most for row in rows)
 
     def _send(self, rows: list[Row], *, budget_seconds: float = 0.0, ahead: int = 0) -> None:
         self._number += 1
@@ -185,7 +197,8 @@ class Drafter:
         # After a late answer, only one well within the deadline shows that waiting is worth it again.
         share = 1.0 if self._is_prompt else 0.5
         self._is_prompt = seconds <= share * self._deadline_seconds
-        self._breaker.saw_answer(at, was_in_time=seconds <= self._deadline_seconds)
+        if seconds <= self._deadline_seconds or not asked.is_catching_up:
+            self._breaker.saw_answer(at, was_in_time=seconds <= self._deadline_seconds)
         self._depths.saw_answer(asked.rows, coverage=min(taken.used / asked.sent, 1.0))
-        if taken.used:
+        if taken.used and not asked.is_catching_up:
             self._depths.saw_draft(asked.rows, asked.depth, seconds=seconds, compute_seconds=result.compute_us / 1e6)

@@ -44,6 +44,8 @@ class DraftPods:
         self._address, self._open, self._resolve, self._every_seconds = address, open_stream, resolve, every_seconds
         self._streams: dict[str, DraftStream] = {}
         self._is_closed = threading.Event()
+        self._is_told = False
+        """That the name cannot be resolved."""
         threading.Thread(target=self._run, name="draft pods", daemon=True).start()
 
     def streams(self) -> Mapping[str, DraftStream]:
@@ -60,8 +62,12 @@ class DraftPods:
         while not self._is_closed.is_set():
             try:
                 self._see(self._resolve(self._address))
+                self._is_told = False
             except OSError as error:
-                logger.warning("%s cannot be resolved, the draft pods that are known stay: %s", self._address, error)
+                if not self._is_told:
+                    known = f"{len(self._streams)} draft pods that are known stay" if self._streams else "no draft pods"
+                    logger.warning("%s cannot be resolved, %s: %s", self._address, known, error)
+                self._is_told = True
             self._is_closed.wait(self._every_seconds)
 
     def _see(self, addresses: set[str]) -> None:

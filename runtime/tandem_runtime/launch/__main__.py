@@ -68,7 +68,7 @@ def _serve(options: LaunchOptions) -> TerminationMessage | None:
         try:
             supervisor = Supervisor(
                 engine_command(options, model, platform=platform, counters=counters_file),
-                engine_environment(os.environ, platform=platform),
+                engine_environment(os.environ, platform=platform, compilation=options.engine.compilation),
                 health=(options.host or LOOPBACK, options.http_port),
                 phases=phases,
                 stop_limit_seconds=StopTimes.of_drain(options.drain_seconds).limit_seconds,

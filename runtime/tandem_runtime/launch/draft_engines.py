@@ -32,7 +32,7 @@ def container_of(options: LaunchOptions) -> DraftContainer:
 
 def start_of(options: LaunchOptions, model: ModelFolder, *, platform: Platform) -> Start:
     """How the engine that the options name is started. Its environment, which this process gets, is read at imports."""
-    os.environ.update(engine_environment(os.environ, platform=platform))
+    os.environ.update(engine_environment(os.environ, platform=platform, compilation=options.engine.compilation))
     sessions = container_of(options).max_sessions
 
     def start(stack: contextlib.ExitStack) -> tuple[DraftEngine, Callable[[], object]]:

@@ -73,7 +73,9 @@ def _model(options: LaunchOptions, model: ModelFolder) -> list[str]:
     # fmt: on
 
 
-def engine_environment(inherited: Mapping[str, str], *, platform: Platform) -> dict[str, str]:
+def engine_environment(
+    inherited: Mapping[str, str], *, platform: Platform, compilation: Compilation | None = None
+) -> dict[str, str]:
     """The environment for vLLM: nothing is fetched or reported, and files go only where a pod may write."""
     scratch = tempfile.gettempdir()
     environment = {
@@ -95,6 +97,9 @@ def engine_environment(inherited: Mapping[str, str], *, platform: Platform) -> d
     if platform is Platform.CPU:
         environment.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
         environment.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+        if compilation is not Compilation.COMPILED:
+            # vLLM compiles a function for logprobs even so, and the first request for them ends an engine without g++.
+            environment["TORCHDYNAMO_DISABLE"] = "1"
     return environment
 
 

@@ -216,6 +216,8 @@ def test_a_given_count_that_does_not_fit_by_estimate_is_tried_and_the_doubt_is_t
     told = condition(status(one, PAIR, failing), "VerifierReady")
     assert told["reason"] == "PodsFailing"
     assert doubt in told["message"]
+    elsewhere = replace(facts, pods=(replace(starting, trouble="FailedMount: secret no-such-secret not found"),))
+    assert doubt not in condition(status(one, PAIR, elsewhere), "VerifierReady")["message"]
 
 
 def test_a_draft_of_another_tokenizer_is_refused_with_both_values() -> None:
@@ -268,8 +270,22 @@ def test_without_the_facts_nothing_is_predicted(models: Mapping[Role, ModelFacts
 
 
 def test_warnings_of_the_pair_stand_beside_the_prediction() -> None:
-    said = effective(make_pair_spec(), {**PAIR, Role.VERIFIER: replace(LLAMA_70B, generation_min_p=0.1)})
-    assert "min_p 0.1" in said["message"]
+    said = effective(make_pair_spec(), {**PAIR, Role.DRAFT: replace(LLAMA_1B, max_positions=8192)})
+    assert "the draft was made for 8192 tokens" in said["message"]
+
+
+@pytest.mark.parametrize("method", ["Remote", "NGram"])
+def test_a_default_that_the_engine_refuses_while_it_speculates_is_refused(method: str) -> None:
+    models = {**PAIR, Role.VERIFIER: replace(LLAMA_70B, generation_min_p=0.05)}
+    spec = make_pair_spec(speculation={"method": method})
+    problem = intent(spec, models).problem
+    assert problem is not None
+    assert problem.message.startswith(f"spec.speculation.method (is {method}): must be Off for this model")
+    assert "min_p 0.05" in problem.message
+    assert condition(status(spec, models), "Accepted")["status"] == "False"
+    spec["verifier"] = {**spec["verifier"], "engine": {"type": "VLLM", "args": {"generation-config": "vllm"}}}
+    assert intent(spec, models).problem is None
+    assert intent(make_pair_spec(speculation={"method": "Off"}), models).problem is None
 
 
 def test_without_speculation_there_is_nothing_to_say_of_its_effect() -> None:

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from tandem_contracts import metrics
-from tandem_contracts.launch import Speculation
+from tandem_contracts.launch import Role, Speculation
 from tandem_operator.api.status import SpeculationStatus
 from tandem_operator.assessment import Assessment
 from tandem_operator.measured_speculation import (
@@ -24,9 +24,9 @@ from tandem_operator.measured_speculation import (
     told_of,
 )
 from tandem_operator.speculation_source import LONGEST_PAUSE_SECONDS, READ_EVERY_SECONDS, SpeculationFigures
-from tandem_operator.status import status_of
+from tandem_operator.status import Observation, status_of
 from tandem_operator.store import Key
-from tests.unit.operator.test_status import NOW, READY, observe
+from tests.unit.operator.test_status import DRAFTLESS, NOW, READY, WANTS, observe
 
 KEY = Key("LLMDeployment", "chat", "llama")
 
@@ -90,6 +90,23 @@ def test_an_idle_verifier_and_one_that_was_started_again_say_nothing() -> None:
     assert measured_of([[first, idle], [first, anew], [first], []]) is None
 
 
+def test_what_a_verifier_says_without_drafts_is_what_it_measured_before() -> None:
+    first = readings_of(1)[0]
+    alone = [replace(first, rows=first.rows + 500 * n, speedup=3.28, depth=0) for n in range(10)]
+    assert measured_of([alone]) is None
+    measured = measured_of([alone, readings_of(4)])
+    assert measured is not None
+    assert (measured.depth, measured.speedup, measured.tokens_per_step) == (4, 1.8, 4.0)
+
+
+def test_a_depth_that_has_become_0_is_told() -> None:
+    told = told_of(MEASURED, None)
+    assert told is not None
+    off = told_of(replace(MEASURED, depth=0), told.model_dump(mode="json", by_alias=True, exclude_none=True))
+    assert off is not None
+    assert off.depth == 0
+
+
 MEASURED = Measured(depth=4, acceptance=0.75, tokens_per_step=4.0, speedup=1.8, lowest=1.6, highest=1.9)
 
 
@@ -144,6 +161,23 @@ def test_the_condition_says_what_was_measured(measured: Measured | None, expecte
     assert status_of(observation, previous=status, now=NOW) == status
     quiet = replace(observation, measured=None)
     assert status_of(quiet, previous=status, now=NOW) == status
+
+
+def test_figures_of_drafts_go_with_the_drafts() -> None:
+    remote = Assessment(method=Speculation.REMOTE)
+    status = status_of(observe(READY, assessment=remote, measured=MEASURED), previous={}, now=NOW)
+
+    def told(observation: Observation) -> tuple[str, str, bool]:
+        said = status_of(observation, previous=status, now=NOW)
+        effective = {c["type"]: c for c in said["conditions"]}["SpeculationEffective"]
+        return effective["status"], effective["reason"], "speculation" in said
+
+    assert told(observe(READY, assessment=remote)) == ("True", "Measured", True)
+    assert told(observe(DRAFTLESS, assessment=remote)) == ("Unknown", "NoDrafts", True)
+    none = {**WANTS, Role.DRAFT: replace(WANTS[Role.DRAFT], replicas=0)}
+    assert told(observe(READY, none, assessment=remote)) == ("Unknown", "NoDrafts", False)
+    status["verifier"]["revision"] = "another"
+    assert told(observe(READY, assessment=remote)) == ("Unknown", "NotMeasured", False)
 
 
 def test_other_methods_have_no_figures_of_drafts() -> None:

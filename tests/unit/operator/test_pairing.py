@@ -63,8 +63,3 @@ def test_a_draft_for_shorter_texts_is_warned_of() -> None:
     (warning,) = pair_check(LLAMA_70B, replace(LLAMA_1B, max_positions=8192)).warnings
     assert "the draft was made for 8192 tokens, the verifier for 131072" in warning
     assert pair_check(LLAMA_70B, replace(LLAMA_1B, max_positions=0)).warnings == ()
-
-
-def test_a_default_that_speculation_refuses_is_warned_of() -> None:
-    (warning,) = pair_check(replace(LLAMA_70B, generation_min_p=0.05), LLAMA_1B).warnings
-    assert "min_p 0.05" in warning

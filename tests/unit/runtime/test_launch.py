@@ -201,6 +201,22 @@ def test_the_engine_fetches_and_reports_nothing_and_writes_to_scratch_only() -> 
     assert "VLLM_CPU_KVCACHE_SPACE" not in environment
 
 
+@pytest.mark.parametrize(
+    ("platform", "compilation", "is_disabled"),
+    [
+        (Platform.CPU, None, True),
+        (Platform.CPU, Compilation.EAGER, True),
+        (Platform.CPU, Compilation.COMPILED, False),
+        (Platform.GPU, None, False),
+    ],
+)
+def test_nothing_at_all_is_compiled_where_there_may_be_no_compiler(
+    platform: Platform, compilation: Compilation | None, is_disabled: bool
+) -> None:
+    environment = engine_environment({}, platform=platform, compilation=compilation)
+    assert ("TORCHDYNAMO_DISABLE" in environment) is is_disabled
+
+
 def test_what_the_operator_sets_for_an_accelerator_stays() -> None:
     environment = engine_environment({"VLLM_CPU_KVCACHE_SPACE": "7"}, platform=Platform.CPU)
     assert environment["VLLM_CPU_KVCACHE_SPACE"] == "7"

@@ -250,6 +250,53 @@ def test_a_server_that_has_drafts_again_is_used_again(tmp_path: Path) -> None:
     assert engine.run(1000) > 2 / STEP_SECONDS
 
 
+@dataclass
+class Prefilling(Drafter):
+    """Takes its time for each token of a context that it does not have yet."""
+
+    prefill: float = 0.001
+
+    def send(self, frame: VerifierFrame) -> None:
+        usual, new = self.round_trip, max((len(row.delta) // 4 for row in frame.step.rows), default=0)
+        self.round_trip = usual + self.prefill * new
+        super().send(frame)
+        self.round_trip = usual
+
+
+@pytest.mark.parametrize(
+    ("acceptance", "token", "prefill", "steps"),
+    [(0.5, 0.03, 0.0002, 500), (0.6, 0.06, 0.001, 1000), (0.85, 0.2, 0.001, 2000)],
+    ids=["at a loss", "late", "given up"],
+)
+def test_drafts_are_used_again_after_a_pod_was_slow_for_a_while(
+    tmp_path: Path, acceptance: float, token: float, prefill: float, steps: int
+) -> None:
+    """At depth 0 a pod falls behind, so that the first answer to a check takes long: it must not decide."""
+    drafter = Prefilling(acceptance=acceptance, prefill=prefill)
+    engine = make_engine(tmp_path, drafter)
+    engine.run(1000)
+    assert engine.run(500) > 1.2 / STEP_SECONDS
+    usual, drafter.token = drafter.token, token
+    engine.run(300)
+    assert engine.depths[-100:].count(0) > 80
+    drafter.token = usual
+    engine.run(steps)
+    assert engine.run(200) > 1.2 / STEP_SECONDS
+
+
+def test_another_pod_is_judged_by_its_own_drafts(tmp_path: Path) -> None:
+    slow, quick = Drafter(acceptance=0.6, token=0.03), Drafter(acceptance=0.85)
+    engine = make_engine(tmp_path, slow)
+    engine.run(2200)  # the next check is far away
+    assert engine.depths[-100:].count(0) > 80
+    quick.now = slow.now
+    engine.drafts._streams = lambda: {"another": quick}
+    engine.drafts._now = lambda: engine.drafter.now
+    engine.drafter = quick
+    engine.run(200)
+    assert engine.run(500) > 2 / STEP_SECONDS
+
+
 def test_a_pod_that_has_answered_is_not_blamed_for_another_one_that_stalls(tmp_path: Path) -> None:
     clock = Drafter(acceptance=1.0)
     counters = Counters(tmp_path / "counters")
