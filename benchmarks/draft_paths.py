@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from array import array
 from collections.abc import Sequence
@@ -92,12 +93,14 @@ def _parts(verifier: Engine, plain: Engine, switch: Switch, *, prompts: Sequence
     """Without a delay. Verifying is taken to cost the same for each token more: it does, but for noise."""
     steps: dict[int, list[StepRecord]] = {depth: [] for depth in FAR_DEPTHS}
     speeds, shares = [], []
+    drafted: list[bool] = []
     for _ in range(FAR_ROUNDS):
         speeds.append(measured(Way(plain), prompts[:FAR_PROMPTS], 1).tokens_per_second)
         for depth in FAR_DEPTHS:
             found = measured(Way(verifier, "far", depth), prompts[:FAR_PROMPTS], 1, switch)
             steps[depth] += found.records
         shares = found.acceptance.shares
+        drafted += [step.step_depth > 0 for step in found.records]
     answered = [step for step in steps[max(FAR_DEPTHS)] if step.answer_seconds]
     seen = [(step.step_depth, step.step_seconds) for found in steps.values() for step in found if step.step_seconds]
     typical = {depth: median(seconds for at, seconds in seen if at == depth) for depth in FAR_DEPTHS}
@@ -108,6 +111,7 @@ def _parts(verifier: Engine, plain: Engine, switch: Switch, *, prompts: Sequence
         round_trip=median(step.answer_seconds - step.compute_seconds for step in answered),
         token=median(step.compute_seconds / step.depth for step in answered),
         shares=shares,
+        coverage=sum(drafted) / len(drafted),
     )
 
 
@@ -125,22 +129,26 @@ def round_trip_of(address: str) -> float:
 
 
 def session_memory(engines: Engines) -> float:
-    """Megabytes that `SESSIONS` full sessions add to a draft server, its KV cache left out."""
+    """Megabytes that `SESSIONS` full sessions add to a draft server, its KV cache left out.
+
+    What of the cache is resident is looked up, not computed: pages come as they are touched, and by the huge page.
+    """
     engine, address = engines.drafts(DraftEngine.TRANSFORMERS)
     engine.wait_until_ready()
     config = json.loads((engines.models.draft / "config.json").read_text(encoding="utf-8"))
-    of_a_token = 2 * config["num_hidden_layers"] * config["num_key_value_heads"] * config["head_dim"] * 4
+    of_a_token = config["num_hidden_layers"] * config["num_key_value_heads"] * config["head_dim"] * 4
+    keys = SESSIONS * (SESSION_TOKENS + 1) * of_a_token
     with _Client(address) as client:
         client.ask({"first": array("i", [1])}, depth=1)
-        before = _resident_bytes(engine.process.pid)
+        before = _resident_bytes_beside(engine.process.pid, keys)
         contexts = {
             str(number): array("i", [(number + at) % config["vocab_size"] for at in range(SESSION_TOKENS)])
             for number in range(SESSIONS)
         }
         for request, context in contexts.items():
             client.ask({request: context}, depth=1)
-        added = _resident_bytes(engine.process.pid) - before
-    return (added - SESSIONS * (SESSION_TOKENS + 1) * of_a_token) / 1e6
+        added = _resident_bytes_beside(engine.process.pid, keys) - before
+    return added / 1e6
 
 
 class _Client:
@@ -183,6 +191,13 @@ class _Client:
         raise TimeoutError(f"waited {LIMIT_SECONDS:.0f} s: an answer of the draft server")
 
 
-def _resident_bytes(process: int) -> int:
-    status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
-    return next(1024 * int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
+def _resident_bytes_beside(pid: int, least: int) -> int:
+    """Of a process, without its mappings of about `least` bytes and more: those are its KV cache."""
+    total = 0
+    smaps = Path(f"/proc/{pid}/smaps").read_text(encoding="utf-8")
+    for mapping in re.split(r"^(?=[0-9a-f]+-[0-9a-f]+ )", smaps, flags=re.MULTILINE):
+        lines = re.findall(r"^(Size|Rss): +(\d+) kB", mapping, re.MULTILINE)
+        told = {name: 1024 * int(kilobytes) for name, kilobytes in lines}
+        if told and told["Size"] < 0.9 * least:
+            total += told["Rss"]
+    return total

@@ -23,11 +23,13 @@ class Parts:
     token: float
     """t: of drafting one token."""
     shares: Sequence[float]
-    """p_1 to p_k."""
+    """p_1 to p_k, of drafts."""
+    coverage: float = 1.0
+    """c: steps that had a draft, of all: the first ones of a request have none."""
 
     def tokens(self, depth: int) -> float:
         """E(k)."""
-        return 1.0 + sum(self.shares[:depth])
+        return 1.0 + self.coverage * sum(self.shares[:depth])
 
     def waiting(self, depth: int) -> float:
         """Speed over plain when each step waits for its draft: E(k) T1 / (V(k) + R + k t)."""
