@@ -148,7 +148,8 @@ class Drafter:
             self._asked.clear()
             self._frames_due = FRAMES_UNASKED
             self._is_met = False
-            self._breaker.trip(self._now())
+            if not self._is_draining:  # one that said goodbye is not asked anyway, and is expected to be gone
+                self._breaker.trip(self._now())
         for at, frame in self._stream.take(until):
             self._frames_due -= 1
             if self._frames_due < 0:

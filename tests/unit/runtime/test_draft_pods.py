@@ -124,6 +124,24 @@ def test_requests_leave_a_pod_that_drains_before_it_is_gone(site: Site) -> None:
     assert not stopping.is_alive()  # its only verifier has left
 
 
+def test_a_pod_that_has_said_goodbye_is_not_taken_for_a_broken_one_while_its_name_lasts(site: Site) -> None:
+    site.wait_open(2)
+    site.drafted()
+    leaving = site.behind.streams()[site.pods[0].address]
+    stopping = threading.Thread(target=site.pods[0].server.stop, kwargs={"grace_seconds": 10 * LIMIT_SECONDS})
+    stopping.start()
+
+    def is_gone() -> bool:
+        site.drafted()
+        assert site.counters.value(Counted.BREAKERS_OPEN) == 0
+        return leaving.failures > 0
+
+    wait_for(is_gone)
+    stopping.join(LIMIT_SECONDS)
+    site.drafted()
+    assert site.counters.value(Counted.BREAKERS_OPEN) == 0
+
+
 @pytest.mark.parametrize("site", [1], indirect=True)
 def test_a_pod_that_comes_gets_new_requests_and_leaves_the_others_where_they_are(site: Site) -> None:
     site.wait_open(1)
