@@ -20,6 +20,7 @@ from typing import Any, cast
 import grpc
 
 from tandem_contracts.draft_access import CERTIFICATES_FOLDER, CREDENTIALS_FOLDER, DraftIdentity
+from tandem_contracts.launch import DEPTH_LIMIT
 from tandem_runtime.draft_server.health import CHECK, SERVING
 from tandem_runtime.drafting.access import DraftAccess, open_channel
 from tandem_runtime.drafting.protocol import ANY_VOCABULARY, VERSION, DrafterFrame, VerifierFrame, session_of
@@ -28,8 +29,14 @@ from tandem_runtime.drafting.sessions import Context, Sessions
 
 DEPTH = 4
 LIMIT_SECONDS = 10.0
-BUDGET_SECONDS = 0.02
-SLACK_SECONDS = 1.0
+QUICK_SECONDS = 0.02
+"""A deepest draft that takes no longer is in time for any budget: what is saved of it cannot be told from noise."""
+BUDGET_SHARE = 0.25
+"""Of the time that a deepest draft takes without a budget: enough for its first tokens."""
+SPENT_SHARE = 0.75
+"""Of the same time: an answer that takes longer has not heard of the budget. A token longer than the budget is fine."""
+TRIES = 3
+"""Of each time the shortest counts: whatever else a machine does only adds to it."""
 LONGEST_TRIED = 1_000_000
 
 
@@ -45,10 +52,10 @@ class Verifier:
         self._call = session_of(channel)(iter(self._frames.get, None), timeout=LIMIT_SECONDS)
         self._number = 0
 
-    def greet(self, *, protocol: int = VERSION, tokenizer_hash: str = "") -> Welcome:
+    def greet(self, *, protocol: int = VERSION, tokenizer_hash: str = "", max_depth: int = DEPTH) -> Welcome:
         """The answer to our first frame."""
         hello = Hello(protocol=protocol, verifier="conformance", tokenizer_hash=tokenizer_hash)
-        hello.vocabulary, hello.max_depth = ANY_VOCABULARY, DEPTH
+        hello.vocabulary, hello.max_depth = ANY_VOCABULARY, max_depth
         self._frames.put(VerifierFrame(hello=hello))
         frame = self._next()
         _expect(frame.WhichOneof("frame") == "welcome", f"the first frame is {frame.WhichOneof('frame')}, not welcome")
@@ -219,13 +226,12 @@ def is_silent_where_nothing_is_asked(server: Asked) -> None:
 
 def keeps_to_the_budget(server: Asked) -> None:
     """answers when the budget of a step is spent, with what there is"""
-    with server.greeted() as verifier:
-        verifier.ask(_opening(server.tokens(5), session=1, depth=1))
-        row = _opening(server.tokens(7), session=2, depth=server.welcome.max_depth)
-        begun = time.monotonic()
-        verifier.ask(row, budget_seconds=BUDGET_SECONDS)
-        spent = time.monotonic() - begun
-        _expect(spent < BUDGET_SECONDS + SLACK_SECONDS, f"{spent:.2f} s for a budget of {BUDGET_SECONDS} s")
+    whole = min(_deepest_seconds(server) for _ in range(TRIES))
+    if whole <= QUICK_SECONDS:
+        return
+    budget = BUDGET_SHARE * whole
+    spent = min(_deepest_seconds(server, budget_seconds=budget) for _ in range(TRIES))
+    _expect(spent <= SPENT_SHARE * whole, f"{spent:.3f} s for a budget of {budget:.3f} s, and {whole:.3f} s without")
 
 
 def refuses_what_does_not_fit(server: Asked) -> None:
@@ -342,6 +348,17 @@ def _refused(server: Asked, greet: Callable[[Verifier], object]) -> None:
             _expect(code is grpc.StatusCode.FAILED_PRECONDITION and bool(told), _told(error))
         else:
             raise UnmetError("it was welcomed")
+
+
+def _deepest_seconds(server: Asked, *, budget_seconds: float = 0.0) -> float:
+    """For as deep a draft as the server makes, after a token that is new to a context that it has."""
+    with server.verifier() as verifier:
+        most, sessions = verifier.greet(max_depth=DEPTH_LIMIT).max_depth, _sessions()
+        verifier.ask(*sessions.rows({"r": server.tokens(5)}, depth=1))
+        rows = sessions.rows({"r": server.tokens(6)}, depth=most)
+        begun = time.monotonic()
+        verifier.ask(*rows, budget_seconds=budget_seconds)
+        return time.monotonic() - begun
 
 
 def _lost(draft: Draft) -> None:

@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
 
 from tandem_runtime import conformance
-from tandem_runtime.draft_server import server, streams
-from tandem_runtime.draft_server.contexts import Contexts, Taken
+from tandem_runtime.draft_server import server, streams, turns
+from tandem_runtime.draft_server.contexts import Context, Contexts, Taken
+from tandem_runtime.draft_server.engines import Ask
 from tandem_runtime.draft_server.server import DraftServer
 from tandem_runtime.draft_server.streams import Stream
-from tandem_runtime.drafting.protocol.draft_pb2 import Draft, Hello, Row, Welcome
+from tandem_runtime.drafting.protocol.draft_pb2 import Draft, DrafterFrame, Hello, Result, Row, Welcome
 from tests.unit.runtime.drafters import ArithmeticEngine
 
 Patch = Callable[[pytest.MonkeyPatch], None]
+
+
+TOKEN_SECONDS = 0.02
+
+
+class Clock:
+    """The time of the suite and of the server, which only the engine's tokens take."""
+
+    def __init__(self) -> None:
+        self._now = 100.0
+
+    def monotonic(self) -> float:
+        return self._now
+
+    def passes(self, seconds: float) -> None:
+        self._now += seconds
 
 
 @pytest.fixture
@@ -31,6 +49,13 @@ def test_our_server_passes_every_check(address: str, capsys: pytest.CaptureFixtu
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(conformance.CHECKS) + 1
     assert lines[-1] == "15 of 15 checks passed"
+
+
+def test_a_slow_server_that_keeps_to_budgets_passes_every_check(
+    address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slow(lambda is_due: is_due())(monkeypatch)
+    assert conformance.main([address]) == 0, capsys.readouterr().out
 
 
 def test_where_nothing_answers_that_is_said(capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,6 +103,56 @@ def taking(take: Callable[[Contexts, Row, Any], Taken]) -> Patch:
     return lambda patch: patch.setattr(Contexts, "take", lambda contexts, row: take(contexts, row, original))
 
 
+def slow(hears: Callable[[Callable[[], bool]], bool]) -> Patch:
+    """Each token takes its time; of what the engine is told of the budget `hears` makes what it goes by."""
+    original = ArithmeticEngine.draft
+
+    def patched(patch: pytest.MonkeyPatch) -> None:
+        clock = Clock()
+        for module in (conformance, streams, turns):
+            patch.setattr(module, "time", clock)
+
+        def draft(engine: ArithmeticEngine, asks: Sequence[Ask], *, is_due: Callable[[], bool]) -> list[list[int]]:
+            def is_due_then() -> bool:
+                clock.passes(TOKEN_SECONDS)
+                return hears(is_due)
+
+            return original(engine, asks, is_due=is_due_then)
+
+        patch.setattr(ArithmeticEngine, "draft", draft)
+
+    return patched
+
+
+def talkative(patch: pytest.MonkeyPatch) -> None:
+    """Rows that ask for nothing are answered too."""
+    original = Stream._answer
+
+    def answer(stream: Stream, arrived: Any) -> Iterator[DrafterFrame]:
+        for step, row in [(each.step, row) for each in arrived for row in each.step.rows]:
+            if not row.depth and not row.closes:
+                yield DrafterFrame(result=Result(step=step.number, drafts=[streams._draft(row, [1], Draft.OK)]))
+        yield from original(stream, arrived)
+
+    patch.setattr(Stream, "_answer", answer)
+
+
+def confusing(patch: pytest.MonkeyPatch) -> None:
+    """A session is told by its number alone, whoever's it is."""
+    original, of_all = Contexts.__init__, OrderedDict[int, Context]()
+
+    def made(contexts: Contexts, **limits: int) -> None:
+        original(contexts, **limits)
+        contexts._of = of_all
+
+    patch.setattr(Contexts, "__init__", made)
+
+
+def forgetful(contexts: Contexts, row: Row, take: Any) -> Taken:
+    """A context lasts for one step."""
+    return Taken.LOST if row.base_length else take(contexts, row)
+
+
 def trusting(contexts: Contexts, row: Row, take: Any) -> Taken:
     """The checksum is made up."""
     there = contexts.get(row.session)
@@ -118,6 +193,10 @@ BREAKS: dict[str, tuple[Patch, str]] = {
     "another generation": (answering(lambda d: setattr(d, "generation", d.generation + 1)), "drafts"),
     "another length": (answering(lambda d: setattr(d, "base_length", d.base_length + 1)), "drafts"),
     "nothing at all": (answering(lambda d: setattr(d, "tokens", b"")), "drafts"),
+    "no memory": (taking(forgetful), "takes_what_is_new"),
+    "one session of two verifiers": (confusing, "tells_verifiers_apart"),
+    "answers to rows that ask for nothing": (talkative, "is_silent_where_nothing_is_asked"),
+    "no budget": (slow(lambda is_due: False), "keeps_to_the_budget"),
     "any checksum": (taking(trusting), "notices_a_wrong_checksum"),
     "made-up contexts": (taking(bold), "asks_for_what_it_lacks"),
     "the old generation": (taking(stubborn), "takes_a_newer_generation"),
