@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from tandem_operator.cluster import KINDS, ClusterError
 from tandem_operator.facts import Manifest
+from tandem_operator.issuer_keys import PublishedKeys
 from tandem_operator.outcome import Outcome
 from tests.builders import NAMESPACE, make_spec
 from tests.unit.operator.fake_api_server import Answer, connect, serve
@@ -54,6 +56,19 @@ def test_keys_are_copied_and_read_once_a_resync() -> None:
         await world.reconciler.resync(NAMESPACE)
         assert await world.run() == Outcome()
         assert (reads(world), world.writes()) == (1, [])
+
+    play(script)
+
+
+def test_passes_beside_each_other_share_one_read() -> None:
+    async def script(world: World) -> None:
+        publish(world, "a")
+        async with connect(world.server) as cluster:
+            keys = PublishedKeys(cluster)
+            one, other = await asyncio.gather(keys.latest(), keys.latest())
+        assert one == other
+        assert [key["kid"] for key in json.loads(one.jwks)["keys"]] == ["a"]
+        assert reads(world) == 1
 
     play(script)
 

@@ -23,10 +23,17 @@ from tandem_operator.measured_speculation import (
     reading_in,
     told_of,
 )
-from tandem_operator.speculation_source import LONGEST_PAUSE_SECONDS, READ_EVERY_SECONDS, SpeculationFigures
+from tandem_operator.pod_pages import ANSWER_LIMIT_SECONDS
+from tandem_operator.speculation_source import (
+    LONGEST_PAUSE_SECONDS,
+    READ_EVERY_SECONDS,
+    READS_AT_ONCE,
+    SpeculationFigures,
+)
 from tandem_operator.status import Observation, status_of
 from tandem_operator.store import Key
 from tests.unit.operator.test_status import DRAFTLESS, NOW, READY, WANTS, observe
+from tests.unit.operator.virtual_time import TEST_LIMIT_SECONDS, run
 
 KEY = Key("LLMDeployment", "chat", "llama")
 
@@ -214,16 +221,76 @@ def test_pages_are_read_beside_the_passes_and_not_too_often() -> None:
     play(answer, script, clock=lambda: now)
 
 
+def test_what_was_measured_more_than_five_minutes_ago_is_not_told() -> None:
+    count, slow_from = 30, 12
+    readings = [replace(each, speedup=1.8 if n < slow_from else 1.2) for n, each in enumerate(readings_of(count))]
+    coming, now = iter(readings), 0.0
+
+    async def answer(_request: web.Request) -> web.Response:
+        return web.Response(text=page_of(next(coming)))
+
+    async def script(figures: SpeculationFigures, told: Any) -> None:
+        nonlocal now
+        lowest_and_highest = []
+        for _ in range(count):
+            figures.latest(KEY, {"uid": "127.0.0.1"})
+            await told(KEY)
+            found = figures.latest(KEY, {"uid": "127.0.0.1"})
+            lowest_and_highest.append((found.lowest, found.highest) if found else None)
+            now += READ_EVERY_SECONDS
+        five_minutes = round(300 / READ_EVERY_SECONDS)
+        assert lowest_and_highest[slow_from - 1] == (1.8, 1.8)
+        assert lowest_and_highest[slow_from + five_minutes - 2] == (1.2, 1.8)
+        assert lowest_and_highest[slow_from + five_minutes - 1] == (1.2, 1.2)
+
+    play(answer, script, clock=lambda: now)
+
+
+class Waiting:
+    """Verifiers that do not answer, and how many of them are being read."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+
+    async def answer(self, _request: web.Request) -> web.Response:
+        self.reads += 1
+        try:
+            await asyncio.sleep(TEST_LIMIT_SECONDS)
+        finally:
+            self.reads -= 1
+        return web.Response()
+
+    async def settled(self) -> int:
+        """Reads that there are once everything else has happened that can."""
+        await asyncio.sleep(ANSWER_LIMIT_SECONDS / 4)
+        return self.reads
+
+
+def test_so_many_verifiers_are_read_at_once_and_no_more_and_those_that_are_gone_no_longer() -> None:
+    waiting = Waiting()
+
+    async def script(figures: SpeculationFigures, _told: Any) -> None:
+        pods = {f"uid{number}": "127.0.0.1" for number in range(2 * READS_AT_ONCE)}
+        assert figures.latest(KEY, pods) is None
+        assert await waiting.settled() == READS_AT_ONCE
+        figures.latest(KEY, {"uid0": "127.0.0.1"})
+        assert await waiting.settled() == 1
+        figures.forget(KEY)
+        assert await waiting.settled() == 0
+
+    play(waiting.answer, script, clock=lambda: 0.0)
+
+
 def test_a_verifier_that_does_not_answer_is_asked_ever_more_rarely() -> None:
-    now, asked = 0.0, 0
+    now, asked, is_back = 0.0, 0, False
 
     async def answer(_request: web.Request) -> web.Response:
         nonlocal asked
         asked += 1
-        return web.Response(status=503)
+        return web.Response(text=page_of(readings_of(1)[0])) if is_back else web.Response(status=503)
 
     async def script(figures: SpeculationFigures, told: Any) -> None:
-        nonlocal now
+        nonlocal now, is_back
         pauses = []
         for _ in range(8):
             assert figures.latest(KEY, {"uid": "127.0.0.1"}) is None
@@ -232,7 +299,12 @@ def test_a_verifier_that_does_not_answer_is_asked_ever_more_rarely() -> None:
             now += pauses[-1]
         assert asked == 8
         assert pauses == sorted(pauses)
+        assert pauses[0] == 2 * READ_EVERY_SECONDS
         assert pauses[-1] == LONGEST_PAUSE_SECONDS
+        is_back = True
+        figures.latest(KEY, {"uid": "127.0.0.1"})
+        await told(KEY)
+        assert figures.due_seconds(KEY) == READ_EVERY_SECONDS
 
     play(answer, script, clock=lambda: now)
 
@@ -241,7 +313,7 @@ def play(answer: Any, script: Any, *, clock: Any) -> None:
     async def main() -> None:
         application = web.Application()
         application.router.add_get("/metrics", answer)
-        runner = web.AppRunner(application, access_log=None)
+        runner = web.AppRunner(application, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         figures = SpeculationFigures(port=runner.addresses[0][1], clock=clock)
@@ -255,4 +327,4 @@ def play(answer: Any, script: Any, *, clock: Any) -> None:
             await figures.close()
             await runner.cleanup()
 
-    asyncio.run(main())
+    run(main())

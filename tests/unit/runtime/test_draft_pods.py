@@ -38,8 +38,9 @@ class Site:
     """Two draft pods, a name for them, and a verifier's proposer."""
 
     def __init__(self, counters: Counters, *, known: int) -> None:
+        self._threads = set(threading.enumerate())
         self.counters, self.pods = counters, [Pod(), Pod()]
-        self.names = {pod.address for pod in self.pods[:known]}
+        self.names, self.resolved = {pod.address for pod in self.pods[:known]}, 0
         hello = VerifierFrame(hello=Hello(protocol=VERSION, verifier="v", vocabulary=VOCABULARY, max_depth=DEPTH))
         self.behind = DraftPods(
             "drafts:8002",
@@ -58,7 +59,17 @@ class Site:
         self.contexts = {f"r{number}": array("i", [number, 1]) for number in range(REQUESTS)}
 
     def resolve(self, _address: str) -> set[str]:
+        self.resolved += 1
         return self.names
+
+    def wait_resolved(self) -> None:
+        """Until what the name stands for now has been seen."""
+        before = self.resolved
+        wait_for(lambda: self.resolved >= before + 2)
+
+    def readers(self) -> int:
+        """Streams that are read, or tried again."""
+        return sum(thread.name == "drafts" for thread in set(threading.enumerate()) - self._threads)
 
     def wait_open(self, count: int) -> None:
         wait_for(lambda: sum(stream.is_open for stream in self.behind.streams().values()) == count)
@@ -140,6 +151,21 @@ def test_a_pod_that_has_said_goodbye_is_not_taken_for_a_broken_one_while_its_nam
     stopping.join(LIMIT_SECONDS)
     site.drafted()
     assert site.counters.value(Counted.BREAKERS_OPEN) == 0
+
+
+def test_a_pod_that_is_ready_no_more_is_used_until_its_stream_ends_and_not_looked_for_after_that(site: Site) -> None:
+    site.wait_open(2)
+    site.drafted()
+    first = [set(pod.engine.sessions) for pod in site.pods]
+    assert all(first)
+    site.names = {site.pods[1].address}
+    site.wait_resolved()
+    site.drafted()
+    assert [pod.engine.sessions for pod in site.pods] == first
+    assert site.readers() == 2
+    site.pods[0].server.stop(grace_seconds=0)
+    wait_for(lambda: site.readers() == 1)
+    assert set(site.behind.streams()) == {site.pods[1].address}
 
 
 @pytest.mark.parametrize("site", [1], indirect=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from array import array
 from collections.abc import Iterator
@@ -15,10 +16,9 @@ from prometheus_client import CollectorRegistry
 
 from tandem_contracts import metrics
 from tandem_runtime.draft_server import server as server_module
-from tandem_runtime.draft_server.engines import Ask
 from tandem_runtime.draft_server.figures import Figures
 from tandem_runtime.draft_server.server import DraftServer
-from tandem_runtime.draft_server.streams import Stream
+from tandem_runtime.draft_server.streams import WAITING_STEPS, Stream
 from tandem_runtime.draft_server.turns import Turns
 from tandem_runtime.drafting.protocol import VERSION, session_of
 from tandem_runtime.drafting.protocol.draft_pb2 import Draft, DrafterFrame, Hello, Row, Step, VerifierFrame
@@ -246,6 +246,12 @@ def test_the_session_that_was_used_least_recently_goes_and_the_verifier_hears_of
     assert {session for _, session in engine.forgotten} == {1}
 
 
+def test_rows_of_one_step_beyond_what_is_kept_are_dropped_and_the_others_answered(caller: Caller) -> None:
+    rows = [make_row([session], session=session) for session in (1, 2, 3, 4)]
+    assert list(caller.step(*rows).notice.evicted) == [1]
+    assert drafts(caller.next()) == [(Draft.OK, after([session], 3)) for session in (2, 3, 4)]
+
+
 def test_an_engine_that_fails_loses_the_sessions_of_that_pass_and_nothing_else(
     caller: Caller, engine: ArithmeticEngine
 ) -> None:
@@ -255,18 +261,25 @@ def test_an_engine_that_fails_loses_the_sessions_of_that_pass_and_nothing_else(
     assert drafts(caller.step(make_row([1], session=1))) == [(Draft.OK, after([1], 3))]
 
 
-def test_verifiers_that_wait_at_the_same_time_share_a_pass(engine: ArithmeticEngine) -> None:
-    turns = Turns(engine)
-    asks = [Ask((number, 1), array("i", [number]), 3) for number in range(3)]
-    engine.may_go.clear()
-    with ThreadPoolExecutor(3) as pool:
-        answers = [pool.submit(turns.draft, asks[:1])]
-        _wait_for(lambda: len(engine.passes) == 1)
-        answers += [pool.submit(turns.draft, [ask]) for ask in asks[1:]]
-        _wait_for(lambda: turns.waiting == 2)
-        engine.may_go.set()
-        assert [answer.result(LIMIT_SECONDS).drafts for answer in answers] == [[after([n], 3)] for n in range(3)]
-    assert engine.passes == [1, 2]
+def test_a_verifier_that_asks_too_fast_is_not_heard_until_it_is_answered(engine: ArithmeticEngine) -> None:
+    stream = Stream(0, engine, Turns(engine), depth=4, sessions=3, figures=Figures())
+    full, overfull = threading.Event(), threading.Event()
+
+    def frames() -> Iterator[VerifierFrame]:
+        for number in range(2 * WAITING_STEPS):
+            if number == WAITING_STEPS:
+                full.set()
+            elif number > WAITING_STEPS:  # so the one before has found room
+                overfull.set()
+            yield VerifierFrame(step=Step(number=number, rows=[make_row([1])]))
+
+    with ThreadPoolExecutor(1) as pool:
+        heard = pool.submit(stream.hear, frames())
+        assert full.wait(LIMIT_SECONDS), "not as many were heard as may wait"
+        assert not overfull.wait(0.2), "more were heard than may wait"
+        answers = list(stream.answers())
+        heard.result(LIMIT_SECONDS)
+    assert answers[-1].result.step == 2 * WAITING_STEPS - 1
 
 
 def test_what_is_over_is_forgotten(caller: Caller, address: str, engine: ArithmeticEngine) -> None:
@@ -301,6 +314,31 @@ def test_a_server_that_stops_tells_every_verifier_and_the_kubelet_and_waits_for_
         assert drafts(caller.step(make_row([1], session=6))) == [(Draft.OK, after([1], 3))]
         caller.close()
         stopped.result(LIMIT_SECONDS / 2)
+
+
+def test_a_verifier_that_comes_while_the_server_stops_is_told_too(
+    server: DraftServer, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has_come, may_go, welcome = threading.Event(), threading.Event(), server_module.welcome
+
+    def held(*said: Any) -> Any:
+        has_come.set()
+        assert may_go.wait(LIMIT_SECONDS), "the server does not stop"
+        return welcome(*said)
+
+    monkeypatch.setattr(server_module, "welcome", held)
+    health = f"127.0.0.1:{server.start_health('127.0.0.1:0')}"
+    caller = Caller(address)
+    with ThreadPoolExecutor(2) as pool:
+        greeted = pool.submit(caller.say)
+        assert has_come.wait(LIMIT_SECONDS), "no greeting has come"
+        stopped = pool.submit(server.stop, grace_seconds=LIMIT_SECONDS)
+        _wait_for(lambda: health_of(health) != b"\x08\x01")
+        may_go.set()
+        assert greeted.result(LIMIT_SECONDS).WhichOneof("frame") == "welcome"
+        assert caller.next().notice.draining
+        caller.close()
+        stopped.result(LIMIT_SECONDS)
 
 
 def test_a_verifier_that_only_pings_keeps_its_stream(engine: ArithmeticEngine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -367,24 +405,3 @@ def _wait_for(condition: Any) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
-
-
-def test_an_engine_is_told_to_forget_only_between_its_passes() -> None:
-    engine = ArithmeticEngine()
-    turns = Turns(engine)
-    engine.may_go.clear()
-    ask = Ask((1, 1), array("i", [1]), 1)
-    with ThreadPoolExecutor(1) as pool:
-        drafting = pool.submit(turns.draft, [ask])
-        limit = time.monotonic() + LIMIT_SECONDS
-        while engine.passes != [1]:
-            assert time.monotonic() < limit, "no pass has begun"
-            time.sleep(0.01)
-        turns.forget([(1, 2)])
-        assert engine.forgotten == set()
-        engine.may_go.set()
-        drafting.result(LIMIT_SECONDS)
-    turns.draft([ask])
-    assert engine.forgotten == {(1, 2)}
-    turns.forget([(1, 1)])
-    assert engine.forgotten == {(1, 1), (1, 2)}

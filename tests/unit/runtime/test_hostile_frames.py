@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from tandem_runtime.drafting import stream as stream_module
 from tandem_runtime.drafting.counters import Counted, Counters
 from tandem_runtime.drafting.proposing import RemoteDrafts
 from tandem_runtime.drafting.protocol import VERSION, DrafterFrame, VerifierFrame
 from tandem_runtime.drafting.protocol.draft_pb2 import Draft, Hello, Notice, Result, Welcome
 from tandem_runtime.drafting.sessions import Sessions
 from tandem_runtime.drafting.stream import BYTES_KEPT, FIRST_PAUSE_SECONDS, DraftStream
-from tests.runtime.proof.hostile import Behaviour, HostileServer, draining, flood, greeting
+from tests.runtime.proof.hostile import Behaviour, HostileServer, draining, flood, greeting, never_a_word, silence
 from tests.unit.runtime.drafters import VOCABULARY
 
 LIMIT_SECONDS = 30.0
@@ -124,6 +125,44 @@ def test_a_server_whose_ids_mean_something_else_is_not_asked(
     assert not verifier.stream.is_open
     assert asked == []
     assert told in caplog.text
+
+
+def test_what_a_server_has_sent_that_is_left_for_it_is_not_read(
+    meet: Callable[..., tuple[Verifier, HostileServer]],
+) -> None:
+    has_flooded = threading.Event()
+
+    def floods_once(frames: Iterator[VerifierFrame], vocabulary: int) -> Iterator[bytes]:
+        if not has_flooded.is_set():
+            has_flooded.set()
+            yield from flood(frames, vocabulary)
+        yield from never_a_word(frames, vocabulary)
+
+    verifier, _ = meet(floods_once)
+    wait_for(lambda: verifier.stream.failures >= 1)
+    assert verifier.stream.take(0.0) == []
+
+
+def stranger(frames: Iterator[VerifierFrame], vocabulary: int) -> Iterator[bytes]:
+    """Whose ids mean something else."""
+    yield from silence(frames, vocabulary + 1)
+
+
+@pytest.mark.parametrize("behaviour", [stranger, flood])
+def test_a_server_is_asked_again_ever_more_rarely(
+    meet: Callable[..., tuple[Verifier, HostileServer]], monkeypatch: pytest.MonkeyPatch, behaviour: Behaviour
+) -> None:
+    first_seconds, streams, begun = 0.1, 5, list[float]()
+    monkeypatch.setattr(stream_module, "FIRST_PAUSE_SECONDS", first_seconds)
+
+    def noted(frames: Iterator[VerifierFrame], vocabulary: int) -> Iterator[bytes]:
+        begun.append(time.monotonic())
+        yield from behaviour(frames, vocabulary)
+
+    meet(noted)
+    wait_for(lambda: len(begun) >= streams)
+    least = sum(0.75 * first_seconds * 2**number for number in range(streams - 1))
+    assert begun[streams - 1] - begun[0] >= least
 
 
 def test_a_server_that_floods_one_at_work_is_left(meet: Callable[..., tuple[Verifier, HostileServer]]) -> None:

@@ -159,6 +159,35 @@ def test_one_missed_deadline_is_the_last_until_the_server_is_quick_again(pair: P
     wait_for(lambda: bool(slow.propose({"a": context})["a"]))
 
 
+def test_a_step_goes_on_when_its_deadline_has_passed(pair: Pair) -> None:
+    deadline_seconds, slack_seconds, waits = 0.05, 0.2, list[float]()
+    quick = RemoteDrafts(
+        lambda: {"pod": pair.stream},
+        pair.counters,
+        depth=DEPTH,
+        depths=Always(DEPTH),
+        vocabulary=VOCABULARY,
+        deadline_seconds=deadline_seconds,
+    )
+    context = array("i", [1])
+
+    def is_late_once_more() -> bool:
+        """Drafts until one is in time, and a step then while the engine is held back; whether that has waited."""
+        pair.engine.may_go.set()
+        wait_for(lambda: bool(quick.propose({"a": context})["a"]))
+        context.append((after(context, 1)[0] + 1) % VOCABULARY)
+        missed, begun = pair.counted(Counted.DEADLINES_MISSED), time.monotonic()
+        pair.engine.may_go.clear()
+        quick.propose({"a": context})
+        if pair.counted(Counted.DEADLINES_MISSED) > missed:
+            waits.append(time.monotonic() - begun)
+        return len(waits) == 3
+
+    wait_for(is_late_once_more)
+    # The shortest: this machine may do something else meanwhile, but hardly three times.
+    assert deadline_seconds <= min(waits) < deadline_seconds + slack_seconds
+
+
 def test_a_server_that_goes_and_comes_back_is_used_again(pair: Pair) -> None:
     context = array("i", [1, 2])
     pair.propose_until_drafted(a=context)

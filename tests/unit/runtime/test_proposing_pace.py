@@ -12,7 +12,7 @@ import pytest
 from tandem_runtime.drafting.counters import Counted, Counters
 from tandem_runtime.drafting.proposing import RemoteDrafts
 from tandem_runtime.drafting.protocol import length_of
-from tandem_runtime.drafting.protocol.draft_pb2 import Draft, DrafterFrame, Result, Step, VerifierFrame, Welcome
+from tandem_runtime.drafting.protocol.draft_pb2 import Draft, DrafterFrame, Result, Row, Step, VerifierFrame, Welcome
 
 VOCABULARY = 1000
 MOST = 8
@@ -56,13 +56,16 @@ class Drafter:
                 session=row.session,
                 generation=row.generation,
                 base_length=length_of(row),
-                tokens=array("i", self.drafted(length_of(row), row.depth)).tobytes(),
+                tokens=array("i", self.continued(row)).tobytes(),
             )
             for row in rows
         ]
         compute = depth * self.token
         result = Result(step=frame.step.number, drafts=drafts, compute_us=int(compute * 1e6))
         self.pending.append((self.now + self.round_trip + compute, DrafterFrame(result=result)))
+
+    def continued(self, row: Row) -> list[int]:
+        return self.drafted(length_of(row), row.depth)
 
     def drafted(self, length: int, depth: int) -> list[int]:
         """The text is its own numbering; a token is right with the given probability."""
@@ -140,6 +143,8 @@ class Engine:
     drafts: RemoteDrafts
     drafter: Drafter
     contexts: dict[str, array[int]]
+    verify_seconds: float = VERIFY_SECONDS
+    """For each token of a draft."""
     tokens: int = 0
     depths: list[int] = field(default_factory=list)
 
@@ -150,7 +155,7 @@ class Engine:
             given = self.drafts.propose(self.contexts)
             depth = max(map(len, given.values()))
             self.depths.append(depth)
-            self.drafter.now += STEP_SECONDS + VERIFY_SECONDS * sum(map(len, given.values()))
+            self.drafter.now += STEP_SECONDS + self.verify_seconds * sum(map(len, given.values()))
             for request, context in self.contexts.items():
                 start = len(context)
                 for at, token in enumerate([*given[request], None]):
@@ -183,12 +188,18 @@ def test_good_drafts_make_an_engine_more_than_twice_as_fast(tmp_path: Path, rows
 
 
 @pytest.mark.parametrize(
-    "drafter",
-    [Drafter(acceptance=0.05), Drafter(acceptance=0.5, round_trip=0.08), Drafter(acceptance=0.6, token=0.05)],
-    ids=["useless", "distant", "slow"],
+    ("drafter", "verify_seconds"),
+    [
+        (Drafter(acceptance=0.05), VERIFY_SECONDS),
+        (Drafter(acceptance=0.5, round_trip=0.08), VERIFY_SECONDS),
+        (Drafter(acceptance=0.6, token=0.05), VERIFY_SECONDS),
+        (Drafter(acceptance=0.6, token=0.001), STEP_SECONDS),
+    ],
+    ids=["useless", "distant", "slow", "dear to verify"],
 )
-def test_where_drafts_lose_they_cost_next_to_nothing(tmp_path: Path, drafter: Drafter) -> None:
+def test_where_drafts_lose_they_cost_next_to_nothing(tmp_path: Path, drafter: Drafter, verify_seconds: float) -> None:
     engine = make_engine(tmp_path, drafter)
+    engine.verify_seconds = verify_seconds
     engine.run(200)
     assert engine.run(2000) > 0.95 / STEP_SECONDS
     assert engine.depths[-1000:].count(0) > 980
@@ -297,24 +308,27 @@ def test_another_pod_is_judged_by_its_own_drafts(tmp_path: Path) -> None:
     assert engine.run(500) > 2 / STEP_SECONDS
 
 
+@dataclass
+class Beside(Drafter):
+    """One of several pods: whoever is waited for moves the one clock."""
+
+    clock: Drafter = field(kw_only=True)
+
+    def take(self, until: float) -> list[tuple[float, DrafterFrame]]:
+        self.now = self.clock.now
+        come = super().take(until)
+        self.clock.now = max(self.clock.now, self.now)
+        return come
+
+    def send(self, frame: VerifierFrame) -> None:
+        self.now = self.clock.now
+        super().send(frame)
+
+
 def test_a_pod_that_has_answered_is_not_blamed_for_another_one_that_stalls(tmp_path: Path) -> None:
     clock = Drafter(acceptance=1.0)
     counters = Counters(tmp_path / "counters")
-
-    class Shared(Drafter):
-        """Two pods beside each other: whoever is waited for moves the one clock."""
-
-        def take(self, until: float) -> list[tuple[float, DrafterFrame]]:
-            self.now = clock.now
-            come = super().take(until)
-            clock.now = max(clock.now, self.now)
-            return come
-
-        def send(self, frame: VerifierFrame) -> None:
-            self.now = clock.now
-            super().send(frame)
-
-    pods = {name: Shared(acceptance=1.0, token=0.0, round_trip=0.001) for name in ("a", "b")}
+    pods = {name: Beside(clock=clock, acceptance=1.0, token=0.0, round_trip=0.001) for name in ("a", "b")}
     drafts = RemoteDrafts(
         lambda: pods,
         counters,
@@ -329,7 +343,8 @@ def test_a_pod_that_has_answered_is_not_blamed_for_another_one_that_stalls(tmp_p
         given = drafts.propose(contexts)
         clock.now += STEP_SECONDS
         for request, context in contexts.items():
-            context.extend((len(context) + at) % VOCABULARY for at in range(len(given[request]) + 1))
+            start = len(context)
+            context.extend((start + at) % VOCABULARY for at in range(len(given[request]) + 1))
         return given
 
     for _ in range(60):
@@ -396,6 +411,9 @@ def test_what_was_drafted_and_accepted_is_counted(tmp_path: Path) -> None:
     engine.run(200)
     counters = Counters(tmp_path / "counters")
     assert counters.value(Counted.TOKENS_DRAFTED) > 0
+    without = engine.depths.count(0)
+    assert 0 < without < 100
+    assert (counters.value(Counted.ROWS_DRAFTED), counters.value(Counted.ROWS_EMPTY)) == (200 - without, without)
     assert counters.value(Counted.TOKENS_ACCEPTED) == counters.value(Counted.TOKENS_DRAFTED)
     assert counters.value(Counted.SPEEDUP) == pytest.approx(
         (MOST + 1) * 25 / (25 + MOST * 0.2 + 1 + MOST * 2.5), rel=0.1

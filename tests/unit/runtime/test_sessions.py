@@ -8,14 +8,16 @@ from array import array
 from collections.abc import Sequence
 from itertools import count
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from tandem_runtime.draft_server.contexts import Contexts, Taken
+from tandem_runtime.draft_server import contexts
+from tandem_runtime.draft_server.contexts import Contexts
 from tandem_runtime.drafting.protocol import TOKEN_BYTES
 from tandem_runtime.drafting.protocol.draft_pb2 import Draft, Result, Row
-from tandem_runtime.drafting.sessions import OPENING_BYTES, Sessions
+from tandem_runtime.drafting.sessions import OPENING_BYTES, Sessions, Taken
 
 VOCABULARY = 5
 DEPTH = 4
@@ -97,11 +99,11 @@ class Pair(RuleBasedStateMachine):
         if gone := self.contexts.evict():
             self.notices.append(gone)
         there = self.contexts.get(row.session)
-        if taken is Taken.KEPT and there is not None:
+        if taken is contexts.Taken.KEPT and there is not None:
             tokens = after(there.tokens[: _length(row)], min(row.depth, most))
             status = Draft.OK if len(tokens) == row.depth else Draft.PARTIAL
         else:
-            tokens, status = [], Draft.UNFIT if taken is Taken.UNFIT else Draft.RESYNC
+            tokens, status = [], Draft.UNFIT if taken is contexts.Taken.UNFIT else Draft.RESYNC
         self.results.append(answer(row, as_bytes(tokens), status=status))
 
     @rule(at=st.integers(0, 20), is_last=st.booleans())
@@ -324,6 +326,21 @@ def test_a_context_that_is_unfit_is_not_sent_again_until_there_is_another_server
     assert sessions.rows({"a": context}, depth=1) == []
     sessions.reset()
     assert len(sessions.rows({"a": context}, depth=1)) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "counted"),
+    [(Draft.OK, Taken()), (Draft.PARTIAL, Taken(partial=1)), (Draft.OVERLOADED, Taken(refused=1))],
+)
+def test_an_answer_without_tokens_is_of_no_use_and_the_next_token_is_sent_all_the_same(
+    status: Draft.Status, counted: Taken
+) -> None:
+    sessions, context = make_sessions(), array("i", [1])
+    (row,) = sessions.rows({"a": context}, depth=1)
+    assert sessions.take(answer(row, b"", status=status)) == counted
+    context.append(2)
+    (more,) = sessions.rows({"a": context}, depth=1)
+    assert (more.session, more.base_length) == (row.session, 1)
 
 
 def test_what_is_over_is_closed_once() -> None:
