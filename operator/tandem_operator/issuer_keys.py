@@ -34,7 +34,8 @@ class PublishedKeys:
         """The keys, read anew where that is due; never raises for what the API server answers."""
         async with self._reading:
             if self._is_due:
-                self._known, self._is_due = await self._read(), False
+                self._is_due = False  # before the read: what becomes due meanwhile is read again
+                self._known = await self._read()
         return self._known
 
     async def _read(self) -> IssuerKeys:

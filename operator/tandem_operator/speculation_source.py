@@ -20,14 +20,16 @@ from tandem_operator.store import Key
 READ_EVERY_SECONDS = 30.0
 LONGEST_PAUSE_SECONDS = 600.0
 READINGS_KEPT = 11
-"""Of a pod: five minutes."""
+"""Of a pod: five minutes, while all of them succeed."""
+OLDEST_SECONDS = 330.0
 READS_AT_ONCE = 16
 
 
 @dataclass
 class _Pod:
     address: str
-    readings: deque[Reading] = field(default_factory=lambda: deque(maxlen=READINGS_KEPT))
+    readings: deque[tuple[float, Reading]] = field(default_factory=lambda: deque(maxlen=READINGS_KEPT))
+    """And when each was made."""
     due: float = 0.0
     pause_seconds: float = READ_EVERY_SECONDS
     read: asyncio.Task[None] | None = None
@@ -54,7 +56,8 @@ class SpeculationFigures:
         for pod in pods.values():
             if self._clock() >= pod.due and (pod.read is None or pod.read.done()):
                 pod.read = asyncio.create_task(self._read(pod))
-        return measured_of([tuple(pod.readings) for pod in pods.values()])
+        since = self._clock() - OLDEST_SECONDS
+        return measured_of([[reading for at, reading in pod.readings if at >= since] for pod in pods.values()])
 
     def due_seconds(self, key: Key) -> float:
         """Seconds until a pass is due to read again; 0: none is."""
@@ -84,6 +87,6 @@ class SpeculationFigures:
         if reading is None:
             pod.pause_seconds = min(2 * pod.pause_seconds, LONGEST_PAUSE_SECONDS)
         else:
-            pod.readings.append(reading)
+            pod.readings.append((self._clock(), reading))
             pod.pause_seconds = READ_EVERY_SECONDS
         pod.due = self._clock() + pod.pause_seconds

@@ -133,7 +133,8 @@ class Drafter:
                 return found
             self.take(until)
             found = self._found(lacking)
-        self._breaker.saw_wait(self._now(), was_answered=True)
+        if self._stream.is_open:
+            self._breaker.saw_wait(self._now(), was_answered=True)
         return found
 
     def _found(self, contexts: Mapping[str, Context]) -> dict[str, list[int]]:

@@ -160,7 +160,7 @@ class RemoteDrafts:
             if ahead or not draft:
                 asked.setdefault(known.address, {})[request] = context
         self._depths.saw_lack(len(rows), is_lacking=bool(lacking))
-        waits = self._is_worth_it(len(rows), sum(map(len, lacking.values())), depth)
+        waits = self._is_worth_it(len(rows), drafted=len(found), missing=sum(map(len, lacking.values())), depth=depth)
         awaited = []
         for address, contexts in asked.items():
             wanted_until = until if waits and address in lacking else 0.0
@@ -182,14 +182,14 @@ class RemoteDrafts:
             self._drafters[known.address].forget([request])
         known.address = max(usable, key=lambda address: zlib.crc32(f"{address} {request}".encode()))
 
-    def _is_worth_it(self, rows: int, missing: int, depth: int) -> bool:
+    def _is_worth_it(self, rows: int, *, drafted: int, missing: int, depth: int) -> bool:
         """Whether the tokens that the missing drafts bring are more than the batch would make while it waits.
 
         Missing rows × A(k) × V > D × tokens that leave the step at once: specdec's myopic rule for a batch, of which
         one row's wait holds up all.
         """
         tokens = self._depths.tokens(depth)
-        at_once = missing + (rows - missing) * tokens
+        at_once = rows - drafted + drafted * tokens
         gained = missing * (tokens - 1) * self._depths.step_seconds(rows)
         return gained == 0 or gained > self._depths.draft_seconds(rows, depth) * at_once
 

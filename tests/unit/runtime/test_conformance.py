@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ from tandem_runtime.draft_server.contexts import Context, Contexts, Taken
 from tandem_runtime.draft_server.engines import Ask
 from tandem_runtime.draft_server.server import DraftServer
 from tandem_runtime.draft_server.streams import Stream
+from tandem_runtime.drafting.protocol import TOKEN_BYTES
 from tandem_runtime.drafting.protocol.draft_pb2 import Draft, DrafterFrame, Hello, Result, Row, Welcome
 from tests.unit.runtime.drafters import ArithmeticEngine
 
@@ -148,6 +150,20 @@ def confusing(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Contexts, "__init__", made)
 
 
+def fragile(patch: pytest.MonkeyPatch) -> None:
+    """What is no token is the end of all verifiers."""
+    original, is_broken = Contexts.take, threading.Event()
+
+    def take(contexts: Contexts, row: Row) -> Taken:
+        if len(row.delta) % TOKEN_BYTES:
+            is_broken.set()
+        if is_broken.is_set():
+            raise RuntimeError("out of bounds")
+        return original(contexts, row)
+
+    patch.setattr(Contexts, "take", take)
+
+
 def forgetful(contexts: Contexts, row: Row, take: Any) -> Taken:
     """A context lasts for one step."""
     return Taken.LOST if row.base_length else take(contexts, row)
@@ -196,6 +212,7 @@ BREAKS: dict[str, tuple[Patch, str]] = {
     "no memory": (taking(forgetful), "takes_what_is_new"),
     "one session of two verifiers": (confusing, "tells_verifiers_apart"),
     "answers to rows that ask for nothing": (talkative, "is_silent_where_nothing_is_asked"),
+    "one verifier's nonsense": (fragile, "survives_nonsense"),
     "no budget": (slow(lambda is_due: False), "keeps_to_the_budget"),
     "any checksum": (taking(trusting), "notices_a_wrong_checksum"),
     "made-up contexts": (taking(bold), "asks_for_what_it_lacks"),
