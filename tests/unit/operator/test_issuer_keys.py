@@ -73,6 +73,23 @@ def test_passes_beside_each_other_share_one_read() -> None:
     play(script)
 
 
+def test_keys_that_become_due_while_they_are_read_are_read_again() -> None:
+    async def script(world: World) -> None:
+        publish(world, "a")
+        async with connect(world.server) as cluster:
+            keys = PublishedKeys(cluster)
+            reading = asyncio.create_task(keys.latest())
+            while not world.server.requests:
+                await asyncio.sleep(0)
+            keys.outdate()
+            await reading
+            publish(world, "b")
+            latest = await keys.latest()
+        assert [key["kid"] for key in json.loads(latest.jwks)["keys"]] == ["b"]
+
+    play(script)
+
+
 def test_a_rotated_key_is_copied_with_the_next_resync() -> None:
     async def script(world: World) -> None:
         publish(world, "a")

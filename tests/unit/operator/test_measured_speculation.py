@@ -246,6 +246,24 @@ def test_what_was_measured_more_than_five_minutes_ago_is_not_told() -> None:
     play(answer, script, clock=lambda: now)
 
 
+def test_readings_far_apart_are_not_told_for_longer() -> None:
+    coming, now = iter(readings_of(6)), 0.0
+
+    async def answer(_request: web.Request) -> web.Response:
+        return web.Response(text=page_of(next(coming)))
+
+    async def script(figures: SpeculationFigures, told: Any) -> None:
+        nonlocal now
+        for _ in range(6):
+            figures.latest(KEY, {"uid": "127.0.0.1"})
+            await told(KEY)
+            now += LONGEST_PAUSE_SECONDS
+        assert figures._pods[KEY]["uid"].readings
+        assert figures.latest(KEY, {"uid": "127.0.0.1"}) is None
+
+    play(answer, script, clock=lambda: now)
+
+
 class Waiting:
     """Verifiers that do not answer, and how many of them are being read."""
 

@@ -132,6 +132,23 @@ def test_a_request_whose_drafts_are_never_right_is_asked_about_ever_less_and_the
     assert pod.asked_for.count(bad) < DRAFTS + PROBE_DRAFTS * 6
 
 
+def test_a_request_that_is_left_alone_does_not_keep_another_one_from_its_drafts(tmp_path: Path) -> None:
+    site = Site(tmp_path, rows=3)
+    (pod,) = site.pods.values()
+    site.run(3)
+    first, second, good = sorted(pod.sessions)
+    pod.is_wrong_about = {first, second}
+    site.run(DRAFTS)
+    pod.asked_for = []
+    steps = PAUSE_TOKENS // 2
+    given = []
+    for _ in range(steps):
+        site.run()
+        given.append(site.counters.value(Counted.ROWS_DRAFTED))
+    assert set(pod.asked_for) == {good}
+    assert given == [given[0] + step for step in range(steps)]
+
+
 def test_a_request_that_leaves_a_pod_is_closed_there(tmp_path: Path) -> None:
     site = Site(tmp_path, rows=6, pods=2)
     site.run(10)
