@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tandem_operator.cluster import KINDS, ClusterError
-from tandem_operator.facts import Manifest
+from tandem_operator.cluster import KINDS, Cluster, ClusterError
+from tandem_operator.facts import IssuerKeys, Manifest
 from tandem_operator.issuer_keys import PublishedKeys
 from tandem_operator.outcome import Outcome
 from tests.builders import NAMESPACE, make_spec
@@ -77,12 +77,17 @@ def test_keys_that_become_due_while_they_are_read_are_read_again() -> None:
     async def script(world: World) -> None:
         publish(world, "a")
         async with connect(world.server) as cluster:
-            keys = PublishedKeys(cluster)
-            reading = asyncio.create_task(keys.latest())
-            while not world.server.requests:
-                await asyncio.sleep(0)
-            keys.outdate()
-            await reading
+
+            class Interrupted(Cluster):
+                """Answers as ever, and meanwhile a resync comes."""
+
+                async def issuer_keys(self) -> IssuerKeys:
+                    found = await cluster.issuer_keys()
+                    keys.outdate()
+                    return found
+
+            keys = PublishedKeys(object.__new__(Interrupted))
+            await keys.latest()
             publish(world, "b")
             latest = await keys.latest()
         assert [key["kid"] for key in json.loads(latest.jwks)["keys"]] == ["b"]
