@@ -22,6 +22,11 @@ LOCKS = {
         "--override",
         "deploy/images/engine-cpu/overrides.txt",
     ],
+    "artifacts.txt": [
+        "deploy/images/artifacts/requirements.in",
+        "--override",
+        "deploy/images/artifacts/overrides.txt",
+    ],
     "draft-triton.txt": [
         "deploy/images/draft-triton/requirements.in",
         "--override",

@@ -82,6 +82,26 @@ def _require_folder(folder: Path) -> None:
     raise UnreadableModelError(Reason.MODEL_NOT_FOUND, f"{folder} {what}")
 
 
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor of a weight file, as its header describes it. `data_type`: the format's own word, as in BF16."""
+
+    name: str
+    data_type: str
+    shape: tuple[int, ...]
+    bytes: int
+
+    @property
+    def elements(self) -> int:
+        return math.prod(self.shape)
+
+
+def tensors_in(folder: Path) -> Iterator[Tensor]:
+    """Every tensor of the weight files that an engine would load. Raises UnreadableModelError."""
+    for path in _shards(folder):
+        yield from _shard(path)[1]
+
+
 def _weights(folder: Path) -> _Weights:
     total = parameters = 0
     is_counted = True
@@ -89,10 +109,10 @@ def _weights(folder: Path) -> _Weights:
     for path in _shards(folder):
         size, tensors = _shard(path)
         total += size
-        for name, elements in tensors:
-            parameters += elements
-            by_type[name] = by_type.get(name, 0) + elements
-            is_counted = is_counted and name not in _PACKED
+        for tensor in tensors:
+            parameters += tensor.elements
+            by_type[tensor.data_type] = by_type.get(tensor.data_type, 0) + tensor.elements
+            is_counted = is_counted and tensor.data_type not in _PACKED
     if max(total, parameters) > LARGEST:
         raise UnreadableModelError(Reason.WEIGHTS_INVALID, f"{folder}: the weights claim to be {total} bytes")
     stored = max(by_type, key=lambda name: (by_type[name], name), default="")
@@ -129,7 +149,7 @@ def _shards(folder: Path) -> list[Path]:
     return [folder / name for name in there]
 
 
-def _shard(path: Path) -> tuple[int, list[tuple[str, int]]]:
+def _shard(path: Path) -> tuple[int, list[Tensor]]:
     """Size of a weight file, and type and number of elements of each tensor, by its header."""
 
     def refused(why: str) -> UnreadableModelError:
@@ -157,7 +177,7 @@ def _shard(path: Path) -> tuple[int, list[tuple[str, int]]]:
             elements = math.prod(shape)
             if elements > 2 * (last - first):  # no type is smaller than half a byte
                 raise ValueError  # noqa: TRY301
-            tensors.append((str(tensor["dtype"]), elements))
+            tensors.append(Tensor(str(name), str(tensor["dtype"]), tuple(shape), last - first))
             end = max(end, last)
         except (KeyError, TypeError, ValueError):
             raise refused(f"its header describes tensor {_shown(name)} in no valid way") from None

@@ -13,14 +13,21 @@ MESSAGE_LIMIT_BYTES = 4096
 class ExitCode(IntEnum):
     """Exit codes. 10 to 29 belong to artifact Jobs, 40 and on to the launcher, 128 and above to signals.
 
-    10 to 19: what is read is at fault, so the same Job would end in the same way. 20 to 29: it may pass by itself.
+    10 to 20: the same Job would end in the same way. 21 to 29: it may pass by itself.
     """
 
     OK = 0
+    SOURCE_DENIED = 10
     SOURCE_NOT_FOUND = 11
     SOURCE_UNSAFE = 12
     SOURCE_INVALID = 13
+    RECIPE_UNSUPPORTED = 14
+    TEXTS_INVALID = 15
+    VOLUME_FULL = 20
+    NETWORK_FAILED = 21
+    CHECKSUM_MISMATCH = 22
     READ_FAILED = 23
+    STEP_FAILED = 24
     INVALID_OPTIONS = 40
     MODEL_NOT_FOUND = 41
     MODEL_INVALID = 42
@@ -33,6 +40,9 @@ class Phase(StrEnum):
     """What was being done; an engine's first four after CHECK are timed, see `metrics.START_PHASE_SECONDS`."""
 
     INSPECT = "inspect"
+    FETCH = "fetch"
+    QUANTIZE = "quantize"
+    EVALUATE = "evaluate"
     CHECK = "check"
     PROCESS = "process"
     WEIGHTS = "weights"
@@ -56,6 +66,15 @@ class Reason(StrEnum):
     PICKLES_ONLY = "PicklesOnly"
     WEIGHTS_INVALID = "WeightsInvalid"
     READ_FAILED = "ReadFailed"
+    SOURCE_DENIED = "SourceDenied"
+    SOURCE_NOT_FOUND = "SourceNotFound"
+    SOURCE_UNSAFE = "SourceUnsafe"
+    NETWORK_FAILED = "NetworkFailed"
+    CHECKSUM_MISMATCH = "ChecksumMismatch"
+    RECIPE_UNSUPPORTED = "RecipeUnsupported"
+    TEXTS_INVALID = "TextsInvalid"
+    VOLUME_FULL = "VolumeFull"
+    STEP_FAILED = "StepFailed"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

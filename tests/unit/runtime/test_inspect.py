@@ -13,7 +13,8 @@ from tandem_contracts.model_facts import ModelFacts
 from tandem_contracts.model_reader import UnreadableModelError, read_model
 from tandem_contracts.termination import ExitCode, Phase, Reason, TerminationMessage
 from tandem_contracts.tokenizer import tokenizer_hash_of
-from tandem_runtime.artifacts.inspect import CODES, main
+from tandem_runtime.artifacts.inspect import main
+from tandem_runtime.artifacts.last_word import CODES
 
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],
@@ -252,7 +253,7 @@ def test_whatever_goes_wrong_is_told_where_the_operator_looks_for_it(
 
     monkeypatch.setattr("tandem_runtime.artifacts.inspect.read_model", fail)
     log = tmp_path / "log"
-    assert main([f"--model={folder}", f"--termination-log={log}"]) == ExitCode.READ_FAILED
+    assert main([f"--model={folder}", f"--termination-log={log}"]) == ExitCode.STEP_FAILED
     assert TerminationMessage.decode(log.read_text()).message.endswith("MemoryError: no more")
 
 

@@ -1,0 +1,143 @@
+"""How the Jobs of artifacts are started, and what their last word is. Operator and programs both go by it. Pure.
+
+A program ends with exit code 0 and one of the results below as its termination message, or with another code and a
+`TerminationMessage`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any, Self
+
+from tandem_contracts.model_facts import ModelFacts
+from tandem_contracts.quality import Quality
+from tandem_contracts.recipe import CalibrationSettings, Recipe
+
+FETCH_MODULE = "tandem_runtime.artifacts.fetch"
+QUANTIZE_MODULE = "tandem_runtime.artifacts.quantize"
+EVALUATE_MODULE = "tandem_runtime.artifacts.evaluate"
+
+SOURCE_FOLDER = "/source"
+"""Where the model is that is quantized, or that a quantized one is compared with. Read-only."""
+VOLUME_FOLDER = "/artifacts"
+"""Where the volume of artifacts is."""
+TEXTS_FOLDER = "/texts"
+"""Where a file of texts is, if the user gives one."""
+
+
+TOKEN_VARIABLE = "HF_TOKEN"  # noqa: S105 - its name
+"""Environment variable with the token for the hub: of `fetch` alone, and never an argument."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HubSource:
+    """A model on the Hugging Face hub. `revision`: a branch, a tag or a commit; empty `endpoint`: the public hub."""
+
+    repo: str
+    revision: str
+    endpoint: str = ""
+
+    def to_data(self) -> dict[str, str]:
+        """JSON values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_data(cls, data: object) -> Self:
+        """The reverse. Raises ValueError."""
+        try:
+            return cls(**data)  # type: ignore[arg-type]
+        except TypeError as error:
+            raise ValueError(f"source (is {data!r}): {error}") from error
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Made:
+    """The last word of a program that has published an artifact, or found it published."""
+
+    model: ModelFacts
+    bytes: int
+    """Of all files."""
+    manifest: str
+    """SHA-256 in hex of the manifest."""
+    free_bytes: int
+    """Of the volume, afterwards."""
+    seconds: float
+    """That making it took; 0 where it was there before."""
+    revision: str = ""
+    """The commit that was fetched; empty for what was not fetched."""
+    source: str = ""
+    """SHA-256 in hex over paths, sizes and digests of what was fetched: the same from every mirror."""
+
+    def encode(self) -> str:
+        """JSON."""
+        return json.dumps({**dataclasses.asdict(self), "model": self.model.to_data()})
+
+    @classmethod
+    def decode(cls, text: str) -> Self:
+        """The reverse. Raises ValueError."""
+        data = _object(text)
+        try:
+            return cls(
+                model=ModelFacts.from_data(data["model"]),
+                bytes=int(data["bytes"]),
+                manifest=str(data["manifest"]),
+                free_bytes=int(data["free_bytes"]),
+                seconds=float(data["seconds"]),
+                revision=str(data["revision"]),
+                source=str(data["source"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not the last word of a Job that makes artifacts: {text[:200]!r}") from error
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """The last word of a program that has compared an artifact with its source."""
+
+    quality: Quality
+    seconds: float
+
+    def encode(self) -> str:
+        """JSON."""
+        return json.dumps({"quality": self.quality.to_data(), "seconds": self.seconds})
+
+    @classmethod
+    def decode(cls, text: str) -> Self:
+        """The reverse. Raises ValueError."""
+        data = _object(text)
+        try:
+            return cls(quality=Quality.from_data(data["quality"]), seconds=float(data["seconds"]))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not the last word of a Job that evaluates: {text[:200]!r}") from error
+
+
+def fetch_arguments(*, source: HubSource, key: str, owner: str) -> list[str]:
+    """The arguments after `python -m FETCH_MODULE`. `owner`: the pod's own uid."""
+    return [f"--source={json.dumps(source.to_data(), sort_keys=True)}", f"--key={key}", f"--owner={owner}"]
+
+
+def quantize_arguments(
+    *, source: str, key: str, owner: str, recipe: Recipe, calibration: CalibrationSettings, texts: str = ""
+) -> list[str]:
+    """The arguments after `python -m QUANTIZE_MODULE`. `owner`: the pod's own uid; `texts`: a file, "" for built-in."""
+    return [
+        f"--source={source}",
+        f"--key={key}",
+        f"--owner={owner}",
+        f"--recipe={json.dumps(recipe.to_data(), sort_keys=True)}",
+        *([f"--calibration={json.dumps(calibration.to_data(), sort_keys=True)}"] if recipe.needs_calibration else []),
+        *([f"--texts={texts}"] if texts else []),
+    ]
+
+
+def evaluate_arguments(*, source: str, key: str, texts: str = "") -> list[str]:
+    """The arguments after `python -m EVALUATE_MODULE`."""
+    return [f"--source={source}", f"--key={key}", *([f"--texts={texts}"] if texts else [])]
+
+
+def _object(text: str) -> dict[str, Any]:
+    data = json.loads(text)
+    if not isinstance(data, dict):
+        raise ValueError(f"not a last word of ours: {text[:200]!r}")  # noqa: TRY004 - one error for all
+    return data

@@ -1,0 +1,155 @@
+"""`python -m tandem_runtime.artifacts.fetch`: brings a model from the Hugging Face hub onto the volume, as it is.
+
+The only program that has a network, and a token (`HF_TOKEN`). Files that were fetched and checked stay on the volume
+until the artifact is published, so that another try goes on where one was killed. Its last word is `Made`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from tandem_contracts.artifact_job import TOKEN_VARIABLE, VOLUME_FOLDER, HubSource, Made
+from tandem_contracts.launch import TERMINATION_LOG
+from tandem_contracts.manifest import Manifest
+from tandem_contracts.model_facts import ModelFacts
+from tandem_contracts.model_reader import PICKLES, read_model
+from tandem_contracts.ports import METRICS_PORT
+from tandem_contracts.termination import ExitCode, Phase, Reason
+from tandem_runtime.artifacts.last_word import RefusedError, ended
+from tandem_runtime.artifacts.progress import Progress
+from tandem_runtime.artifacts.volume import Volume
+
+STEP = "fetch"
+MARGIN_BYTES = 64 << 20
+_CONFIGURATIONS = ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json")
+
+
+def main(arguments: list[str]) -> ExitCode:
+    """Fetch one model."""
+    parser = argparse.ArgumentParser(prog="python -m tandem_runtime.artifacts.fetch", description=__doc__)
+    parser.add_argument("--source", type=json.loads, required=True, help="HubSource as JSON")
+    parser.add_argument("--key", required=True, help="name of the artifact")
+    parser.add_argument("--owner", required=True, help="what tells this try from others, such as the pod's uid")
+    parser.add_argument("--volume", type=Path, default=Path(VOLUME_FOLDER), help="the folder of all artifacts")
+    parser.add_argument("--metrics-port", type=int, default=METRICS_PORT, help="0: no figures of progress")
+    parser.add_argument("--termination-log", type=Path, default=Path(TERMINATION_LOG), help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    step = partial(_fetched, options)
+    return ended(Phase.FETCH, step, termination_log=options.termination_log, volume=options.volume)
+
+
+def _fetched(options: argparse.Namespace) -> str:
+    source = HubSource.from_data(options.source)
+    volume, begun = Volume(options.volume), time.monotonic()
+    there = volume.find(options.key)
+    if there is not None:
+        return _made(volume, there, seconds=0.0)
+    progress = Progress(port=options.metrics_port)
+    progress.begin(STEP, 0)
+
+    from tandem_runtime.artifacts.hub import Hub, Snapshot, is_as_told
+
+    def require_safe(snapshot: Snapshot) -> None:
+        """Before anything large is downloaded. Raises RefusedError."""
+        names = [file.path for file in snapshot.files]
+        if any(name.endswith(".safetensors") for name in names):
+            return
+        pickles = [name for name in snapshot.others if name.endswith(PICKLES)]
+        if pickles:
+            told = f"{source.repo} has its weights only as pickles ({pickles[0]}), which run code when they are loaded"
+            raise RefusedError(Reason.PICKLES_ONLY, f"{told}; *.safetensors is needed")
+        raise RefusedError(Reason.NO_WEIGHTS, f"{source.repo} has no weights (*.safetensors)")
+
+    hub = Hub(endpoint=source.endpoint, token=os.environ.get(TOKEN_VARIABLE, ""))
+    snapshot = hub.snapshot(source.repo, source.revision)
+    require_safe(snapshot)
+    kept = volume.kept(f"{options.key}.{snapshot.commit}")
+    missing = [
+        file for file in snapshot.files if not ((kept / file.path).exists() and is_as_told(kept / file.path, file))
+    ]
+    volume.require(sum(file.bytes for file in missing) + MARGIN_BYTES)
+    done = snapshot.bytes - sum(file.bytes for file in missing)
+    progress.show(STEP, lambda: float(done), float(snapshot.bytes))
+    with volume.staging(options.key, options.owner) as folder:
+        # Small ones first: a configuration that is refused ends it before the weights are there.
+        for file in sorted(missing, key=lambda file: file.bytes):
+            found = hub.download(snapshot, file, folder)
+            found.replace(kept / file.path)
+            done += file.bytes
+            if file.path in _CONFIGURATIONS:
+                _require_no_code(kept / file.path)
+        for file in snapshot.files:
+            if file.path in _CONFIGURATIONS:
+                _require_no_code(kept / file.path)
+        _emptied(folder)
+        for file in snapshot.files:
+            _linked(kept / file.path, folder / file.path)
+        facts = read_model(folder)
+        digests = [(file.path, file.bytes, _sha256(folder / file.path)) for file in snapshot.files]
+        how = {
+            "repo": source.repo,
+            "revision": snapshot.commit,
+            "asked for": source.revision,
+            "source": hashlib.sha256(json.dumps(sorted(digests)).encode()).hexdigest(),
+            "model": facts.to_data(),
+        }
+        _, manifest = volume.publish(options.key, folder, how)
+    shutil.rmtree(kept, ignore_errors=True)
+    return _made(volume, manifest, seconds=time.monotonic() - begun)
+
+
+def _made(volume: Volume, manifest: Manifest, *, seconds: float) -> str:
+    return Made(
+        model=ModelFacts.from_data(manifest.provenance["model"]),
+        bytes=manifest.bytes,
+        manifest=hashlib.sha256(manifest.encode().encode()).hexdigest(),
+        free_bytes=volume.space().free,
+        seconds=seconds,
+        revision=str(manifest.provenance["revision"]),
+        source=str(manifest.provenance["source"]),
+    ).encode()
+
+
+def _require_no_code(path: Path) -> None:
+    """Refuse a configuration that names classes of the model's own: they are code that would have to be run."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError) as error:
+        raise RefusedError(Reason.CONFIG_INVALID, f"{path.name} is not JSON: {error}") from error
+    if isinstance(data, dict) and data.get("auto_map"):
+        raise RefusedError(
+            Reason.SOURCE_UNSAFE, f"{path.name} has auto_map: the model needs code of its own, which is never run"
+        )
+
+
+def _emptied(folder: Path) -> None:
+    """What downloads leave beside their files."""
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _linked(path: Path, target: Path) -> None:
+    """The same file at a second place; a copy where the file system has no links."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError):
+        os.link(path, target)
+        return
+    shutil.copyfile(path, target)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

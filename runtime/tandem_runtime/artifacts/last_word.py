@@ -1,0 +1,98 @@
+"""How a Job's program ends: its last word, in the termination log and in the log, and the exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from tandem_contracts.model_reader import UnreadableModelError
+from tandem_contracts.recipe import InvalidRecipeError
+from tandem_contracts.termination import ExitCode, Phase, Reason, TerminationMessage
+from tandem_runtime.artifacts.texts import InvalidTextsError
+from tandem_runtime.artifacts.volume import VolumeFullError
+
+CODES = {
+    Reason.SOURCE_DENIED: ExitCode.SOURCE_DENIED,
+    Reason.SOURCE_NOT_FOUND: ExitCode.SOURCE_NOT_FOUND,
+    Reason.SOURCE_UNSAFE: ExitCode.SOURCE_UNSAFE,
+    Reason.NETWORK_FAILED: ExitCode.NETWORK_FAILED,
+    Reason.CHECKSUM_MISMATCH: ExitCode.CHECKSUM_MISMATCH,
+    Reason.MODEL_NOT_FOUND: ExitCode.SOURCE_NOT_FOUND,
+    Reason.PICKLES_ONLY: ExitCode.SOURCE_UNSAFE,
+    Reason.NO_WEIGHTS: ExitCode.SOURCE_INVALID,
+    Reason.WEIGHTS_INVALID: ExitCode.SOURCE_INVALID,
+    Reason.CONFIG_INVALID: ExitCode.SOURCE_INVALID,
+    Reason.READ_FAILED: ExitCode.READ_FAILED,
+    Reason.RECIPE_UNSUPPORTED: ExitCode.RECIPE_UNSUPPORTED,
+    Reason.TEXTS_INVALID: ExitCode.TEXTS_INVALID,
+    Reason.VOLUME_FULL: ExitCode.VOLUME_FULL,
+    Reason.STEP_FAILED: ExitCode.STEP_FAILED,
+}
+"""The exit code of each reason that a Job's program can end with."""
+_FULL = ("os error 28", "errno 28")
+"""How safetensors says that there is no room: its error has no number, only a text."""
+
+
+class RefusedError(Exception):
+    """The step cannot be done, for a reason that the program knows; the message is the root cause."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def ended(phase: Phase, step: Callable[[], str], *, termination_log: Path, volume: Path | None = None) -> ExitCode:
+    """Do the step, whose result is the last word of a good end; the code to exit with.
+
+    `volume`: the folder whose free bytes are told when it is full.
+    """
+    try:
+        code, last_word = ExitCode.OK, step()
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is told where the operator looks for it
+        reason, message = _cause(error, volume)
+        if reason in {Reason.STEP_FAILED, Reason.READ_FAILED}:
+            traceback.print_exc()
+        code = CODES[reason]
+        last_word = TerminationMessage(code=code, phase=phase, reason=reason, message=message).encode()
+    sys.stdout.write(f"{last_word}\n")  # the pod's log, for a person
+    try:
+        termination_log.write_text(last_word)
+    except OSError as failure:
+        sys.stderr.write(f"the termination log cannot be written: {failure}\n")
+        return code or ExitCode.READ_FAILED
+    return code
+
+
+def _cause(error: Exception, volume: Path | None) -> tuple[Reason, str]:
+    if isinstance(error, RefusedError | UnreadableModelError):
+        return error.reason, str(error)
+    if isinstance(error, InvalidRecipeError):
+        return Reason.RECIPE_UNSUPPORTED, str(error)
+    if isinstance(error, InvalidTextsError):
+        return Reason.TEXTS_INVALID, str(error)
+    if isinstance(error, VolumeFullError):
+        return Reason.VOLUME_FULL, str(error)
+    if is_of_full_volume(error):
+        return Reason.VOLUME_FULL, _full(volume)
+    kind = Reason.READ_FAILED if isinstance(error, OSError) else Reason.STEP_FAILED
+    return kind, f"{type(error).__name__}: {error}"
+
+
+def is_of_full_volume(error: BaseException | None) -> bool:
+    """Whether there was no room, here or in what led to it."""
+    while error is not None:
+        if getattr(error, "errno", None) == 28 or any(word in str(error).lower() for word in _FULL):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _full(volume: Path | None) -> str:
+    free = ""
+    if volume is not None:
+        told = os.statvfs(volume)
+        free = f", {told.f_bavail * told.f_frsize} bytes are free"
+    return f"the volume is full: a file could not be written{free}"

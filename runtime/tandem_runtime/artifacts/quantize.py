@@ -1,0 +1,91 @@
+"""`python -m tandem_runtime.artifacts.quantize`: makes a quantized model from another one, and publishes it.
+
+Needs no network and reads the source only. Its last word is `Made` when it ends with 0. Killed at any point it leaves
+nothing that anybody could take for an artifact; started again it starts anew, unless somebody has published meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+from tandem_contracts.artifact_job import VOLUME_FOLDER, Made
+from tandem_contracts.launch import TERMINATION_LOG
+from tandem_contracts.manifest import Manifest
+from tandem_contracts.model_facts import ModelFacts
+from tandem_contracts.model_reader import read_model
+from tandem_contracts.ports import METRICS_PORT
+from tandem_contracts.recipe import CalibrationSettings, Recipe
+from tandem_contracts.termination import ExitCode, Phase
+from tandem_runtime.artifacts.last_word import ended
+from tandem_runtime.artifacts.progress import Progress
+from tandem_runtime.artifacts.volume import Volume
+from tandem_runtime.artifacts.weights import predicted_bytes, require_predicted
+
+STEP = "quantize"
+MARGIN_PERCENT = 5
+"""Room that must be there beyond what the files are predicted to take."""
+
+
+def main(arguments: list[str]) -> ExitCode:
+    """Make one artifact."""
+    parser = argparse.ArgumentParser(prog="python -m tandem_runtime.artifacts.quantize", description=__doc__)
+    parser.add_argument("--source", type=Path, required=True, help="folder of the model that is quantized")
+    parser.add_argument("--key", required=True, help="name of the artifact")
+    parser.add_argument("--owner", required=True, help="what tells this try from others, such as the pod's uid")
+    parser.add_argument("--recipe", type=json.loads, required=True, help="Recipe as JSON")
+    parser.add_argument("--calibration", type=json.loads, default=None, help="CalibrationSettings as JSON")
+    parser.add_argument("--texts", type=Path, default=None, help="texts to calibrate with; omitted: built-in ones")
+    parser.add_argument("--volume", type=Path, default=Path(VOLUME_FOLDER), help="the folder of all artifacts")
+    parser.add_argument("--metrics-port", type=int, default=METRICS_PORT, help="0: no figures of progress")
+    parser.add_argument("--termination-log", type=Path, default=Path(TERMINATION_LOG), help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    step = partial(_quantized, options)
+    return ended(Phase.QUANTIZE, step, termination_log=options.termination_log, volume=options.volume)
+
+
+def _quantized(options: argparse.Namespace) -> str:
+    recipe = Recipe.from_data(options.recipe)
+    calibration = CalibrationSettings.from_data(options.calibration or {})
+    volume = Volume(options.volume)
+    there = volume.find(options.key)
+    if there is not None:
+        return _made(volume, there, seconds=0.0)
+    begun = time.monotonic()
+    read_model(options.source)  # says what is wrong with it before anything large is imported
+    predicted = predicted_bytes(options.source, recipe)
+    volume.require(predicted * (100 + MARGIN_PERCENT) // 100)
+    progress = Progress(port=options.metrics_port)
+    progress.begin(STEP, 0)
+
+    # They take seconds to import, and only what gets here needs them.
+    from tandem_runtime.artifacts.llm_compressor import quantize
+
+    with volume.staging(options.key, options.owner) as folder:
+        provenance = quantize(
+            options.source, folder, recipe, calibration=calibration, texts=options.texts, progress=progress
+        )
+        facts = read_model(folder)
+        require_predicted(facts.weights_bytes, predicted)
+        how = {**provenance, "recipe": recipe.to_data(), "model": facts.to_data()}
+        _, manifest = volume.publish(options.key, folder, how)
+    return _made(volume, manifest, seconds=time.monotonic() - begun)
+
+
+def _made(volume: Volume, manifest: Manifest, *, seconds: float) -> str:
+    return Made(
+        model=ModelFacts.from_data(manifest.provenance["model"]),
+        bytes=manifest.bytes,
+        manifest=hashlib.sha256(manifest.encode().encode()).hexdigest(),
+        free_bytes=volume.space().free,
+        seconds=seconds,
+    ).encode()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,177 @@
+"""The programs that quantize and evaluate, as the pod of a Job runs them: killed, without room, twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.fixtures.pair import ModelPair
+from tandem_contracts.artifact_job import (
+    EVALUATE_MODULE,
+    QUANTIZE_MODULE,
+    Evaluated,
+    Made,
+    evaluate_arguments,
+    quantize_arguments,
+)
+from tandem_contracts.quality import Thresholds, shortcomings
+from tandem_contracts.recipe import Algorithm, CalibrationSettings, Recipe, Scheme
+from tandem_contracts.termination import ExitCode, Reason
+from tandem_runtime.artifacts.volume import Volume
+from tests.runtime.artifacts.programs import Ended, Program, run
+
+pytestmark = pytest.mark.timeout(900)
+
+KEY = "v1-quantized"
+NOBODY = 65534
+W8A8 = Recipe(scheme=Scheme.W8A8, algorithm=Algorithm.RTN)
+GPTQ = Recipe(scheme=Scheme.W4A16, algorithm=Algorithm.GPTQ)
+FEW = CalibrationSettings(samples=4, sequence_tokens=128)
+
+
+class Quantizing:
+    """A volume, and the programs of a Job with it."""
+
+    def __init__(self, folder: Path, source: Path, *, root: Path | None = None) -> None:
+        self._folder, self._source = folder, source
+        self.root = root or folder / "volume"
+        self.root.mkdir(exist_ok=True)
+        self.volume = Volume(self.root)
+        self._tries = 0
+
+    def start(self, recipe: Recipe, *, source: Path | None = None, texts: str = "") -> Program:
+        self._tries += 1
+        arguments = quantize_arguments(
+            source=str(source or self._source),
+            key=KEY,
+            owner=f"pod{self._tries}",
+            recipe=recipe,
+            calibration=FEW,
+            texts=texts,
+        )
+        return self._started(QUANTIZE_MODULE, arguments)
+
+    def run(self, recipe: Recipe, *, source: Path | None = None, texts: str = "") -> Ended:
+        return self.start(recipe, source=source, texts=texts).ended()
+
+    def evaluate(self, *, texts: str = "") -> Ended:
+        return self._started(
+            EVALUATE_MODULE, evaluate_arguments(source=str(self._source), key=KEY, texts=texts)
+        ).ended()
+
+    def _started(self, module: str, arguments: list[str]) -> Program:
+        folder = self._folder / f"try{self._tries}"
+        return Program(module, [*arguments, f"--volume={self.root}", "--metrics-port=0"], folder, environment={})
+
+
+@pytest.fixture
+def quantizing(tmp_path: Path, models: ModelPair) -> Quantizing:
+    return Quantizing(tmp_path, models.draft)
+
+
+def texts_in(folder: Path, name: str, *texts: str) -> str:
+    path = folder / name
+    path.write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    return str(path)
+
+
+def test_a_model_is_made_once_measured_and_readable_for_every_user(quantizing: Quantizing) -> None:
+    ended = quantizing.run(W8A8)
+    assert ended.code == ExitCode.OK, ended.output
+    made = Made.decode(ended.last_word)
+    assert made.model.quantization == "compressed-tensors"
+    assert made.seconds > 0
+    evaluated = quantizing.evaluate()
+    assert evaluated.code == ExitCode.OK, evaluated.output
+    quality = Evaluated.decode(evaluated.last_word).quality
+    assert shortcomings(quality, Thresholds.of_bits(8)) == ()
+    assert quality.tokens == 40 * 511
+    again = Made.decode(quantizing.run(W8A8).last_word)
+    assert (again.seconds, again.manifest) == (0, made.manifest)
+    if os.geteuid() == 0:
+        weights = quantizing.volume.folder(KEY) / "model.safetensors"
+        # By a handle on its folder: the way to it is the test's own.
+        folder = os.open(weights.parent, os.O_RDONLY)
+        try:
+            command = ["cat", f"/proc/self/fd/{folder}/{weights.name}"]
+            given = {"user": NOBODY, "group": NOBODY, "pass_fds": [folder]}
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=30, **given)  # type: ignore[call-overload]
+        finally:
+            os.close(folder)
+
+
+def test_a_calibrated_model_says_what_it_was_calibrated_with_and_is_not_evaluated_with_that(
+    quantizing: Quantizing, tmp_path: Path
+) -> None:
+    seen = [f"def function_{number}(argument):\n    return argument + {number}\n" * 20 for number in range(4)]
+    calibration = texts_in(tmp_path, "calibration.jsonl", *seen)
+    ended = quantizing.run(GPTQ, texts=calibration)
+    assert ended.code == ExitCode.OK, ended.output
+    manifest = quantizing.volume.find(KEY)
+    assert manifest is not None
+    told = manifest.provenance["calibration"]
+    assert (told["texts"], told["samples"], len(told["documents"])) == ("calibration.jsonl", 4, 4)
+    mixed = quantizing.evaluate(texts=texts_in(tmp_path, "evaluation.jsonl", "class Another: pass\n" * 900, seen[2]))
+    assert (mixed.code, mixed.refusal.reason) == (ExitCode.TEXTS_INVALID, Reason.TEXTS_INVALID), mixed.output
+    assert "evaluation.jsonl: the model was calibrated with 1 of the texts: 2" in mixed.refusal.message
+
+
+def test_a_pod_that_is_killed_leaves_no_artifact_and_the_next_one_makes_it(quantizing: Quantizing) -> None:
+    staging = quantizing.root / ".staging"
+    quantizing.start(GPTQ).kill_once(lambda: staging.exists() and any(staging.iterdir()), "its folder is there")
+    assert quantizing.volume.find(KEY) is None
+    ended = quantizing.run(W8A8)
+    assert ended.code == ExitCode.OK, ended.output
+    assert quantizing.volume.find(KEY) is not None
+
+
+@pytest.fixture
+def small_volume(tmp_path: Path) -> Iterator[Path]:
+    """A volume that is too small, which only root can make."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount")
+    root = tmp_path / "small"
+    root.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", root], check=True, timeout=30)
+    try:
+        yield root
+    finally:
+        subprocess.run(["umount", root], check=True, timeout=30)
+
+
+def test_a_volume_without_room_is_told_with_the_bytes_that_are_needed_and_free(
+    tmp_path: Path, models: ModelPair, small_volume: Path
+) -> None:
+    quantizing = Quantizing(tmp_path, models.draft, root=small_volume)
+    ended = quantizing.run(W8A8)
+    assert (ended.code, ended.refusal.reason) == (ExitCode.VOLUME_FULL, Reason.VOLUME_FULL), ended.output
+    assert "bytes are needed, 1048576 are free" in ended.refusal.message
+    assert list(small_volume.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "told"),
+    [
+        ({"scheme": "W9A9"}, ExitCode.RECIPE_UNSUPPORTED, "W9A9"),
+        ({"algorithm": "AWQ"}, ExitCode.RECIPE_UNSUPPORTED, "W8A8 is made by one of RTN, GPTQ, SmoothQuantGPTQ"),
+    ],
+)
+def test_a_recipe_that_there_is_not_is_refused_before_anything_is_read(
+    tmp_path: Path, models: ModelPair, change: dict[str, str], code: ExitCode, told: str
+) -> None:
+    (tmp_path / "volume").mkdir()
+    recipe = json.dumps({**W8A8.to_data(), **change})
+    arguments = [f"--source={models.draft}", f"--key={KEY}", "--owner=pod", f"--recipe={recipe}"]
+    ended = run(QUANTIZE_MODULE, [*arguments, f"--volume={tmp_path / 'volume'}", "--metrics-port=0"], tmp_path / "try")
+    assert ended.code == code
+    assert told in ended.refusal.message
+
+
+def test_a_source_that_is_no_model_is_told_by_its_own_reason(quantizing: Quantizing, tmp_path: Path) -> None:
+    ended = quantizing.run(W8A8, source=tmp_path / "nothing")
+    assert (ended.code, ended.refusal.reason) == (ExitCode.SOURCE_NOT_FOUND, Reason.MODEL_NOT_FOUND)

@@ -1,0 +1,102 @@
+"""How a Job's program ends: whatever happens, in a code and a word that the operator knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tandem_contracts.artifact_job import Evaluated, HubSource, Made
+from tandem_contracts.model_facts import ModelFacts
+from tandem_contracts.quality import Quality
+from tandem_contracts.recipe import InvalidRecipeError
+from tandem_contracts.termination import MESSAGE_LIMIT_BYTES, ExitCode, Phase, Reason, TerminationMessage
+from tandem_runtime.artifacts.last_word import CODES, RefusedError, ended
+from tandem_runtime.artifacts.texts import InvalidTextsError
+from tandem_runtime.artifacts.volume import VolumeFullError
+from tests.unit.operator.models import LLAMA_8B
+
+
+class SafetensorError(Exception):
+    """As safetensors raises it for a volume without room: without a number."""
+
+
+FULL = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+
+def caused(outer: Exception, inner: Exception) -> Exception:
+    outer.__cause__ = inner
+    return outer
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "reason", "told"),
+    [
+        (RefusedError(Reason.SOURCE_DENIED, "no"), ExitCode.SOURCE_DENIED, Reason.SOURCE_DENIED, "no"),
+        (InvalidRecipeError("bad"), ExitCode.RECIPE_UNSUPPORTED, Reason.RECIPE_UNSUPPORTED, "bad"),
+        (InvalidTextsError("line 3"), ExitCode.TEXTS_INVALID, Reason.TEXTS_INVALID, "line 3"),
+        (VolumeFullError("7 are needed"), ExitCode.VOLUME_FULL, Reason.VOLUME_FULL, "7 are needed"),
+        (FULL, ExitCode.VOLUME_FULL, Reason.VOLUME_FULL, "the volume is full: a file could not be written"),
+        (OSError(28, "No space left on device"), ExitCode.VOLUME_FULL, Reason.VOLUME_FULL, "bytes are free"),
+        (caused(RuntimeError("saving failed"), FULL), ExitCode.VOLUME_FULL, Reason.VOLUME_FULL, "the volume is full"),
+        (OSError(5, "Input/output error"), ExitCode.READ_FAILED, Reason.READ_FAILED, "Input/output error"),
+        (RuntimeError("odd"), ExitCode.STEP_FAILED, Reason.STEP_FAILED, "RuntimeError: odd"),
+    ],
+)
+def test_whatever_happens_has_a_code_and_a_reason(
+    tmp_path: Path, error: Exception, code: ExitCode, reason: Reason, told: str
+) -> None:
+    def step() -> str:
+        raise error
+
+    log = tmp_path / "log"
+    assert ended(Phase.QUANTIZE, step, termination_log=log, volume=tmp_path) == code
+    word = TerminationMessage.decode(log.read_text())
+    assert (word.code, word.phase, word.reason) == (code, Phase.QUANTIZE, reason)
+    assert told in word.message
+
+
+def test_every_code_is_one_of_a_job_and_says_whether_another_try_is_of_use() -> None:
+    assert all(10 <= code <= 29 for code in CODES.values())
+    passing = {code for code in CODES.values() if code > ExitCode.VOLUME_FULL}
+    assert passing == {
+        ExitCode.NETWORK_FAILED,
+        ExitCode.CHECKSUM_MISMATCH,
+        ExitCode.READ_FAILED,
+        ExitCode.STEP_FAILED,
+    }
+
+
+MADE = Made(model=LLAMA_8B, bytes=9, manifest="ab" * 32, free_bytes=7, seconds=1.5, revision="1" * 40, source="cd" * 32)
+QUALITY = Quality(
+    tokens=9,
+    perplexity_source=1.0,
+    perplexity=2.0,
+    increase_percent=3.0,
+    increase_percent_upper=4.0,
+    kl_divergence=0.5,
+    top1_agreement=0.25,
+    evaluation="ef" * 32,
+)
+
+
+def test_good_ends_are_read_as_they_were_said_and_fit_into_a_termination_message() -> None:
+    evaluated = Evaluated(quality=QUALITY, seconds=2.5)
+    assert Made.decode(MADE.encode()) == MADE
+    assert Evaluated.decode(evaluated.encode()) == evaluated
+    assert max(len(MADE.encode()), len(evaluated.encode())) < MESSAGE_LIMIT_BYTES
+
+
+@pytest.mark.parametrize("kind", [Made, Evaluated])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"model": 1}', '{"quality": {}, "seconds": 1}'])
+def test_what_is_no_good_end_is_refused(kind: type[Made] | type[Evaluated], text: str) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        kind.decode(text)
+
+
+def test_a_source_of_the_hub_comes_back_and_nothing_else_does() -> None:
+    source = HubSource(repo="a/b", revision="main", endpoint="https://hub.example")
+    assert HubSource.from_data(source.to_data()) == source
+    with pytest.raises(ValueError, match="source"):
+        HubSource.from_data({"repo": "a/b"})
+    assert isinstance(MADE.model, ModelFacts)
