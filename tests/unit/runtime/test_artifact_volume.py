@@ -173,7 +173,7 @@ def test_of_many_writers_that_are_killed_exactly_one_wins_and_no_reader_sees_a_p
             writer.start()
         for writer in batch:
             if chance.random() < 0.3:
-                writer.join(chance.uniform(0, 0.05))
+                writer.join(chance.uniform(0, 0.05) if killed else 0)
                 if writer.is_alive():
                     os.kill(writer.pid, signal.SIGKILL)
                     killed += 1
@@ -190,7 +190,7 @@ def test_of_many_writers_that_are_killed_exactly_one_wins_and_no_reader_sees_a_p
     assert said[:-1] == []
     assert int(said[-1].split()[1]) > 0
     assert killed > 0
-    assert len(published) >= len(keys) - 2
+    assert len(published) >= len(keys) / 2
     for path in (tmp_path / ".staging").iterdir():
         os.utime(path, (0, 0))
         for inner in path.rglob("*"):
