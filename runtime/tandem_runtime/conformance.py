@@ -307,9 +307,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("tandem-draft-conformance", description=__doc__)
     parser.add_argument("address", help="HOST:PORT of the draft server")
     parser.add_argument("--identity", type=DraftIdentity.parse, help="NAMESPACE/NAME of the deployment: over TLS")
-    parser.add_argument("--certificates", type=Path, default=CERTIFICATES_FOLDER, help="folder with ca.crt")
-    parser.add_argument("--credentials", type=Path, default=CREDENTIALS_FOLDER, help="folder with token")
+    for name, folder, file in (
+        ("certificates", CERTIFICATES_FOLDER, "ca.crt"),
+        ("credentials", CREDENTIALS_FOLDER, "token"),
+    ):
+        parser.add_argument(f"--{name}", type=Path, default=folder, help=f"folder with {file} (default: {folder})")
     given = parser.parse_args(arguments)
+    if not given.address.rpartition(":")[2].isdecimal():
+        parser.error(f"address (is {given.address}): must end with a port, as in HOST:8002")
     address, outcomes = given.address, []
     access = DraftAccess(given.identity, given.certificates, given.credentials) if given.identity else None
     try:
@@ -317,7 +322,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             outcomes.append(not instead)
             sys.stdout.write(f"{'FAIL' if instead else 'ok  '} {expected}{f': {instead}' if instead else ''}\n")
     except (UnmetError, grpc.RpcError, OSError) as error:
-        sys.stderr.write(f"{address}: {_told(error)}\n")
+        hint = "" if access else "; a server that speaks TLS is asked with --identity"
+        sys.stderr.write(f"{address}: {_told(error)}{hint}\n")
         return 2
     sys.stdout.write(f"{sum(outcomes)} of {len(outcomes)} checks passed\n")
     return 0 if all(outcomes) else 1

@@ -62,7 +62,15 @@ def test_a_slow_server_that_keeps_to_budgets_passes_every_check(
 
 def test_where_nothing_answers_that_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert conformance.main(["127.0.0.1:1"]) == 2
-    assert capsys.readouterr().err.startswith("127.0.0.1:1: UNAVAILABLE")
+    said = capsys.readouterr().err
+    assert said.startswith("127.0.0.1:1: UNAVAILABLE")
+    assert "is asked with --identity" in said
+
+
+def test_an_address_without_a_port_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        conformance.main(["drafts.example"])
+    assert "address (is drafts.example): must end with a port" in capsys.readouterr().err
 
 
 def wrapped(owner: Any, name: str, change: Callable[[Any], Any]) -> Patch:
