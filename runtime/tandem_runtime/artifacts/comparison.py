@@ -15,10 +15,10 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax
 from transformers import AutoModelForCausalLM, AutoTokenizer, CompressedTensorsConfig
 
 from tandem_contracts.quality import Quality, quality_of
+from tandem_contracts.termination import Phase
 from tandem_runtime.artifacts.progress import Progress
 from tandem_runtime.artifacts.texts import Texts, windows_of
 
-STEP = "evaluate"
 WINDOWS = 40
 WINDOW_TOKENS = 512
 """Together 20,480: with so many the 95 % interval of the paired increase is ±0.04 to 0.5 %."""
@@ -49,7 +49,7 @@ def compare(source: Path, artifact: Path, texts: Texts, *, progress: Progress) -
     models = (original, decoded.to(device, original.dtype).eval())
     losses: tuple[list[float], list[float]] = ([], [])
     divergence = agreeing = 0.0
-    progress.show(STEP, lambda: float(len(losses[0])), len(windows))
+    progress.show(Phase.EVALUATE, lambda: float(len(losses[0])), len(windows))
     with torch.inference_mode():
         for window in windows:
             tokens = torch.tensor([window], device=device)

@@ -23,8 +23,6 @@ from tandem_runtime.artifacts.progress import Progress
 from tandem_runtime.artifacts.texts import InvalidTextsError, Texts, built_in, read_texts
 from tandem_runtime.artifacts.volume import Volume
 
-STEP = "evaluate"
-
 
 def main(arguments: list[str]) -> ExitCode:
     """Evaluate one artifact."""
@@ -46,7 +44,7 @@ def _evaluated(options: argparse.Namespace) -> str:
     if manifest is None:
         raise RefusedError(Reason.MODEL_NOT_FOUND, f"{volume.folder(options.key)} is no artifact, or not whole")
     progress = Progress(port=options.metrics_port)
-    progress.begin(STEP, 0)
+    progress.begin(Phase.EVALUATE, 0)
 
     # It takes seconds to import, and only what gets here needs it.
     from tandem_runtime.artifacts.comparison import chat_of, compare

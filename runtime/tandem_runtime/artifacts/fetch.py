@@ -17,18 +17,15 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from tandem_contracts.artifact_job import TOKEN_VARIABLE, VOLUME_FOLDER, HubSource, Made
+from tandem_contracts.artifact_job import TOKEN_VARIABLE, VOLUME_FOLDER, HubSource
 from tandem_contracts.launch import TERMINATION_LOG
-from tandem_contracts.manifest import Manifest
-from tandem_contracts.model_facts import ModelFacts
 from tandem_contracts.model_reader import PICKLES, read_model
 from tandem_contracts.ports import METRICS_PORT
 from tandem_contracts.termination import ExitCode, Phase, Reason
-from tandem_runtime.artifacts.last_word import RefusedError, ended
+from tandem_runtime.artifacts.last_word import RefusedError, ended, made_of
 from tandem_runtime.artifacts.progress import Progress
 from tandem_runtime.artifacts.volume import Volume
 
-STEP = "fetch"
 MARGIN_BYTES = 64 << 20
 _CONFIGURATIONS = ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json")
 
@@ -52,9 +49,9 @@ def _fetched(options: argparse.Namespace) -> str:
     volume, begun = Volume(options.volume), time.monotonic()
     there = volume.find(options.key)
     if there is not None:
-        return _made(volume, there, seconds=0.0)
+        return made_of(volume, there, seconds=0.0)
     progress = Progress(port=options.metrics_port)
-    progress.begin(STEP, 0)
+    progress.begin(Phase.FETCH, 0)
 
     from tandem_runtime.artifacts.hub import Hub, Snapshot, is_as_told
 
@@ -78,7 +75,7 @@ def _fetched(options: argparse.Namespace) -> str:
     ]
     volume.require(sum(file.bytes for file in missing) + MARGIN_BYTES)
     done = snapshot.bytes - sum(file.bytes for file in missing)
-    progress.show(STEP, lambda: float(done), float(snapshot.bytes))
+    progress.show(Phase.FETCH, lambda: float(done), float(snapshot.bytes))
     with volume.staging(options.key, options.owner) as folder:
         # Small ones first: a configuration that is refused ends it before the weights are there.
         for file in sorted(missing, key=lambda file: file.bytes):
@@ -104,19 +101,7 @@ def _fetched(options: argparse.Namespace) -> str:
         }
         _, manifest = volume.publish(options.key, folder, how)
     shutil.rmtree(kept, ignore_errors=True)
-    return _made(volume, manifest, seconds=time.monotonic() - begun)
-
-
-def _made(volume: Volume, manifest: Manifest, *, seconds: float) -> str:
-    return Made(
-        model=ModelFacts.from_data(manifest.provenance["model"]),
-        bytes=manifest.bytes,
-        manifest=hashlib.sha256(manifest.encode().encode()).hexdigest(),
-        free_bytes=volume.space().free,
-        seconds=seconds,
-        revision=str(manifest.provenance["revision"]),
-        source=str(manifest.provenance["source"]),
-    ).encode()
+    return made_of(volume, manifest, seconds=time.monotonic() - begun)
 
 
 def _require_no_code(path: Path) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from tandem_contracts.artifact_job import Made
+from tandem_contracts.manifest import Manifest
+from tandem_contracts.model_facts import ModelFacts
 from tandem_contracts.model_reader import UnreadableModelError
 from tandem_contracts.recipe import InvalidRecipeError
 from tandem_contracts.termination import ExitCode, Phase, Reason, TerminationMessage
 from tandem_runtime.artifacts.texts import InvalidTextsError
-from tandem_runtime.artifacts.volume import VolumeFullError
+from tandem_runtime.artifacts.volume import Volume, VolumeFullError
 
 CODES = {
     Reason.SOURCE_DENIED: ExitCode.SOURCE_DENIED,
@@ -64,6 +68,20 @@ def ended(phase: Phase, step: Callable[[], str], *, termination_log: Path, volum
         sys.stderr.write(f"the termination log cannot be written: {failure}\n")
         return code or ExitCode.READ_FAILED
     return code
+
+
+def made_of(volume: Volume, manifest: Manifest, *, seconds: float) -> str:
+    """The last word of a program that has published an artifact, or found it published."""
+    how = manifest.provenance
+    return Made(
+        model=ModelFacts.from_data(how["model"]),
+        bytes=manifest.bytes,
+        manifest=hashlib.sha256(manifest.encode().encode()).hexdigest(),
+        free_bytes=volume.space().free,
+        seconds=seconds,
+        revision=str(how.get("revision", "")),
+        source=str(how.get("source", "")),
+    ).encode()
 
 
 def _cause(error: Exception, volume: Path | None) -> tuple[Reason, str]:

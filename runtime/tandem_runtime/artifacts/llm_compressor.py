@@ -22,12 +22,11 @@ from llmcompressor.pipelines.cache import IntermediatesCache
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tandem_contracts.recipe import Algorithm, CalibrationSettings, KVCache, Recipe
-from tandem_contracts.termination import Reason
+from tandem_contracts.termination import Phase, Reason
 from tandem_runtime.artifacts.last_word import RefusedError
 from tandem_runtime.artifacts.progress import Progress, bars_followed
 from tandem_runtime.artifacts.texts import built_in, read_texts, samples_of
 
-STEP = "quantize"
 SMOOTHING = 0.8
 TOOLS = ("llmcompressor", "compressed-tensors", "torch", "transformers")
 _FP8_CACHE = {"num_bits": 8, "type": "float", "strategy": "tensor", "dynamic": False, "symmetric": True}
@@ -57,7 +56,7 @@ def quantize(
         "threads": torch.get_num_threads(),
         "device": "cpu" if not torch.accelerator.is_available() else torch.cuda.get_device_name(0),
     }
-    with bars_followed(progress, STEP):
+    with bars_followed(progress, Phase.QUANTIZE):
         if not recipe.needs_calibration:
             _by_files(source, target, recipe)
             return how

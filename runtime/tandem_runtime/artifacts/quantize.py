@@ -7,27 +7,23 @@ nothing that anybody could take for an artifact; started again it starts anew, u
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 import time
 from functools import partial
 from pathlib import Path
 
-from tandem_contracts.artifact_job import VOLUME_FOLDER, Made
+from tandem_contracts.artifact_job import VOLUME_FOLDER
 from tandem_contracts.launch import TERMINATION_LOG
-from tandem_contracts.manifest import Manifest
-from tandem_contracts.model_facts import ModelFacts
 from tandem_contracts.model_reader import read_model
 from tandem_contracts.ports import METRICS_PORT
 from tandem_contracts.recipe import CalibrationSettings, Recipe
 from tandem_contracts.termination import ExitCode, Phase
-from tandem_runtime.artifacts.last_word import ended
+from tandem_runtime.artifacts.last_word import ended, made_of
 from tandem_runtime.artifacts.progress import Progress
 from tandem_runtime.artifacts.volume import Volume
 from tandem_runtime.artifacts.weights import predicted_bytes, require_predicted
 
-STEP = "quantize"
 MARGIN_PERCENT = 5
 """Room that must be there beyond what the files are predicted to take."""
 
@@ -55,13 +51,13 @@ def _quantized(options: argparse.Namespace) -> str:
     volume = Volume(options.volume)
     there = volume.find(options.key)
     if there is not None:
-        return _made(volume, there, seconds=0.0)
+        return made_of(volume, there, seconds=0.0)
     begun = time.monotonic()
     read_model(options.source)  # says what is wrong with it before anything large is imported
     predicted = predicted_bytes(options.source, recipe)
     volume.require(predicted * (100 + MARGIN_PERCENT) // 100)
     progress = Progress(port=options.metrics_port)
-    progress.begin(STEP, 0)
+    progress.begin(Phase.QUANTIZE, 0)
 
     # They take seconds to import, and only what gets here needs them.
     from tandem_runtime.artifacts.llm_compressor import quantize
@@ -74,17 +70,7 @@ def _quantized(options: argparse.Namespace) -> str:
         require_predicted(facts.weights_bytes, predicted)
         how = {**provenance, "recipe": recipe.to_data(), "model": facts.to_data()}
         _, manifest = volume.publish(options.key, folder, how)
-    return _made(volume, manifest, seconds=time.monotonic() - begun)
-
-
-def _made(volume: Volume, manifest: Manifest, *, seconds: float) -> str:
-    return Made(
-        model=ModelFacts.from_data(manifest.provenance["model"]),
-        bytes=manifest.bytes,
-        manifest=hashlib.sha256(manifest.encode().encode()).hexdigest(),
-        free_bytes=volume.space().free,
-        seconds=seconds,
-    ).encode()
+    return made_of(volume, manifest, seconds=time.monotonic() - begun)
 
 
 if __name__ == "__main__":
