@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tandem_contracts.artifact_job import TOKEN_VARIABLE, VOLUME_FOLDER, HubSource
 from tandem_contracts.launch import TERMINATION_LOG
-from tandem_contracts.model_reader import PICKLES, read_model
+from tandem_contracts.model_reader import read_model
 from tandem_contracts.ports import METRICS_PORT
 from tandem_contracts.termination import ExitCode, Phase, Reason
 from tandem_runtime.artifacts.last_word import RefusedError, ended, made_of
@@ -53,22 +53,12 @@ def _fetched(options: argparse.Namespace) -> str:
     progress = Progress(port=options.metrics_port)
     progress.begin(Phase.FETCH, 0)
 
-    from tandem_runtime.artifacts.hub import Hub, Snapshot, is_as_told
-
-    def require_safe(snapshot: Snapshot) -> None:
-        """Before anything large is downloaded. Raises RefusedError."""
-        names = [file.path for file in snapshot.files]
-        if any(name.endswith(".safetensors") for name in names):
-            return
-        pickles = [name for name in snapshot.others if name.endswith(PICKLES)]
-        if pickles:
-            told = f"{source.repo} has its weights only as pickles ({pickles[0]}), which run code when they are loaded"
-            raise RefusedError(Reason.PICKLES_ONLY, f"{told}; *.safetensors is needed")
-        raise RefusedError(Reason.NO_WEIGHTS, f"{source.repo} has no weights (*.safetensors)")
+    # It takes seconds to import, and only what gets here needs it.
+    from tandem_runtime.artifacts.hub import Hub, is_as_told, require_weights
 
     hub = Hub(endpoint=source.endpoint, token=os.environ.get(TOKEN_VARIABLE, ""))
     snapshot = hub.snapshot(source.repo, source.revision)
-    require_safe(snapshot)
+    require_weights(snapshot)
     kept = volume.kept(f"{options.key}.{snapshot.commit}")
     missing = [
         file for file in snapshot.files if not ((kept / file.path).exists() and is_as_told(kept / file.path, file))

@@ -22,6 +22,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from tandem_contracts.model_reader import PICKLES
 from tandem_contracts.termination import Reason
 from tandem_runtime.artifacts.last_word import RefusedError
 
@@ -106,6 +107,17 @@ class Hub:
         raise RefusedError(
             Reason.CHECKSUM_MISMATCH, f"{snapshot.repo}, {file.path}: what was downloaded is not what the hub describes"
         )
+
+
+def require_weights(snapshot: Snapshot) -> None:
+    """Before anything is downloaded. Raises RefusedError."""
+    if any(file.path.endswith(".safetensors") for file in snapshot.files):
+        return
+    pickles = [name for name in snapshot.others if name.endswith(PICKLES)]
+    if pickles:
+        told = f"{snapshot.repo} has its weights only as pickles ({pickles[0]}), which run code when they are loaded"
+        raise RefusedError(Reason.PICKLES_ONLY, f"{told}; *.safetensors is needed")
+    raise RefusedError(Reason.NO_WEIGHTS, f"{snapshot.repo} has no weights (*.safetensors)")
 
 
 def is_as_told(path: Path, file: RemoteFile) -> bool:
