@@ -15,7 +15,7 @@ from benchmarks.pairs import Engines, Way, measured
 from benchmarks.predictions import Parts
 from benchmarks.switch import ADAPTIVE, Ahead, StepRecord, Switch
 from tandem_contracts.launch import DraftEngine
-from tandem_runtime.drafting.protocol import VERSION, DrafterFrame, VerifierFrame
+from tandem_runtime.drafting.protocol import ANY_VOCABULARY, VERSION, DrafterFrame, VerifierFrame
 from tandem_runtime.drafting.protocol.draft_pb2 import Hello, Result, Step
 from tandem_runtime.drafting.sessions import Context, Sessions
 from tandem_runtime.drafting.stream import DraftStream
@@ -155,9 +155,9 @@ class _Client:
     """A verifier's stream, without a verifier."""
 
     def __init__(self, address: str) -> None:
-        hello = Hello(protocol=VERSION, verifier="benchmark", vocabulary=2**31 - 1, max_depth=1)
+        hello = Hello(protocol=VERSION, verifier="benchmark", vocabulary=ANY_VOCABULARY, max_depth=1)
         self._stream = DraftStream(address, VerifierFrame(hello=hello))
-        self._sessions = Sessions(depth=16, vocabulary=2**31 - 1)
+        self._sessions = Sessions(depth=16, vocabulary=ANY_VOCABULARY)
         self._number = 0
 
     def __enter__(self) -> _Client:

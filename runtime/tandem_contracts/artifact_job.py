@@ -18,14 +18,8 @@ FETCH_MODULE = "tandem_runtime.artifacts.fetch"
 QUANTIZE_MODULE = "tandem_runtime.artifacts.quantize"
 EVALUATE_MODULE = "tandem_runtime.artifacts.evaluate"
 
-SOURCE_FOLDER = "/source"
-"""Where the model is that is quantized, or that a quantized one is compared with. Read-only."""
 VOLUME_FOLDER = "/artifacts"
 """Where the volume of artifacts is."""
-TEXTS_FOLDER = "/texts"
-"""Where a file of texts is, if the user gives one."""
-
-
 TOKEN_VARIABLE = "HF_TOKEN"  # noqa: S105 - its name
 """Environment variable with the token for the hub: of `fetch` alone, and never an argument."""
 

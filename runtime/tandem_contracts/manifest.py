@@ -7,6 +7,7 @@ is all that a reader has to check, also where a file system cannot rename a fold
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any, Self
@@ -41,6 +42,12 @@ class Manifest:
     def bytes(self) -> int:
         """Of all files."""
         return sum(file.bytes for file in self.files)
+
+    @property
+    def content(self) -> str:
+        """SHA-256 in hex over paths, sizes and digests of all files: the same for the same files from elsewhere."""
+        files = sorted((file.path, file.bytes, file.sha256) for file in self.files)
+        return hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
     def encode(self) -> str:
         """Canonical JSON."""

@@ -7,6 +7,7 @@ judge: what is good enough is the operator's to say, and may change without meas
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -14,25 +15,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tandem_contracts.artifact_job import VOLUME_FOLDER, Evaluated
-from tandem_contracts.launch import TERMINATION_LOG
-from tandem_contracts.ports import METRICS_PORT
+from tandem_contracts.artifact_job import EVALUATE_MODULE, Evaluated
 from tandem_contracts.termination import ExitCode, Phase, Reason
 from tandem_runtime.artifacts.last_word import RefusedError, ended
+from tandem_runtime.artifacts.options import parser_of
 from tandem_runtime.artifacts.progress import Progress
-from tandem_runtime.artifacts.texts import InvalidTextsError, Texts, built_in, read_texts
+from tandem_runtime.artifacts.texts import InvalidTextsError, Texts, built_in, chat_of, read_texts
 from tandem_runtime.artifacts.volume import Volume
 
 
 def main(arguments: list[str]) -> ExitCode:
     """Evaluate one artifact."""
-    parser = argparse.ArgumentParser(prog="python -m tandem_runtime.artifacts.evaluate", description=__doc__)
+    parser = parser_of(EVALUATE_MODULE, __doc__)
     parser.add_argument("--source", type=Path, required=True, help="folder of the model that it was made from")
-    parser.add_argument("--key", required=True, help="name of the artifact")
     parser.add_argument("--texts", type=Path, default=None, help="texts to evaluate with; omitted: built-in ones")
-    parser.add_argument("--volume", type=Path, default=Path(VOLUME_FOLDER), help="the folder of all artifacts")
-    parser.add_argument("--metrics-port", type=int, default=METRICS_PORT, help="0: no figures of progress")
-    parser.add_argument("--termination-log", type=Path, default=Path(TERMINATION_LOG), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     return ended(Phase.EVALUATE, partial(_evaluated, options), termination_log=options.termination_log)
 
@@ -46,13 +42,15 @@ def _evaluated(options: argparse.Namespace) -> str:
     progress = Progress(port=options.metrics_port)
     progress.begin(Phase.EVALUATE, 0)
 
+    # Read when the libraries are imported: nothing is looked for on a network, what is missing is an error.
+    os.environ["HF_HUB_OFFLINE"] = "1"
     # It takes seconds to import, and only what gets here needs it.
-    from tandem_runtime.artifacts.comparison import chat_of, compare
+    from tandem_runtime.artifacts.comparison import compare, tokenizer_of
 
-    folder = volume.folder(options.key)
-    texts = built_in()[1] if options.texts is None else read_texts(options.texts, chat=chat_of(options.source))
+    tokenizer = tokenizer_of(options.source)
+    texts = built_in()[1] if options.texts is None else read_texts(options.texts, chat=chat_of(tokenizer))
     require_unseen(texts, manifest.provenance)
-    quality = compare(options.source, folder, texts, progress=progress)
+    quality = compare(options.source, volume.folder(options.key), texts, tokenizer=tokenizer, progress=progress)
     return Evaluated(quality=quality, seconds=time.monotonic() - begun).encode()
 
 

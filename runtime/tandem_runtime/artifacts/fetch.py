@@ -7,7 +7,6 @@ until the artifact is published, so that another try goes on where one was kille
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import shutil
@@ -17,12 +16,11 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from tandem_contracts.artifact_job import TOKEN_VARIABLE, VOLUME_FOLDER, HubSource
-from tandem_contracts.launch import TERMINATION_LOG
+from tandem_contracts.artifact_job import FETCH_MODULE, TOKEN_VARIABLE, HubSource
 from tandem_contracts.model_reader import read_model
-from tandem_contracts.ports import METRICS_PORT
 from tandem_contracts.termination import ExitCode, Phase, Reason
 from tandem_runtime.artifacts.last_word import RefusedError, ended, made_of
+from tandem_runtime.artifacts.options import parser_of
 from tandem_runtime.artifacts.progress import Progress
 from tandem_runtime.artifacts.volume import Volume
 
@@ -32,13 +30,9 @@ _CONFIGURATIONS = ("config.json", "tokenizer_config.json", "processor_config.jso
 
 def main(arguments: list[str]) -> ExitCode:
     """Fetch one model."""
-    parser = argparse.ArgumentParser(prog="python -m tandem_runtime.artifacts.fetch", description=__doc__)
+    parser = parser_of(FETCH_MODULE, __doc__)
     parser.add_argument("--source", type=json.loads, required=True, help="HubSource as JSON")
-    parser.add_argument("--key", required=True, help="name of the artifact")
     parser.add_argument("--owner", required=True, help="what tells this try from others, such as the pod's uid")
-    parser.add_argument("--volume", type=Path, default=Path(VOLUME_FOLDER), help="the folder of all artifacts")
-    parser.add_argument("--metrics-port", type=int, default=METRICS_PORT, help="0: no figures of progress")
-    parser.add_argument("--termination-log", type=Path, default=Path(TERMINATION_LOG), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     step = partial(_fetched, options)
     return ended(Phase.FETCH, step, termination_log=options.termination_log, volume=options.volume)
@@ -68,25 +62,20 @@ def _fetched(options: argparse.Namespace) -> str:
     progress.show(Phase.FETCH, lambda: float(done), float(snapshot.bytes))
     with volume.staging(options.key, options.owner) as folder:
         # Small ones first: a configuration that is refused ends it before the weights are there.
-        for file in sorted(missing, key=lambda file: file.bytes):
-            found = hub.download(snapshot, file, folder)
-            found.replace(kept / file.path)
-            done += file.bytes
-            if file.path in _CONFIGURATIONS:
-                _require_no_code(kept / file.path)
-        for file in snapshot.files:
+        for file in sorted(snapshot.files, key=lambda file: file.bytes):
+            if file in missing:
+                hub.download(snapshot, file, folder).replace(kept / file.path)
+                done += file.bytes
             if file.path in _CONFIGURATIONS:
                 _require_no_code(kept / file.path)
         _emptied(folder)
         for file in snapshot.files:
             _linked(kept / file.path, folder / file.path)
         facts = read_model(folder)
-        digests = [(file.path, file.bytes, _sha256(folder / file.path)) for file in snapshot.files]
         how = {
             "repo": source.repo,
             "revision": snapshot.commit,
             "asked for": source.revision,
-            "source": hashlib.sha256(json.dumps(sorted(digests)).encode()).hexdigest(),
             "model": facts.to_data(),
         }
         _, manifest = volume.publish(options.key, folder, how)
@@ -119,11 +108,6 @@ def _linked(path: Path, target: Path) -> None:
         os.link(path, target)
         return
     shutil.copyfile(path, target)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 if __name__ == "__main__":

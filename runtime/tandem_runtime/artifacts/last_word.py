@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
-import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -80,7 +80,7 @@ def made_of(volume: Volume, manifest: Manifest, *, seconds: float) -> str:
         free_bytes=volume.space().free,
         seconds=seconds,
         revision=str(how.get("revision", "")),
-        source=str(how.get("source", "")),
+        source=manifest.content if "revision" in how else "",
     ).encode()
 
 
@@ -102,15 +102,12 @@ def _cause(error: Exception, volume: Path | None) -> tuple[Reason, str]:
 def is_of_full_volume(error: BaseException | None) -> bool:
     """Whether there was no room, here or in what led to it."""
     while error is not None:
-        if getattr(error, "errno", None) == 28 or any(word in str(error).lower() for word in _FULL):
+        if getattr(error, "errno", None) == errno.ENOSPC or any(word in str(error).lower() for word in _FULL):
             return True
         error = error.__cause__ or error.__context__
     return False
 
 
 def _full(volume: Path | None) -> str:
-    free = ""
-    if volume is not None:
-        told = os.statvfs(volume)
-        free = f", {told.f_bavail * told.f_frsize} bytes are free"
+    free = f", {Volume(volume).space().free} bytes are free" if volume else ""
     return f"the volume is full: a file could not be written{free}"

@@ -7,7 +7,6 @@ model, so memory follows the largest shard; the rest runs the model on calibrati
 from __future__ import annotations
 
 import importlib.metadata
-import os
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from tandem_contracts.recipe import Algorithm, CalibrationSettings, KVCache, Rec
 from tandem_contracts.termination import Phase, Reason
 from tandem_runtime.artifacts.last_word import RefusedError
 from tandem_runtime.artifacts.progress import Progress, bars_followed
-from tandem_runtime.artifacts.texts import built_in, read_texts, samples_of
+from tandem_runtime.artifacts.texts import built_in, chat_of, read_texts, samples_of
 
 SMOOTHING = 0.8
 TOOLS = ("llmcompressor", "compressed-tensors", "torch", "transformers")
@@ -77,7 +76,7 @@ def _by_running(
 ) -> dict[str, Any]:
     # The folder is what `fetch` has checked: no code of the model's own, and nothing is downloaded.
     tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True)
-    given = built_in()[0] if texts is None else read_texts(texts, chat=_chat(tokenizer))
+    given = built_in()[0] if texts is None else read_texts(texts, chat=chat_of(tokenizer))
     samples = samples_of(
         given,
         lambda text: list(tokenizer(text, verbose=False)["input_ids"]),
@@ -125,16 +124,8 @@ def _modifiers(recipe: Recipe) -> list[Any]:
             return [AWQModifier(duo_scaling="both"), QuantizationModifier(**named)]
 
 
-def _chat(tokenizer: Any) -> Any:
-    return lambda messages: tokenizer.apply_chat_template(messages, tokenize=False)
-
-
 def _unsupported(recipe: Recipe, error: Exception) -> RefusedError:
     told = " ".join(str(error).split())[:500]
     return RefusedError(
         Reason.RECIPE_UNSUPPORTED, f"{recipe.scheme} by {recipe.algorithm}: llm-compressor refuses this model: {told}"
     )
-
-
-# Nothing here may look for anything on a network; what is missing is an error.
-os.environ.setdefault("HF_HUB_OFFLINE", "1")

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from functools import partial
 from pathlib import Path
 
-from tandem_contracts.artifact_job import VOLUME_FOLDER
-from tandem_contracts.launch import TERMINATION_LOG
+from tandem_contracts.artifact_job import QUANTIZE_MODULE
 from tandem_contracts.model_reader import read_model
-from tandem_contracts.ports import METRICS_PORT
 from tandem_contracts.recipe import CalibrationSettings, Recipe
 from tandem_contracts.termination import ExitCode, Phase
 from tandem_runtime.artifacts.last_word import ended, made_of
+from tandem_runtime.artifacts.options import parser_of
 from tandem_runtime.artifacts.progress import Progress
 from tandem_runtime.artifacts.volume import Volume
 from tandem_runtime.artifacts.weights import predicted_bytes, require_predicted
@@ -30,16 +30,12 @@ MARGIN_PERCENT = 5
 
 def main(arguments: list[str]) -> ExitCode:
     """Make one artifact."""
-    parser = argparse.ArgumentParser(prog="python -m tandem_runtime.artifacts.quantize", description=__doc__)
+    parser = parser_of(QUANTIZE_MODULE, __doc__)
     parser.add_argument("--source", type=Path, required=True, help="folder of the model that is quantized")
-    parser.add_argument("--key", required=True, help="name of the artifact")
     parser.add_argument("--owner", required=True, help="what tells this try from others, such as the pod's uid")
     parser.add_argument("--recipe", type=json.loads, required=True, help="Recipe as JSON")
     parser.add_argument("--calibration", type=json.loads, default=None, help="CalibrationSettings as JSON")
     parser.add_argument("--texts", type=Path, default=None, help="texts to calibrate with; omitted: built-in ones")
-    parser.add_argument("--volume", type=Path, default=Path(VOLUME_FOLDER), help="the folder of all artifacts")
-    parser.add_argument("--metrics-port", type=int, default=METRICS_PORT, help="0: no figures of progress")
-    parser.add_argument("--termination-log", type=Path, default=Path(TERMINATION_LOG), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     step = partial(_quantized, options)
     return ended(Phase.QUANTIZE, step, termination_log=options.termination_log, volume=options.volume)
@@ -59,6 +55,8 @@ def _quantized(options: argparse.Namespace) -> str:
     progress = Progress(port=options.metrics_port)
     progress.begin(Phase.QUANTIZE, 0)
 
+    # Read when the libraries are imported: nothing is looked for on a network, what is missing is an error.
+    os.environ["HF_HUB_OFFLINE"] = "1"
     # They take seconds to import, and only what gets here needs them.
     from tandem_runtime.artifacts.llm_compressor import quantize
 

@@ -23,6 +23,7 @@ DIGEST_DIGITS = 16
 _SKIPPED = frozenset({"site-packages", "dist-packages", "test", "tests", "idlelib", "lib2to3", "encodings"})
 
 Encode = Callable[[str], list[int]]
+Chat = Callable[[list[dict[str, Any]]], str]
 
 
 class InvalidTextsError(ValueError):
@@ -47,7 +48,12 @@ class Texts:
         return hashlib.sha256("\n".join(self.digests).encode()).hexdigest()
 
 
-def read_texts(path: Path, *, chat: Callable[[list[dict[str, Any]]], str]) -> Texts:
+def chat_of(tokenizer: Any) -> Chat:
+    """The template of a tokenizer of transformers."""
+    return lambda messages: str(tokenizer.apply_chat_template(messages, tokenize=False))
+
+
+def read_texts(path: Path, *, chat: Chat) -> Texts:
     """The texts of a file. `chat`: the model's template. Raises InvalidTextsError."""
     try:
         if path.stat().st_size > FILE_LIMIT_BYTES:
@@ -61,7 +67,7 @@ def read_texts(path: Path, *, chat: Callable[[list[dict[str, Any]]], str]) -> Te
     return Texts(path.name, tuple(documents))
 
 
-def _document(line: str, where: str, chat: Callable[[list[dict[str, Any]]], str]) -> str:
+def _document(line: str, where: str, chat: Chat) -> str:
     try:
         data = json.loads(line)
     except ValueError as error:

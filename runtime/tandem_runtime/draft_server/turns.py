@@ -90,10 +90,10 @@ class Turns:
             self._engine.forget(over)
 
     def _run(self, turns: Sequence[_Turn]) -> None:
-        self._forget()
         begun = time.monotonic()
         asks = [ask for turn in turns for ask in turn.asks]
         try:
+            self._forget()
             drafts = self._engine.draft(asks, is_due=lambda: any(turn.is_due() for turn in turns))
         except Exception as failure:  # noqa: BLE001 -- each stream that waited for it has to hear of it
             for turn in turns:

@@ -44,8 +44,6 @@ class DraftPods:
         self._address, self._open, self._resolve, self._every_seconds = address, open_stream, resolve, every_seconds
         self._streams: dict[str, DraftStream] = {}
         self._is_closed = threading.Event()
-        self._is_told = False
-        """That the name cannot be resolved."""
         threading.Thread(target=self._run, name="draft pods", daemon=True).start()
 
     def streams(self) -> Mapping[str, DraftStream]:
@@ -59,15 +57,16 @@ class DraftPods:
             stream.close()
 
     def _run(self) -> None:
+        is_told = False  # that the name cannot be resolved
         while not self._is_closed.is_set():
             try:
                 self._see(self._resolve(self._address))
-                self._is_told = False
+                is_told = False
             except OSError as error:
-                if not self._is_told:
+                if not is_told:
                     known = f"{len(self._streams)} draft pods that are known stay" if self._streams else "no draft pods"
                     logger.warning("%s cannot be resolved, %s: %s", self._address, known, error)
-                self._is_told = True
+                is_told = True
             self._is_closed.wait(self._every_seconds)
 
     def _see(self, addresses: set[str]) -> None:

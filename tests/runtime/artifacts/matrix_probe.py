@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from tandem_contracts.model_reader import read_model
 from tandem_contracts.recipe import Algorithm, CalibrationSettings, KVCache, Recipe, Scheme
-from tandem_runtime.artifacts.comparison import compare
+from tandem_runtime.artifacts.comparison import compare, tokenizer_of
 from tandem_runtime.artifacts.llm_compressor import quantize
 from tandem_runtime.artifacts.progress import Progress
 from tandem_runtime.artifacts.texts import built_in
@@ -27,7 +27,7 @@ from tandem_runtime.artifacts.weights import predicted_bytes
 
 CALIBRATION = CalibrationSettings(samples=8, sequence_tokens=256)
 SOURCE, FOLDER = Path(sys.argv[1]), Path(sys.argv[2])
-EVALUATION = built_in()[1]
+EVALUATION, TOKENIZER = built_in()[1], tokenizer_of(SOURCE)
 
 
 class Noted(Progress):
@@ -55,7 +55,7 @@ def made(name: str, recipe: Recipe) -> Path:
 
 
 def quality(target: Path) -> dict[str, Any]:
-    return compare(SOURCE, target, EVALUATION, progress=Progress()).to_data()
+    return compare(SOURCE, target, EVALUATION, tokenizer=TOKENIZER, progress=Progress()).to_data()
 
 
 def told(target: Path, recipe: Recipe) -> dict[str, Any]:

@@ -8,13 +8,13 @@ import pytest
 
 from tandem_contracts.artifact_job import Evaluated, HubSource, Made
 from tandem_contracts.model_facts import ModelFacts
-from tandem_contracts.quality import Quality
 from tandem_contracts.recipe import InvalidRecipeError
 from tandem_contracts.termination import MESSAGE_LIMIT_BYTES, ExitCode, Phase, Reason, TerminationMessage
 from tandem_runtime.artifacts.last_word import CODES, RefusedError, ended
 from tandem_runtime.artifacts.texts import InvalidTextsError
 from tandem_runtime.artifacts.volume import VolumeFullError
 from tests.unit.operator.models import LLAMA_8B
+from tests.unit.runtime.test_quality import GOOD
 
 
 class SafetensorError(Exception):
@@ -68,20 +68,10 @@ def test_every_code_is_one_of_a_job_and_says_whether_another_try_is_of_use() -> 
 
 
 MADE = Made(model=LLAMA_8B, bytes=9, manifest="ab" * 32, free_bytes=7, seconds=1.5, revision="1" * 40, source="cd" * 32)
-QUALITY = Quality(
-    tokens=9,
-    perplexity_source=1.0,
-    perplexity=2.0,
-    increase_percent=3.0,
-    increase_percent_upper=4.0,
-    kl_divergence=0.5,
-    top1_agreement=0.25,
-    evaluation="ef" * 32,
-)
 
 
 def test_good_ends_are_read_as_they_were_said_and_fit_into_a_termination_message() -> None:
-    evaluated = Evaluated(quality=QUALITY, seconds=2.5)
+    evaluated = Evaluated(quality=GOOD, seconds=2.5)
     assert Made.decode(MADE.encode()) == MADE
     assert Evaluated.decode(evaluated.encode()) == evaluated
     assert max(len(MADE.encode()), len(evaluated.encode())) < MESSAGE_LIMIT_BYTES
