@@ -61,6 +61,18 @@ def _metrics_of(site: Site, role: str) -> dict[str, str]:
     return {pod["metadata"]["name"]: f"http://{pod['status'].get('podIP')}:{METRICS_PORT}" for pod in pods}
 
 
+def _wait_until_drafts_come_from(site: Site, count: int) -> None:
+    """A verifier looks for draft pods every few seconds and says how many it knows with each step."""
+    site.wait_until(lambda: len(_metrics_of(site, "verifier")) == 1, "one verifier pod", limit_seconds=120)
+    (verifier,) = _metrics_of(site, "verifier").values()
+
+    def knows_them() -> bool:
+        openai.complete(site.address(NAME), model=NAME, prompt="def f(", max_tokens=MAX_TOKENS)
+        return openai.counter(verifier, metrics.DRAFT_PODS) == count
+
+    site.wait_until(knows_them, f"the verifier knows {count} draft pods")
+
+
 @pytest.fixture(scope="module")
 def plain_texts(site: Site, models: ModelPair) -> list[str]:
     """What the verifier writes by itself, before it has ever seen a draft."""
@@ -75,6 +87,7 @@ def pair(site: Site, plain_texts: list[str]) -> Iterator[Site]:
     """The same deployment with drafts, rolled out under the Service's address."""
     site.apply(_sample("Remote"))
     site.wait_ready(NAME)
+    _wait_until_drafts_come_from(site, 1)
     yield site
     site.run("delete", f"llm/{NAME}", "--ignore-not-found", "--timeout=60s", limit_seconds=70)
 
@@ -129,12 +142,7 @@ def test_two_draft_pods_share_the_work_and_one_that_drains_costs_no_text(
     pair.wait_ready(NAME)
     drafts, (verifier,) = _metrics_of(pair, "draft"), _metrics_of(pair, "verifier").values()
     assert len(drafts) == 2
-
-    def knows_both() -> bool:
-        openai.complete(pair.address(NAME), model=NAME, prompt=prompts[0], max_tokens=MAX_TOKENS)  # told once a step
-        return openai.counter(verifier, metrics.DRAFT_PODS) == 2
-
-    pair.wait_until(knows_both, "the verifier knows both")
+    _wait_until_drafts_come_from(pair, 2)
     before = {name: openai.counter(address, metrics.DRAFT_SERVER_TOKENS) for name, address in drafts.items()}
     assert _texts(pair, prompts) == plain_texts
     drafted = {name: openai.counter(drafts[name], metrics.DRAFT_SERVER_TOKENS) - was for name, was in before.items()}

@@ -128,7 +128,7 @@ EDITS: dict[str, tuple[Manifest, tuple[str, ...]]] = {
     ),
     "an image of somebody else": (
         {"verifier": {"engine": {"image": "evil.example/engine:1"}}},
-        ("spec.verifier.engine.image", "evil.example", "must match"),
+        ("spec.verifier.engine.image", "evil.example", "engineImageAllowList is empty"),
     ),
     "a pod's own field": ({"verifier": {"hostNetwork": True}}, ("unknown field", "spec.verifier.hostNetwork")),
 }
