@@ -5,13 +5,16 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo demo-down test campaign check format crds protocol lock cluster cluster-down cluster-status images models benchmark clean
+.PHONY: help demo demo-quantized demo-down test campaign check format crds protocol lock cluster cluster-down cluster-status images models benchmark clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 demo: .venv/ready ## a whole Kubernetes, Tandem, a served pair and an answer (CLUSTER=current REGISTRY=host/repo: yours)
 	@$(BIN)/python -m deploy.demo up $(if $(CLUSTER),--cluster $(CLUSTER)) $(if $(REGISTRY),--registry $(REGISTRY))
+
+demo-quantized: .venv/ready ## models fetched, quantized, measured and served; one that its gate refuses
+	@$(BIN)/python -m deploy.demo quantized
 
 demo-down: .venv/ready ## take away what `make demo` made (CLUSTER=current: from your cluster)
 	@$(BIN)/python -m deploy.demo down $(if $(CLUSTER),--cluster $(CLUSTER))

@@ -24,6 +24,7 @@ def values_of(images: Mapping[str, str], *, replicas: int = 1) -> dict[str, Any]
             "engineImages": {
                 "cpu": images["engine-cpu"],
                 **({"cpu-triton": images["draft-triton"]} if "draft-triton" in images else {}),
+                **({"cpu-artifacts": images["artifacts"]} if "artifacts" in images else {}),
             },
             # The shipped table asks for a core a share. Here control plane, engines and client share two: a quarter
             # each leaves room for a second revision beside the first. One thread for each engine, since those that

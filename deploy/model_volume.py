@@ -1,4 +1,4 @@
-"""A claim `models` with the fixture models on it, for the demo and the tests."""
+"""A claim `models` with the fixture models, and a claim `cache` for what Jobs make, for the demos and the tests."""
 
 from __future__ import annotations
 
@@ -11,45 +11,56 @@ from typing import Any
 from deploy.place import Place, PlaceError
 
 CLAIM = "models"
+CACHE_CLAIM = "cache"
 SIZE = "1Gi"
 COPY_LIMIT_SECONDS = 300
 
 
-def volume_name(namespace: str) -> str:
-    """Name of the volume that `provide_from_node` makes for a namespace; a volume has none itself."""
-    return f"{CLAIM}-{namespace}"
+def volume_name(namespace: str, claim: str = CLAIM) -> str:
+    """Name of the volume that is made for a namespace's claim; a volume has no namespace itself."""
+    return f"{claim}-{namespace}"
 
 
-def volume_of(namespace: str, folder: Path) -> dict[str, Any]:
+def volume_of(namespace: str, folder: Path, *, claim: str = CLAIM) -> dict[str, Any]:
     """A PersistentVolume of the local node's `folder`, for this namespace's claim and no other."""
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolume",
-        "metadata": {"name": volume_name(namespace)},
+        "metadata": {"name": volume_name(namespace, claim)},
         "spec": {
             "capacity": {"storage": SIZE},
-            "accessModes": ["ReadOnlyMany"],
+            "accessModes": [_MODES[claim]],
             "persistentVolumeReclaimPolicy": "Retain",
             "storageClassName": "",
             "hostPath": {"path": str(folder), "type": "Directory"},
-            "claimRef": {"namespace": namespace, "name": CLAIM},
+            "claimRef": {"namespace": namespace, "name": claim},
         },
     }
 
 
-def claim_of(namespace: str) -> dict[str, Any]:
+def claim_of(namespace: str, *, claim: str = CLAIM) -> dict[str, Any]:
     """The claim that binds to `volume_of` by name."""
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": {"name": CLAIM, "namespace": namespace},
+        "metadata": {"name": claim, "namespace": namespace},
         "spec": {
-            "accessModes": ["ReadOnlyMany"],
+            "accessModes": [_MODES[claim]],
             "storageClassName": "",
-            "volumeName": volume_name(namespace),
+            "volumeName": volume_name(namespace, claim),
             "resources": {"requests": {"storage": SIZE}},
         },
     }
+
+
+_MODES = {CLAIM: "ReadOnlyMany", CACHE_CLAIM: "ReadWriteMany"}
+
+
+def provide_cache_on_node(place: Place, namespace: str, *, folder: Path) -> None:
+    """On the local cluster: an empty folder of the node that every pod may write to. Raises PlaceError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o777)  # a folder of the node has no fsGroup
+    place.apply(volume_of(namespace, folder, claim=CACHE_CLAIM), claim_of(namespace, claim=CACHE_CLAIM))
 
 
 def provide_from_node(place: Place, namespace: str, *, folder: Path) -> None:

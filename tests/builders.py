@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import copy
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from tandem_contracts.launch import Role
 from tandem_operator import names
 from tandem_operator.accelerators import table_of
 from tandem_operator.api.deployment import LLMDeployment
+from tandem_operator.artifact_facts import names_in
+from tandem_operator.artifact_needs import Settings
 from tandem_operator.config import OperatorConfig
 from tandem_operator.facts import Facts, Manifest, PodFacts, Ref, RevisionFacts, ServiceFacts, WorkloadFacts
 from tandem_operator.inputs import requested_of, resolve
 from tandem_operator.objects.revision import frozen_revision
 from tandem_operator.role_inputs import RoleInputs
 from tandem_operator.rollout import Clock
-from tandem_operator.store import Key
+from tandem_operator.store import Key, Store
 
 NAME = "pair"
 NAMESPACE = "chat"
@@ -79,6 +82,11 @@ def make_deployment(spec: Manifest | None = None, name: str = NAME) -> LLMDeploy
 def make_config(**settings: Any) -> OperatorConfig:
     """The operator's configuration, with camelCase keys as in its file."""
     return OperatorConfig.model_validate(settings)
+
+
+def make_store(config: OperatorConfig | None = None) -> Store:
+    """An empty store that knows which artifacts objects name."""
+    return Store(partial(names_in, settings=Settings.of(config or OperatorConfig())))
 
 
 def make_inputs(spec: Manifest | None = None, role: Role = Role.VERIFIER, **settings: Any) -> RoleInputs:

@@ -113,8 +113,58 @@ HEAD_ON_CLAIM: Manifest = {
         "tls": {"secretName": "drafts-tls"},
     },
 }
+
+
+def hub(repo: str) -> Manifest:
+    return {
+        "huggingFace": {
+            "repo": f"team/{repo}",
+            "revision": "refs/pr-1",
+            "hub": "internal",
+            "secretKeyRef": {"name": "hub", "key": "token"},
+        }
+    }
+
+
+def _quantized(repo: str) -> Manifest:
+    return {
+        "source": hub(repo),
+        "quantization": {
+            "mode": "Offline",
+            "scheme": "W4A16",
+            "algorithm": "GPTQ",
+            "ignore": ["lm_head", "re:.*gate$"],
+            "kvCache": "fp8",
+            "calibration": {
+                "configMapKeyRef": {"name": "calibration", "key": "data.jsonl"},
+                "samples": 64,
+                "maxSequenceLength": 1024,
+                "seed": 7,
+            },
+            "gate": {
+                "evaluation": {"configMapKeyRef": {"name": "evaluation", "key": "data.jsonl"}},
+                "maxPerplexityIncreasePercent": "1.5",
+                "maxKLDivergence": "0.02",
+                "minTop1Agreement": "0.95",
+                "onFailure": "ServeUnquantized",
+            },
+            "job": {"classes": ["nvidia-l40s-48gb"], "memory": "64Gi", "activeDeadline": "8h"},
+        },
+    }
+
+
+QUANTIZED: Manifest = {
+    "verifier": {"model": _quantized("big"), "accelerator": {"classes": ["nvidia-h100-80gb"]}},
+    "draft": {"model": _quantized("small"), "accelerator": {"classes": ["nvidia-l4-24gb"]}},
+    "cache": {"volume": {"claimName": "cache"}, "ttlAfterUnused": "24h"},
+}
+HEAD_OF_HUB: Manifest = {
+    "verifier": {"model": claim("big"), "accelerator": {"classes": ["nvidia-h100-80gb"]}},
+    "speculation": {"method": "InEngine", "inEngine": {"kind": "EAGLE3", "model": {"source": hub("head")}}},
+    "cache": {"volume": {"claimName": "cache"}},
+}
 SHORTEST: Manifest = {"verifier": {"model": claim("big"), "accelerator": {"classes": ["cpu"]}}}
-BASES: tuple[Manifest, ...] = (REMOTE, IN_ENGINE, HEAD_ON_CLAIM, SHORTEST)
+BASES: tuple[Manifest, ...] = (REMOTE, IN_ENGINE, HEAD_ON_CLAIM, QUANTIZED, HEAD_OF_HUB, SHORTEST)
 
 
 # -- places in a document ----------------------------------------------------------------------------------------

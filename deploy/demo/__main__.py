@@ -1,4 +1,4 @@
-"""`python -m deploy.demo up|down`: tells the demo's story step by step; the steps are in `steps.py`."""
+"""`python -m deploy.demo up|quantized|down`: tells the demo's story step by step; the steps are in `steps.py`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from deploy.demo.quantized import tell_quantized
 from deploy.demo.steps import DemoError, take_down, tell
 from deploy.fixtures.environment import EnvironmentFailedError
 from deploy.fixtures.pair import TrainingFailedError
@@ -32,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.command == "up":
             tell(cluster=options.cluster, registry=options.registry)
+        elif options.command == "quantized":
+            tell_quantized()
         else:
             take_down(cluster=options.cluster)
     except _EXPECTED as error:
@@ -43,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m deploy.demo", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("quantized", help="models that Jobs fetch, quantize and measure, on this machine's cluster")
     for name, help_text in (("up", "from nothing to an answer"), ("down", "take away what `up` made")):
         command = commands.add_parser(name, help=help_text)
         command.add_argument(

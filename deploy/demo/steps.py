@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from deploy import chart, model_volume, openai
 from deploy.fixtures.pair import ModelPair, model_pair
@@ -48,17 +49,17 @@ def tell(*, cluster: str, registry: str) -> None:
         raise DemoError("REGISTRY is for CLUSTER=current: the local cluster takes its images from the build itself")
     progress = Progress(stream=sys.stdout)
     started = time.monotonic()
-    place = _local_place(progress) if cluster == "local" else _current_place(progress, registry)
+    place = place_on_this_machine(progress) if cluster == "local" else _current_place(progress, registry)
     with progress.step("models: a verifier of 26 M parameters and a draft of 1 M"):
         pair = model_pair()
     with progress.step("images: operator and engine"):
         references = images.provide(IMAGES, cluster=Cluster() if cluster == "local" else None, registry=registry)
     _refuse_foreign_namespace(place)
-    place.apply(_namespace())
+    place.apply(namespace_of(NAMESPACE))
     with progress.step("models are on the claim `models`"):
         _provide_models(place, pair, cluster=cluster, references=references)
     with progress.step(f"helm install {chart.RELEASE}"):
-        chart.install(place, NAMESPACE, values={**chart.values_of(references), "crds": _crd_values(place)})
+        chart.install(place, NAMESPACE, values={**chart.values_of(references), "crds": crd_values(place)})
     progress.say(f"\n$ kubectl apply -f {SAMPLE.relative_to(REPOSITORY)}")
     progress.say(place.run("apply", "-n", NAMESPACE, "-f", str(SAMPLE)).rstrip())
     with progress.step("both roles are Ready"):
@@ -80,7 +81,7 @@ def take_down(*, cluster: str) -> None:
         sys.stdout.write(f"there is no namespace {NAMESPACE}\n")
         return
     has_crd = place.run("get", "crd", CRD, "--ignore-not-found", "-o", "name").strip()
-    goes_along = has_crd and _crd_values(place)["install"]
+    goes_along = has_crd and crd_values(place)["install"]
     served = place.get(CRD, "--all-namespaces")["items"] if goes_along else []
     others = sorted({item["metadata"]["namespace"] for item in served} - {NAMESPACE})
     if others:  # the demo's release owns the CRD, and with the CRD every resource of its kind would go
@@ -97,7 +98,8 @@ def take_down(*, cluster: str) -> None:
     place.run("delete", "persistentvolume", model_volume.volume_name(NAMESPACE), "--ignore-not-found")
 
 
-def _local_place(progress: Progress) -> Place:
+def place_on_this_machine(progress: Progress) -> Place:
+    """The local cluster, brought up where it is down. Raises DemoError without a real node."""
     cluster = Cluster(progress=progress)
     cluster.up()
     if not cluster.has_real_node:
@@ -140,22 +142,23 @@ def _refuse_foreign_namespace(place: Place) -> bool:
     return bool(found)
 
 
-def _namespace() -> dict[str, object]:
+def namespace_of(name: str) -> dict[str, Any]:
+    """The namespace of a demo, where pods must be restricted."""
     enforced = {
         MADE_BY: "true",
         "pod-security.kubernetes.io/enforce": "restricted",
         "pod-security.kubernetes.io/enforce-version": "latest",
     }
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": enforced}}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": enforced}}
 
 
-def _crd_values(place: Place) -> dict[str, bool]:
+def crd_values(place: Place, namespace: str = NAMESPACE) -> dict[str, bool]:
     """The demo takes the CRDs away again, unless one of them is there and not by its own release."""
     told = place.run("get", "crd", *CRDS, "--ignore-not-found", "-o", "json")
     found = json.loads(told) if told.strip() else {"items": []}
     items = found.get("items", [found])
     owners = {(i["metadata"].get("annotations") or {}).get("meta.helm.sh/release-namespace") for i in items}
-    return {"install": owners <= {NAMESPACE}, "keep": False}
+    return {"install": owners <= {namespace}, "keep": False}
 
 
 def _provide_models(place: Place, pair: ModelPair, *, cluster: str, references: Mapping[str, str]) -> None:

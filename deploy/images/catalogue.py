@@ -15,8 +15,8 @@ from deploy.images.errors import ImageError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PREFIX = "tandem.local"
-NAMES = ("operator", "engine-cpu", "draft-triton", "draft-lookup", "engine-gpu")
-BUILT_WITHOUT_REGISTRY = ("operator", "engine-cpu", "draft-triton", "draft-lookup")
+NAMES = ("operator", "engine-cpu", "artifacts", "draft-triton", "draft-lookup", "engine-gpu")
+BUILT_WITHOUT_REGISTRY = ("operator", "engine-cpu", "artifacts", "draft-triton", "draft-lookup")
 
 BASE_REFERENCE = "docker.io/library/debian:bookworm-slim"
 """The name that Containerfiles have in FROM; here it is given to what `BASE_RECIPE` makes."""

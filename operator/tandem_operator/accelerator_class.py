@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tandem_contracts.launch import Speculation
+from tandem_contracts.recipe import Scheme
 from tandem_operator.config import Allocation, Capacity
 
 CPU = "cpu"
@@ -21,6 +22,8 @@ FIGURES = frozenset(
         "price_per_hour",
         "methods",
         "methods_note",
+        "schemes",
+        "scheme_notes",
     }
 )
 """What is known of a class without ever reaching a pod: a new price is no new revision."""
@@ -59,6 +62,10 @@ class AcceleratorClass:
     methods: tuple[Speculation, ...] = EVERY_METHOD
     methods_note: str = "the operator's accelerator table allows no other"
     """Why not every method, for the user who asked for another one."""
+    schemes: tuple[Scheme, ...] = ()
+    """For which quantized weights the engine has a kernel there, the preferred one first."""
+    scheme_notes: Mapping[Scheme, str] = field(default_factory=dict)
+    """Why not for the others."""
 
     @property
     def is_cpu(self) -> bool:

@@ -1,27 +1,32 @@
-"""What was observed of ModelArtifacts: of one, with its Job, for its own pass; of those that a deployment needs. Pure.
+"""What was observed of ModelArtifacts: of one, with its Jobs, for its own pass; of those that a deployment needs. Pure.
 
-Parses raw objects, decides nothing.
+Parses raw objects, decides nothing but what a measured loss is worth.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
 from pydantic import ValidationError
 
+from tandem_contracts.artifact import is_artifact_key
+from tandem_contracts.artifact_job import Evaluated, Made
 from tandem_contracts.launch import Role
 from tandem_contracts.model_facts import ModelFacts
-from tandem_contracts.termination import TerminationMessage
+from tandem_contracts.quality import Quality, shortcomings
+from tandem_contracts.termination import Phase, TerminationMessage
 from tandem_operator import names
-from tandem_operator.api.artifact import key_of_source, shown, source_data, source_of, sources_written_in
-from tandem_operator.api.deployment import InvalidSpecError, LLMDeployment
-from tandem_operator.api.model import ModelSource
+from tandem_operator.api.artifact import ArtifactFiles, ArtifactLoss, ModelArtifactSpec, shown
+from tandem_operator.api.quantization import Gate, GateFailure
+from tandem_operator.artifact_needs import Need, Settings, all_needs_in
+from tandem_operator.artifact_steps import Step, Texts, first_step_of
 from tandem_operator.causes import trouble_of
 from tandem_operator.facts import ArtifactFacts, Facts, Manifest, Ref
+from tandem_operator.model_files import ModelFiles
 from tandem_operator.names import Reason
 
 
@@ -35,7 +40,7 @@ class Course(Enum):
 
 @dataclass(frozen=True)
 class JobFacts:
-    """The Job of an artifact."""
+    """The Job of one step of an artifact."""
 
     ref: Ref
     uid: str
@@ -50,38 +55,82 @@ class JobFacts:
     """When it came to its end; None while it runs."""
 
 
+Result = ModelFacts | Made | Evaluated
+
+
 @dataclass(frozen=True)
 class LastWord:
     """What the newest pod of a Job has said, or what holds it up."""
 
     is_over: bool
-    model: ModelFacts | None = None
+    result: Result | None = None
     refusal: TerminationMessage | None = None
     trouble: str = ""
     """In one line; empty when nothing is known."""
+    is_out_of_memory: bool = False
+    runs_at: str = ""
+    """The pod's address while it runs."""
 
 
 @dataclass(frozen=True)
-class Inspection:
-    """The Job of an artifact and the last word of its pods; None for what is not there."""
+class Attempt:
+    """The Job of a step and the last word of its pods; None for what is not there."""
 
     job: JobFacts | None = None
     word: LastWord | None = None
 
 
-def inspection_of(children: Iterable[Manifest], *, artifact_uid: str, mishaps: Mapping[str, str]) -> Inspection:
-    """Parse what carries the artifact's label. A Job of another owner is not looked at, nor are another Job's pods."""
+NO_ATTEMPT = Attempt()
+
+
+def attempts_of(children: Iterable[Manifest], *, artifact_uid: str, mishaps: Mapping[str, str]) -> dict[str, Attempt]:
+    """What carries the artifact's label, by the name of its Job.
+
+    A Job of another owner is not looked at, nor are another Job's pods.
+    """
     children = tuple(children)
-    jobs = [_job(child) for child in children if child["kind"] == "Job" and _is_owned(child, artifact_uid)]
-    if not jobs:
-        return Inspection()
-    pods = [child for child in children if child["kind"] == "Pod" and _labels(child).get(_JOB_UID) == jobs[0].uid]
-    newest = max(pods, key=lambda pod: (pod["metadata"].get("creationTimestamp", ""), Ref.of(pod)), default=None)
-    mishap = mishaps.get(newest["metadata"].get("uid", ""), "") if newest else ""
-    return Inspection(jobs[0], _word(newest, mishap) if newest else None)
+    found = {}
+    for child in children:
+        if child["kind"] != "Job" or not _is_owned(child, artifact_uid):
+            continue
+        job, phase = _job(child), _labels(child).get(names.LABEL_COMPONENT, "")
+        pods = [each for each in children if each["kind"] == "Pod" and _labels(each).get(_JOB_UID) == job.uid]
+        newest = max(pods, key=lambda pod: (pod["metadata"].get("creationTimestamp", ""), Ref.of(pod)), default=None)
+        mishap = mishaps.get(newest["metadata"].get("uid", ""), "") if newest else ""
+        found[job.ref.name] = Attempt(job, _word(newest, mishap, phase) if newest else None)
+    return found
 
 
 _JOB_UID = "batch.kubernetes.io/controller-uid"
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the Jobs of an artifact have found, as its status holds it."""
+
+    model: ModelFacts | None = None
+    files: ArtifactFiles | None = None
+    losses: Mapping[str, Quality] = field(default_factory=dict)
+    """By the name of the texts."""
+
+
+NOTHING_KNOWN = Known()
+
+
+def known_in(status: Mapping[str, Any]) -> Known:
+    """What an artifact's status holds; nothing where it holds nothing that can be read."""
+    losses = {}
+    for written in status.get("losses") or []:
+        try:
+            loss = ArtifactLoss.model_validate(written)
+            losses[loss.texts] = loss.quality
+        except (ValidationError, ValueError):
+            continue  # it is measured again
+    try:
+        files = ArtifactFiles.model_validate(status["files"]) if status.get("files") else None
+    except ValidationError:
+        files = None
+    return Known(model_in(status), files, losses)
 
 
 def model_in(status: Mapping[str, Any]) -> ModelFacts | None:
@@ -92,65 +141,160 @@ def model_in(status: Mapping[str, Any]) -> ModelFacts | None:
         return None
 
 
-def needed_by(body: Manifest) -> dict[Role, ModelSource]:
-    """The models that a raw LLMDeployment uses, by what they do; none for a spec that is refused."""
-    try:
-        deployment = LLMDeployment.parse(body)
-    except InvalidSpecError:
-        return {}
-    models = {role: deployment.model(role) for role in Role}
-    return {role: model.source for role, model in models.items() if model is not None}
-
-
-def with_artifacts(
-    facts: Facts, needed: Mapping[Role, ModelSource], *, find: Callable[[str], Manifest | None]
-) -> Facts:
+def with_artifacts(facts: Facts, needs: Mapping[Role, Need], *, find: Callable[[str], Manifest | None]) -> Facts:
     """The facts of a deployment together with those of the artifacts that its roles need. `find`: one by its name."""
-    artifacts = {role: artifact_facts_of(source, find(key_of_source(source))) for role, source in needed.items()}
+    artifacts = {role: artifact_facts_of(need, find) for role, need in needs.items()}
     models = {role: artifact.model for role, artifact in artifacts.items() if artifact.model is not None}
     return replace(facts, artifacts=artifacts, models=models)
 
 
-def inspecting(name: str, source: ModelSource) -> str:
+_DOES = {
+    Phase.INSPECT: "looks into",
+    Phase.FETCH: "fetches",
+    Phase.QUANTIZE: "quantizes",
+    Phase.EVALUATE: "measures what quantizing has cost:",
+    Phase.EVICT: "deletes the files of",
+}
+DOING = {
+    Phase.INSPECT: Reason.INSPECTING,
+    Phase.FETCH: Reason.FETCHING,
+    Phase.QUANTIZE: Reason.QUANTIZING,
+    Phase.EVALUATE: Reason.EVALUATING,
+    Phase.EVICT: Reason.EVICTING,
+}
+
+
+def doing(step: Step, name: str, spec: ModelArtifactSpec) -> str:
     """What is said while nothing more is known: the same from the first moment on, so that it is written once."""
-    return f"Job {names.inspect_job_name(name)} looks into {shown(source)}"
+    how = f" to {form_of(spec)}" if step.phase is Phase.QUANTIZE else ""
+    return f"Job {step.job_name(name)} {_DOES[step.phase]} {shown(spec.source)}{how}"
 
 
-def names_in(manifest: Manifest) -> frozenset[str]:
-    """Names of the artifacts that an object refers to: an LLMDeployment, or a frozen revision of one."""
+def form_of(spec: ModelArtifactSpec) -> str:
+    """Scheme and algorithm in a line; empty for a model as it is."""
+    made = spec.quantization
+    return f"{made.scheme} by {made.algorithm}" if made else ""
+
+
+def names_in(manifest: Manifest, settings: Settings) -> frozenset[str]:
+    """Names of the artifacts that an object refers to: an LLMDeployment, a frozen revision of one, or an artifact."""
     if manifest["kind"] == names.KIND:
-        written = sources_written_in(manifest.get("spec") or {})
-    elif manifest["kind"] == "ControllerRevision":
-        data = manifest.get("data")
-        requested = data.get("requested") if isinstance(data, dict) else None
-        written = sources_written_in({"verifier": requested, "speculation": requested})
-    else:
-        return frozenset()
-    found = set()
-    for source in written:
+        return frozenset(spec.key for need in all_needs_in(manifest, settings) for spec in need.artifacts)
+    if manifest["kind"] == "ControllerRevision":
+        return frozenset(_names_in_revision(manifest.get("data")))
+    if manifest["kind"] == names.ARTIFACT_KIND:
         try:
-            found.add(key_of_source(source_of(source)))
+            spec = ModelArtifactSpec.parse(manifest.get("spec"))
         except ValidationError:
-            continue  # it refers to nothing that could be made
-    return frozenset(found)
+            return frozenset()
+        return frozenset({spec.as_it_is.key} if spec.quantization else ())
+    return frozenset()
 
 
-def artifact_facts_of(source: ModelSource, there: Manifest | None) -> ArtifactFacts:
-    """What a deployment sees of the artifact of its model; None: it is not made yet."""
-    name = key_of_source(source)
+def _names_in_revision(data: object) -> Iterable[str]:
+    """The models that its pods mount: on the cache by the artifact's own name, elsewhere by where they lie."""
+    parts: Mapping[str, Any] = data if isinstance(data, Mapping) else {}
+    resolved, requested = _mapping(parts.get("resolved")), _mapping(parts.get("requested"))
+    second = _mapping(resolved.get("in_engine_model"))
+    yield from (
+        path
+        for path in (resolved.get("model_path"), second.get("path"))
+        if isinstance(path, str) and is_artifact_key(path)
+    )
+    for holder in (requested, _mapping(requested.get("inEngine"))):
+        source = _mapping(holder.get("model")).get("source")
+        try:
+            yield ModelArtifactSpec.parse({"source": source}).key
+        except ValidationError:
+            continue  # fetched, or nothing that could be made
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def artifact_facts_of(need: Need, find: Callable[[str], Manifest | None]) -> ArtifactFacts:
+    """What a deployment sees of the artifact of its model."""
+    there = find(need.key)
+    seen = _seen(need.artifact, there)
+    if need.artifact.quantization is None or seen.model is None or there is None:
+        return seen
+    return _judged(need, seen, known_in(there.get("status") or {}), find)
+
+
+def _seen(spec: ModelArtifactSpec, there: Manifest | None) -> ArtifactFacts:
+    """An artifact on its own; None: it is not made yet."""
+    name, lies = spec.key, ModelFiles.of(spec.source) if spec.claim_name is None else None
+    first = first_step_of(spec)
     if there is None:
-        return ArtifactFacts(name, None, Reason.INSPECTING, inspecting(name, source))
-    if (there.get("spec") or {}).get("source") != source_data(source):
+        return ArtifactFacts(name, None, DOING[first.phase], doing(first, name, spec), files=lies)
+    if not _is_of(spec, there):
         message = f"ModelArtifact {name} was made by somebody else, for another source: delete it"
-        return ArtifactFacts(name, None, Reason.KEY_MISMATCH, message)
+        return ArtifactFacts(name, None, Reason.KEY_MISMATCH, message, files=lies, is_stuck=True)
     status = there.get("status") or {}
-    ready: Manifest = next((c for c in status.get("conditions") or [] if c.get("type") == "Ready"), {})
-    is_stalled = any(c.get("type") == "Stalled" and c.get("status") == "True" for c in status.get("conditions") or [])
-    model = model_in(status)
-    if model is not None:
-        return ArtifactFacts(name, model, Reason.INSPECTED, status.get("summary", ""))
-    reason = Reason.INSPECT_FAILED if is_stalled else Reason.INSPECTING
-    return ArtifactFacts(name, None, reason, ready.get("message", "") or inspecting(name, source))
+    said = {c.get("type"): c for c in status.get("conditions") or []}
+    ready: Manifest = said.get("Ready", {})
+    is_stuck = said.get("Stalled", {}).get("status") == "True"
+    known = known_in(status)
+    if known.model is not None and (lies is not None or known.files is not None):
+        files = lies or ModelFiles(claim_name=spec.claim_name or "", path=name)
+        reason = Reason.INSPECTED if lies else Reason.PUBLISHED
+        return ArtifactFacts(name, known.model, reason, status.get("summary", ""), files=files)
+    reason = Reason.INSPECT_FAILED if lies and is_stuck else _reason(ready, DOING[first.phase])
+    message = ready.get("message", "") or doing(first, name, spec)
+    return ArtifactFacts(name, None, reason, message, files=lies, is_stuck=is_stuck)
+
+
+def _is_of(spec: ModelArtifactSpec, there: Manifest) -> bool:
+    try:
+        return ModelArtifactSpec.parse(there.get("spec")).key == spec.key
+    except ValidationError:
+        return False
+
+
+def _reason(condition: Manifest, usual: Reason) -> Reason:
+    try:
+        return Reason(condition.get("reason", ""))
+    except ValueError:  # one of a Job's program
+        return usual if condition.get("status") != "False" or not condition.get("reason") else Reason.INSPECT_FAILED
+
+
+def _judged(need: Need, made: ArtifactFacts, known: Known, find: Callable[[str], Manifest | None]) -> ArtifactFacts:
+    """A quantized model with what its loss is worth to this deployment."""
+    spec, gate = need.artifact, need.gate
+    texts = Texts.of_gate(gate)
+    quality, form = known.losses.get(str(texts)), form_of(spec)
+    if quality is None:
+        status = (find(need.key) or {}).get("status") or {}
+        ready: Manifest = next((c for c in status.get("conditions") or [] if c.get("type") == "Ready"), {})
+        is_stuck = any(c.get("type") == "Stalled" for c in status.get("conditions") or [])
+        step = Step(Phase.EVALUATE, texts)
+        message = ready.get("message", "") if ready.get("status") == "False" else doing(step, need.key, spec)
+        return replace(made, model=None, files=None, reason=Reason.EVALUATING, message=message, is_stuck=is_stuck)
+    assert spec.quantization is not None  # noqa: S101 -- narrows the type: only a quantized one is judged
+    scheme = spec.quantization.scheme
+    lacks = shortcomings(quality, (gate or Gate()).thresholds(scheme))
+    chosen = f" ({need.why})" if need.why else ""
+    told = f"{form}{chosen}: {loss_line(quality)}"
+    if not lacks:
+        return replace(made, reason=Reason.GATE_PASSED, message=f"{made.message}; {told}")
+    failing = gate.on_failure if gate else GateFailure.WARN
+    lacking = f"{told}: not good enough: {'; '.join(lacks)}"
+    if failing is GateFailure.WARN:
+        return replace(made, reason=Reason.BELOW_GATE, message=f"{made.message}; {lacking}")
+    if failing is GateFailure.FAIL:
+        return replace(made, model=None, files=None, reason=Reason.GATE_FAILED, message=lacking, is_stuck=True)
+    source = spec.as_it_is
+    plain = _seen(source, find(source.key))
+    return replace(plain, reason=Reason.SERVES_UNQUANTIZED, message=f"the source is served: {lacking}")
+
+
+def loss_line(quality: Quality) -> str:
+    """What quantizing has cost, in a line."""
+    return (
+        f"perplexity {quality.increase_percent:+.2f} % (at most {quality.increase_percent_upper:+.2f} %), "
+        f"KL {quality.kl_divergence:.4f}, top-1 {100 * quality.top1_agreement:.1f} %"
+    )
 
 
 def _is_owned(manifest: Manifest, uid: str) -> bool:
@@ -180,21 +324,44 @@ def _job(manifest: Manifest) -> JobFacts:
     )
 
 
-def _word(pod: Manifest, mishap: str) -> LastWord:
+_OUT_OF_MEMORY = "OOMKilled"
+
+
+def _word(pod: Manifest, mishap: str, phase: str) -> LastWord:
     status = pod.get("status") or {}
     containers = status.get("containerStatuses") or [{}]
-    ended: Manifest | None = (containers[0].get("state") or {}).get("terminated")
+    state = containers[0].get("state") or {}
+    ended: Manifest | None = state.get("terminated")
     is_over = status.get("phase") in {"Succeeded", "Failed"}
     message = (ended or {}).get("message", "")
-    model, refusal = None, None
+    result: Result | None = None
+    refusal = None
     try:
         if ended is not None and ended.get("exitCode", 0) == 0:
-            model = ModelFacts.decode(message)
+            result = _result(message, phase)
         elif ended is not None:
             refusal = TerminationMessage.decode(message)
     except ValueError:
         pass  # not one of ours: then it is `trouble` that says what is known
-    return LastWord(is_over, model, refusal, trouble_of(pod, mishap=mishap))
+    return LastWord(
+        is_over,
+        result,
+        refusal,
+        trouble_of(pod, mishap=mishap),
+        is_out_of_memory=(ended or {}).get("reason") == _OUT_OF_MEMORY,
+        runs_at=status.get("podIP", "") if "running" in state and not is_over else "",
+    )
+
+
+def _result(message: str, phase: str) -> Result | None:
+    match phase:
+        case Phase.EVICT:
+            return None
+        case Phase.FETCH | Phase.QUANTIZE:
+            return Made.decode(message)
+        case Phase.EVALUATE:
+            return Evaluated.decode(message)
+    return ModelFacts.decode(message)
 
 
 def _time(written: str | None) -> datetime:

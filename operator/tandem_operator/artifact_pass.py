@@ -1,65 +1,67 @@
 """The pass over one ModelArtifact, and what a deployment's pass needs of artifacts: to ask for them, to see them.
 
-Carries out what `artifact_plan` decides and decides nothing itself. Serving never waits for it: a deployment asks for
-the artifacts of its models and goes on.
+Carries out what `artifact_plan` decides and decides nothing itself. What serves never waits for it: a deployment asks
+for the artifacts of its models and goes on with what it has.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 
 from pydantic import ValidationError
 
 from tandem_contracts.launch import Role
+from tandem_contracts.ports import METRICS_PORT
 from tandem_operator import names
-from tandem_operator.accelerators import CPU, AcceleratorClass
-from tandem_operator.api.artifact import source_of
+from tandem_operator.api.artifact import ModelArtifactSpec
 from tandem_operator.api.deployment import Owner, faults_of
-from tandem_operator.api.model import ModelSource
-from tandem_operator.artifact_facts import JobFacts, artifact_facts_of, inspection_of, with_artifacts
-from tandem_operator.artifact_plan import Artifact, plan_artifact
+from tandem_operator.artifact_facts import JobFacts, attempts_of, with_artifacts
+from tandem_operator.artifact_needs import Need, Settings
+from tandem_operator.artifact_plan import Artifact, ArtifactPlan, plan_artifact
+from tandem_operator.artifact_status import Progress, artifact_status_of, progress_in
+from tandem_operator.artifact_terms import Referrers, job_maker
 from tandem_operator.cluster import Cluster, ClusterError, ConflictError, NotFoundError, RefusedError
-from tandem_operator.config import OperatorConfig
 from tandem_operator.facts import Facts, Manifest, Ref, controller_uid
 from tandem_operator.mishaps import Mishaps
-from tandem_operator.objects.inspect_job import artifact_of, configured_job
+from tandem_operator.objects.artifact_jobs import artifact_of
 from tandem_operator.outcome import Outcome
+from tandem_operator.pod_pages import PodPages
 from tandem_operator.store import Key, Store
 
 _log = logging.getLogger(__name__)
 
 AGAIN_AFTER_WRITE_SECONDS = 1.0
+PROGRESS_EVERY_SECONDS = 10.0
 
 
 class ArtifactPasses:
     """Passes over the artifacts of one namespace."""
 
-    def __init__(
-        self,
-        cluster: Cluster,
-        store: Store,
-        *,
-        config: OperatorConfig,
-        table: Mapping[str, AcceleratorClass],
-        clock: Callable[[], datetime],
-    ) -> None:
-        self._cluster, self._store, self._config, self._now = cluster, store, config, clock
-        self._node = table[CPU]
+    def __init__(self, cluster: Cluster, store: Store, *, settings: Settings, clock: Callable[[], datetime]) -> None:
+        self._cluster, self._store, self._settings, self._now = cluster, store, settings, clock
         self._mishaps = Mishaps(cluster)
+        self._pages = PodPages(METRICS_PORT)
         self._being_made: set[Key] = set()
         """By passes that run beside each other: one write is enough."""
 
-    async def ask(self, needed: Mapping[Role, ModelSource], namespace: str) -> tuple[Key, ...]:
+    async def close(self) -> None:
+        """End the connections to Jobs' pods."""
+        await self._pages.close()
+
+    async def ask(self, needs: Mapping[Role, Need], namespace: str) -> tuple[Key, ...]:
         """Make the artifacts of these models that are not there; which were made.
 
         One that cannot be made now is asked for again with the next pass: nothing that serves depends on it.
         """
+        return await self._ask((spec for need in needs.values() for spec in need.artifacts), namespace)
+
+    async def _ask(self, specs: Iterable[ModelArtifactSpec], namespace: str) -> tuple[Key, ...]:
         made = []
-        for source in needed.values():
-            manifest = artifact_of(source, namespace)
+        for spec in specs:
+            manifest = artifact_of(spec, namespace)
             ref = Ref.of(manifest)
             key = Key(namespace, ref.name, ref.kind)
             if self._store.deployment(key) is not None or key in self._being_made:
@@ -74,11 +76,13 @@ class ArtifactPasses:
                 self._being_made.discard(key)
         return tuple(made)
 
-    def seen(self, facts: Facts, needed: Mapping[Role, ModelSource], namespace: str) -> Facts:
+    def seen(self, facts: Facts, needs: Mapping[Role, Need], namespace: str) -> Facts:
         """A deployment's facts with those of its artifacts."""
-        return with_artifacts(
-            facts, needed, find=lambda name: self._store.child(Ref(names.ARTIFACT_KIND, name), namespace)
-        )
+        return with_artifacts(facts, needs, find=partial(self.find, namespace))
+
+    def find(self, namespace: str, name: str) -> Manifest | None:
+        """An artifact by its name, as last seen."""
+        return self._store.child(Ref(names.ARTIFACT_KIND, name), namespace)
 
     async def run(self, key: Key) -> Outcome:
         """One pass. Raises ClusterError for what the queue should try again with backoff."""
@@ -86,18 +90,19 @@ class ArtifactPasses:
         if body is None or body["metadata"].get("deletionTimestamp"):
             self._mishaps.forget(key)
             return Outcome(wake=self._referrers(key))
-        owner = Owner.of(body)
-        artifact = _artifact(body, owner)
-        job = self._job(owner, artifact.source)
+        artifact = _artifact(body)
         mishaps = await self._mishaps.look(key, self._store.children(key))
+        referrers = Referrers(key.name, self._naming(key), self._settings)
+        source = referrers.source_of(artifact.spec, partial(self.find, key.namespace))
         decide = partial(
             plan_artifact,
             artifact,
-            inspection_of(self._store.children(key), artifact_uid=owner.uid, mishaps=mishaps),
-            job=job,
-            is_used=bool(self._referrers(key)),
+            attempts_of(self._store.children(key), artifact_uid=artifact.uid, mishaps=mishaps),
+            asked=referrers.asked,
+            job_of=job_maker(Owner.of(body), artifact, source, referrers=referrers, settings=self._settings),
+            source=source,
             now=self._now(),
-            ttl=timedelta(seconds=self._config.artifact_ttl_seconds),
+            ttl=timedelta(seconds=referrers.ttl_seconds(artifact.status)),
         )
         planned = decide()
         if planned.delete_artifact:
@@ -105,23 +110,42 @@ class ArtifactPasses:
             seen = {"uid": artifact.uid, "resource_version": artifact.resource_version}
             await self._cluster.delete(Ref(names.ARTIFACT_KIND, key.name), key.namespace, **seen)
             return Outcome()
-        after_write = 0.0
-        if planned.delete_job is not None:
-            await self._delete(planned.delete_job, key.namespace)
-            after_write = AGAIN_AFTER_WRITE_SECONDS
-        if planned.make_job and job is not None:
-            try:
-                await self._make(job, artifact)
-                after_write = AGAIN_AFTER_WRITE_SECONDS
-            except RefusedError as error:
-                planned = decide(refused=error.message)
-        await self._say(artifact, planned.status)
-        due = (after_write, planned.due_seconds, self._mishaps.due_seconds(key))
+        asked: tuple[Key, ...] = ()
+        if artifact.spec is not None and planned.finding.step is not None and planned.finding.step.needs_source:
+            asked = await self._ask([artifact.spec.as_it_is], key.namespace)
+        after_write, refused = await self._carry_out(planned, artifact)
+        if refused:
+            planned = decide(refused=refused)
+        progress = await self._progress(planned)
+        status = artifact_status_of(
+            artifact, planned, now=self._now(), progress=progress, ttl_seconds=referrers.ttl_kept(artifact.status)
+        )
+        await self._say(artifact, status)
+        follows = PROGRESS_EVERY_SECONDS if planned.finding.runs_at else 0.0
+        due = (after_write, planned.due_seconds, follows, self._mishaps.due_seconds(key))
         again = min((seconds for seconds in due if seconds), default=0.0)
-        now = self._store.deployment(key)
-        source = artifact.source
-        is_news = source is not None and artifact_facts_of(source, body) != artifact_facts_of(source, now)
-        return Outcome(again, self._referrers(key) if is_news else ())
+        is_news = _told(artifact.status) != _told(status)
+        return Outcome(again, (*asked, *(self._referrers(key) if is_news else ())))
+
+    async def _carry_out(self, planned: ArtifactPlan, artifact: Artifact) -> tuple[float, str]:
+        """Delete or make the Job; seconds until a pass should look at it, and why it could not be made."""
+        if planned.delete_job is not None:
+            await self._delete(planned.delete_job, artifact.namespace)
+            return AGAIN_AFTER_WRITE_SECONDS, ""
+        if planned.make_job is not None:
+            try:
+                await self._make(planned.make_job, artifact)
+            except RefusedError as error:
+                return 0.0, error.message
+            return AGAIN_AFTER_WRITE_SECONDS, ""
+        return 0.0, ""
+
+    async def _progress(self, planned: ArtifactPlan) -> Progress | None:
+        """How far the program is that works on the step; None where nothing works, or nothing answers."""
+        if not planned.finding.runs_at:
+            return None
+        page = await self._pages.read(planned.finding.runs_at)
+        return None if page is None else progress_in(page)
 
     async def _say(self, artifact: Artifact, status: Manifest) -> None:
         """Write the status if it changed."""
@@ -152,28 +176,40 @@ class ArtifactPasses:
                 raise RefusedError(409, f"Job {name} exists and does not belong to the artifact") from None
         self._store.observe(made)
 
-    def _job(self, owner: Owner, source: ModelSource | None) -> Manifest | None:
-        return configured_job(owner, source, config=self._config, node=self._node) if source else None
+    def _naming(self, key: Key) -> tuple[Manifest, ...]:
+        """Who names the artifact: deployments, revisions of theirs that still have pods, and what is made from it."""
+        return tuple(
+            manifest
+            for manifest in self._store.naming(key)
+            if manifest["kind"] != "ControllerRevision"
+            or self._store.child(Ref("Deployment", manifest["metadata"]["name"]), key.namespace)
+        )
 
     def _referrers(self, key: Key) -> tuple[Key, ...]:
-        """Deployments that need the artifact: by their spec, or by a revision of theirs that still has pods."""
+        """The resources whose passes look at the artifact."""
         found = set()
-        for manifest in self._store.naming(key):
-            if manifest["kind"] == names.KIND:
-                found.add(Key(key.namespace, manifest["metadata"]["name"]))
-            elif self._store.child(Ref("Deployment", manifest["metadata"]["name"]), key.namespace):
+        for manifest in self._naming(key):
+            name = manifest["metadata"]["name"]
+            if manifest["kind"] == "ControllerRevision":
                 labels = manifest["metadata"].get("labels") or {}
                 found.add(Key(key.namespace, labels.get(names.LABEL_DEPLOYMENT, "")))
+            else:
+                found.add(Key(key.namespace, name, manifest["kind"]))
         return tuple(sorted(found))
 
 
-def _artifact(body: Manifest, owner: Owner) -> Artifact:
-    metadata = body["metadata"]
-    source, problem = None, ""
+def _told(status: Mapping[str, object]) -> dict[str, object]:
+    """What of an artifact's status anybody else goes by."""
+    return {name: status.get(name) for name in ("conditions", "model", "files", "losses")}
+
+
+def _artifact(body: Manifest) -> Artifact:
+    metadata, owner = body["metadata"], Owner.of(body)
+    spec, problem = None, ""
     try:
-        source = source_of((body.get("spec") or {}).get("source"))
+        spec = ModelArtifactSpec.parse(body.get("spec"))
     except ValidationError as error:
-        problem = "; ".join(map(str, faults_of(error, "spec.source")))
+        problem = "; ".join(map(str, faults_of(error, "spec")))
     return Artifact(
         name=owner.name,
         namespace=owner.namespace,
@@ -181,7 +217,7 @@ def _artifact(body: Manifest, owner: Owner) -> Artifact:
         resource_version=metadata.get("resourceVersion", ""),
         generation=metadata.get("generation", 1),
         is_ours=(metadata.get("labels") or {}).get(names.LABEL_MANAGED_BY) == names.MANAGED_BY,
-        source=source,
+        spec=spec,
         problem=problem,
         status=body.get("status") or {},
     )

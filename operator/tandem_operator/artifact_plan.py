@@ -1,33 +1,49 @@
-"""What to do about one ModelArtifact now, and what to say of it. Pure.
+"""What to do about one ModelArtifact now. Pure; `artifact_status` says it.
 
-`plan_artifact` looks at the artifact, its Job and that one's newest pod, and at who refers to it. The state machine is
-the order of its questions: nothing is remembered but the facts that a Job has found, in the artifact's status, and
-since when it is unused.
+`plan_artifact` looks at the artifact, its Jobs and the newest pod of each, and at what those want who refer to it. The
+state machine is the order of its questions: nothing is remembered but what Jobs have found, in the artifact's status,
+and since when it is unused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from tandem_contracts.artifact_job import Evaluated, Made
 from tandem_contracts.model_facts import ModelFacts
+from tandem_contracts.termination import Phase
+from tandem_contracts.termination import Reason as Cause
 from tandem_operator import names
-from tandem_operator.api.artifact import InspectedModel, ModelArtifactStatus, key_of_source, shown
-from tandem_operator.api.model import ModelSource
-from tandem_operator.api.status import Condition
-from tandem_operator.artifact_facts import Course, Inspection, JobFacts, inspecting, model_in
+from tandem_operator.api.artifact import ArtifactFiles, ModelArtifactSpec, shown
+from tandem_operator.artifact_facts import (
+    DOING,
+    NO_ATTEMPT,
+    NOTHING_KNOWN,
+    Attempt,
+    Course,
+    JobFacts,
+    Known,
+    doing,
+    known_in,
+)
+from tandem_operator.artifact_steps import Step, Texts, first_step_of
 from tandem_operator.causes import steady
-from tandem_operator.facts import Manifest
-from tandem_operator.names import ConditionType, Reason
+from tandem_operator.facts import ArtifactFacts, Manifest
+from tandem_operator.names import Reason
+from tandem_operator.quantities import in_bytes
 
 RETRY_SECONDS = 3600.0
-"""A folder that could not be read is looked at again after this long: nobody tells us that somebody has mended it."""
+"""A step that failed is tried again after this long: nobody tells us that somebody has mended its cause."""
+PASSING_SECONDS = 300.0
+"""The same where the cause may pass by itself."""
+PASSING = frozenset({Cause.NETWORK_FAILED, Cause.CHECKSUM_MISMATCH, Cause.READ_FAILED, Cause.STEP_FAILED})
 LOST_POD_SECONDS = 120.0
 """Longer than the resync, which would have found the pod of a Job that is complete."""
 AGAIN_AFTER_REFUSAL_SECONDS = 15.0
-MESSAGE_LIMIT = 4096
+AGAIN_BEFORE_EVICTION_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -41,18 +57,42 @@ class Artifact:
     generation: int
     is_ours: bool
     """The operator made it, so the operator may delete it."""
-    source: ModelSource | None
+    spec: ModelArtifactSpec | None
     """None for a spec that is refused; `problem` says why."""
     problem: str = ""
     status: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def is_evicting(self) -> bool:
+        """Whether nobody may count on its files any more."""
+        conditions = self.status.get("conditions") or []
+        return any(c.get("type") == "Ready" and c.get("reason") == Reason.EVICTING for c in conditions)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What those who refer to an artifact want of it."""
+
+    is_used: bool = True
+    texts: tuple[Texts, ...] = (Texts(),)
+    """That a quantized one is measured on."""
+
+
+@dataclass(frozen=True)
+class Unmakeable:
+    """Why a step's Job cannot be made."""
+
+    reason: Reason
+    message: str
+
 
 @dataclass(frozen=True)
 class ArtifactPlan:
-    """What to do, and the status to write. `make_job` and `delete_job` exclude each other."""
+    """What to do, and what to say. `make_job` and `delete_job` exclude each other."""
 
-    status: Manifest
-    make_job: bool = False
+    finding: Finding
+    unused_since: datetime | None = None
+    make_job: Manifest | None = None
     delete_job: JobFacts | None = None
     delete_artifact: bool = False
     due_seconds: float = 0.0
@@ -60,159 +100,280 @@ class ArtifactPlan:
 
 
 @dataclass(frozen=True)
-class _Finding:
+class Finding:
     """What is known, and what follows from it."""
 
     reason: str
     message: str
     is_ready: bool = False
     is_stalled: bool = False
-    model: ModelFacts | None = None
-    make_job: bool = False
+    known: Known = NOTHING_KNOWN
+    step: Step | None = None
+    """The one that is due."""
+    runs_at: str = ""
+    """Address of the pod that works on it."""
+    memory: str = ""
+    """That the step's Job gets, where one of less was killed."""
+    make_job: Manifest | None = None
     delete_job: JobFacts | None = None
     due_seconds: float = 0.0
 
 
 def plan_artifact(
     artifact: Artifact,
-    inspection: Inspection,
+    attempts: Mapping[str, Attempt],
     *,
-    job: Manifest | None,
-    is_used: bool,
+    asked: Asked,
+    job_of: Callable[[Step], Manifest | Unmakeable],
+    source: ArtifactFacts | None = None,
     now: datetime,
     ttl: timedelta,
     refused: str = "",
 ) -> ArtifactPlan:
     """The plan for one artifact.
 
-    `job`: what its Job should be, None where the configuration has no image for it. `is_used`: something refers to
-    the artifact. `refused`: why the API server would not have the Job that the plan before this one was to make.
+    `attempts`: by the name of the Job. `job_of`: what the Job of a step should be. `source`: what a quantized one is
+    made from. `refused`: why the API server would not have the Job that the plan before this one was to make.
     """
-    found = _found(artifact, inspection, job=job, now=now)
+    unused_since = None if asked.is_used or not artifact.is_ours else _time(artifact.status.get("unusedSince")) or now
+    is_over = unused_since is not None and now - unused_since >= ttl
+    planner = _Planner(artifact, attempts, asked, job_of, source, now)
+    eviction = attempts.get(Step(Phase.EVICT).job_name(artifact.name), NO_ATTEMPT)
+    if artifact.spec is not None and (eviction.job is not None or (is_over and planner.has_files)):
+        return _evicted(artifact, planner, eviction, unused_since=unused_since if is_over else None)
+    if is_over:
+        return ArtifactPlan(planner.found(), unused_since, delete_artifact=True)
+    found = planner.found()
     if refused:
-        message = f"Job {names.inspect_job_name(artifact.name)} cannot be made: {steady(refused)}"
-        found = _Finding(Reason.API_REFUSED, message, due_seconds=AGAIN_AFTER_REFUSAL_SECONDS)
-    unused_since = None if is_used or not artifact.is_ours else _time(artifact.status.get("unusedSince")) or now
-    if unused_since is not None and not found.is_ready:  # whoever needs it next has it looked into
-        going = inspection.job if inspection.job and not inspection.job.is_going else None
+        name = found.step.job_name(artifact.name) if found.step else artifact.name
+        message = f"Job {name} cannot be made: {steady(refused)}"
+        found = Finding(
+            Reason.API_REFUSED, message, known=found.known, step=found.step, due_seconds=AGAIN_AFTER_REFUSAL_SECONDS
+        )
+    if unused_since is not None and not found.is_ready:  # whoever needs it next has it made
+        job = attempts.get(found.step.job_name(artifact.name), NO_ATTEMPT).job if found.step else None
+        going = job if job and not job.is_going else None
         message = f"{found.message}; nothing refers to it now: it is looked into when something does"
-        found = replace(found, message=message, make_job=False, delete_job=going, due_seconds=0.0)
-    status = _status(artifact, found, unused_since=unused_since, now=now)
-    if unused_since is not None and now - unused_since >= ttl:
-        return ArtifactPlan(status, delete_artifact=True)
-    return ArtifactPlan(status, found.make_job, found.delete_job, due_seconds=found.due_seconds)
+        found = replace(found, message=message, make_job=None, delete_job=going, runs_at="", due_seconds=0.0)
+    return ArtifactPlan(found, unused_since, found.make_job, found.delete_job, due_seconds=found.due_seconds)
 
 
-def _found(artifact: Artifact, inspection: Inspection, *, job: Manifest | None, now: datetime) -> _Finding:
-    if artifact.source is None:
-        return _Finding(Reason.INVALID_SPEC, artifact.problem, is_stalled=True)
-    key = key_of_source(artifact.source)
-    if artifact.name != key:
-        message = f"metadata.name (is {artifact.name!r}): must be {key}, the key of spec.source"
-        return _Finding(Reason.KEY_MISMATCH, message, is_stalled=True)
-    known = model_in(artifact.status) or (inspection.word.model if inspection.word else None)
-    if known is not None:
-        return _Finding(Reason.INSPECTED, summary_of(known), is_ready=True, model=known)
+def _evicted(
+    artifact: Artifact, planner: _Planner, eviction: Attempt, *, unused_since: datetime | None
+) -> ArtifactPlan:
+    """First nobody may count on the files any more, then they go, then the artifact. Who needs it again waits."""
+    step, job = Step(Phase.EVICT), eviction.job
+    assert artifact.spec is not None  # noqa: S101 -- narrows the type
+    found = Finding(Reason.EVICTING, doing(step, artifact.name, artifact.spec), step=step)
+    if job is None and not artifact.is_evicting:
+        return ArtifactPlan(found, unused_since, due_seconds=AGAIN_BEFORE_EVICTION_SECONDS)
     if job is None:
-        message = "the operator's engineImages has no image of class cpu, which the Job runs that inspects the model"
-        return _Finding(Reason.NO_INSPECT_IMAGE, message, is_stalled=True)
-    if inspection.job is None:
-        return _Finding(Reason.INSPECTING, inspecting(artifact.name, artifact.source), make_job=True)
-    return _found_by_job(inspection.job, inspection, job=job, now=now, artifact=artifact, source=artifact.source)
-
-
-def _found_by_job(
-    there: JobFacts, inspection: Inspection, *, job: Manifest, now: datetime, artifact: Artifact, source: ModelSource
-) -> _Finding:
-    word, where = inspection.word, shown(source)
-    trouble = word.trouble if word else ""
-    if there.is_going:
-        return _Finding(Reason.INSPECTING, f"Job {there.ref.name} is being deleted and made again")
-    # One that does not say what it was made from is left alone: a webhook that strips annotations must not have it
-    # made again without end.
-    is_outdated = there.applied not in {"", job["metadata"]["annotations"][names.ANNOTATION_APPLIED]}
-    if is_outdated and there.course is not Course.COMPLETE:
-        message = f"Job {there.ref.name} is made again, since the operator's configuration is another one"
-        return _Finding(Reason.INSPECTING, message, delete_job=there)
-    if there.course is Course.RUNNING:
-        waits = f": {trouble}" if trouble else ""
-        return _Finding(Reason.INSPECTING, inspecting(artifact.name, source) + waits)
-    age = (now - (there.ended or now)).total_seconds()
-    if there.course is Course.COMPLETE and (word is None or not word.is_over):
-        if age < LOST_POD_SECONDS:
-            message = f"Job {there.ref.name} is complete, the last word of its pod is on its way"
-            return _Finding(Reason.INSPECTING, message, due_seconds=LOST_POD_SECONDS - age)
-        message = f"Job {there.ref.name} is made again: it is complete, and its pod was deleted before it was read"
-        return _Finding(Reason.INSPECTING, message, delete_job=there)
-    reason, cause = _failure(there, inspection)
+        made = planner.job_of(step)
+        if isinstance(made, Unmakeable):
+            return ArtifactPlan(replace(found, message=made.message, is_stalled=True), unused_since)
+        return ArtifactPlan(found, unused_since, make_job=made)
+    if job.course is Course.RUNNING or job.is_going:
+        return ArtifactPlan(found, unused_since)
+    if job.course is Course.COMPLETE or unused_since is None:
+        # Also where it is needed again: whoever needs it asks for a new one, that no Job of before speaks for.
+        return ArtifactPlan(found, unused_since, delete_artifact=True)
+    reason, cause = _failure(step, job, eviction)
+    age = (planner.now - (job.ended or planner.now)).total_seconds()
     if age >= RETRY_SECONDS:
-        return _Finding(Reason.INSPECTING, f"Job {there.ref.name} looks again: {where}: {cause}", delete_job=there)
-    again = "it is looked at again an hour later, or when this ModelArtifact is deleted"
-    message = f"{where}: {cause}; {again}"
-    return _Finding(reason, message, is_stalled=True, due_seconds=RETRY_SECONDS - age)
+        return ArtifactPlan(found, unused_since, delete_job=job)
+    found = replace(found, reason=reason, message=f"{cause}; it is tried again an hour later", is_stalled=True)
+    return ArtifactPlan(found, unused_since, due_seconds=RETRY_SECONDS - age)
 
 
-def _failure(there: JobFacts, inspection: Inspection) -> tuple[str, str]:
-    """Reason and cause of a Job that came to its end without facts."""
-    word = inspection.word
+class _Planner:
+    """What one call of `plan_artifact` knows."""
+
+    def __init__(
+        self,
+        artifact: Artifact,
+        attempts: Mapping[str, Attempt],
+        asked: Asked,
+        job_of: Callable[[Step], Manifest | Unmakeable],
+        source: ArtifactFacts | None,
+        now: datetime,
+    ) -> None:
+        self._artifact, self._attempts, self._asked = artifact, attempts, asked
+        self.job_of, self._source, self.now = job_of, source, now
+        self._known = self._all_known()
+
+    @property
+    def has_files(self) -> bool:
+        """Whether there is something of ours on a volume that nobody else counts on."""
+        spec = self._artifact.spec
+        is_own = spec is not None and spec.claim_name is not None and spec.tenant is not None
+        return is_own and (self._known.files is not None or self._artifact.is_evicting)
+
+    def found(self) -> Finding:
+        """What is known of it, and the step that is due."""
+        artifact, spec, known = self._artifact, self._artifact.spec, self._known
+        if spec is None:
+            return Finding(Reason.INVALID_SPEC, artifact.problem, is_stalled=True)
+        if artifact.name != spec.key:
+            message = f"metadata.name (is {artifact.name!r}): must be {spec.key}, the key of what it is made from"
+            return Finding(Reason.KEY_MISMATCH, message, is_stalled=True)
+        step = self._due(spec)
+        if step is None and known.model is not None:
+            return Finding(_done(spec), summary_of(known.model), is_ready=True, known=known)
+        assert step is not None  # noqa: S101 -- narrows the type: what has no model has a step that is due
+        attempt = self._attempts.get(step.job_name(artifact.name), NO_ATTEMPT)
+        if step.needs_source and attempt.job is None and (self._source is None or self._source.files is None):
+            return self._waits_for_source(step)
+        wanted = self.job_of(step)
+        if isinstance(wanted, Unmakeable):
+            return Finding(wanted.reason, wanted.message, is_stalled=True, known=known, step=step)
+        if attempt.job is None:
+            message = doing(step, artifact.name, spec)
+            return Finding(DOING[step.phase], message, known=known, step=step, make_job=wanted)
+        return self._found_by_job(step, attempt.job, attempt, wanted=wanted, spec=spec)
+
+    def _due(self, spec: ModelArtifactSpec) -> Step | None:
+        first, known = first_step_of(spec), self._known
+        if known.model is None or (spec.claim_name is not None and known.files is None):
+            return first
+        if spec.quantization is None:
+            return None
+        missing = (texts for texts in self._asked.texts if str(texts) not in known.losses)
+        return next((Step(Phase.EVALUATE, texts) for texts in missing), None)
+
+    def _all_known(self) -> Known:
+        """What the status holds, and what the last words of Jobs add to it."""
+        artifact, spec = self._artifact, self._artifact.spec
+        known = known_in(artifact.status)
+        if spec is None:
+            return known
+        first = self._attempts.get(first_step_of(spec).job_name(artifact.name), NO_ATTEMPT)
+        said = first.word.result if first.word else None
+        if known.model is None and isinstance(said, ModelFacts):
+            known = replace(known, model=said)
+        elif isinstance(said, Made) and (known.model is None or known.files is None):
+            known = replace(known, model=said.model, files=_files(artifact.name, said))
+        losses = dict(known.losses)
+        for texts in self._asked.texts:
+            attempt = self._attempts.get(Step(Phase.EVALUATE, texts).job_name(artifact.name), NO_ATTEMPT)
+            said = attempt.word.result if attempt.word else None
+            if isinstance(said, Evaluated):
+                losses.setdefault(str(texts), said.quality)
+        return replace(known, losses=losses)
+
+    def _waits_for_source(self, step: Step) -> Finding:
+        source = self._source
+        told = f": {source.message}" if source and source.message else ""
+        name = f" (ModelArtifact {source.name})" if source else ""
+        is_stuck = source is not None and source.is_stuck
+        message = f"waits for the model that it is made from{name}{told}"
+        return Finding(Reason.SOURCE_NOT_READY, message, is_stalled=is_stuck, known=self._known, step=step)
+
+    def _found_by_job(
+        self, step: Step, there: JobFacts, attempt: Attempt, *, wanted: Manifest, spec: ModelArtifactSpec
+    ) -> Finding:
+        word, where = attempt.word, shown(spec.source)
+        trouble, is_running = (word.trouble, bool(word.runs_at)) if word else ("", False)
+        on = Finding(DOING[step.phase], "", known=self._known, step=step, runs_at=word.runs_at if word else "")
+        if there.is_going:
+            return replace(on, message=f"Job {there.ref.name} is being deleted and made again")
+        # One that does not say what it was made from is left alone: a webhook that strips annotations must not have it
+        # made again without end. Nor is one made again that works: hours of it would be lost for another image.
+        is_outdated = there.applied not in {"", wanted["metadata"]["annotations"][names.ANNOTATION_APPLIED]}
+        is_at_work = is_running and step.phase is not Phase.INSPECT
+        if is_outdated and there.course is not Course.COMPLETE and not is_at_work:
+            message = f"Job {there.ref.name} is made again, since the operator's configuration is another one"
+            return replace(on, message=message, delete_job=there)
+        if there.course is Course.RUNNING:
+            waits = f": {trouble}" if trouble else ""
+            return replace(on, message=doing(step, self._artifact.name, spec) + waits)
+        age = (self.now - (there.ended or self.now)).total_seconds()
+        if there.course is Course.COMPLETE and (word is None or not word.is_over):
+            if age < LOST_POD_SECONDS:
+                message = f"Job {there.ref.name} is complete, the last word of its pod is on its way"
+                return replace(on, message=message, due_seconds=LOST_POD_SECONDS - age)
+            message = f"Job {there.ref.name} is made again: it is complete, and its pod was deleted before it was read"
+            return replace(on, message=message, delete_job=there)
+        memory = self._more_memory(attempt, wanted)
+        if memory:
+            message = f"Job {there.ref.name} was killed for want of memory, and is tried once more with {memory}"
+            return replace(on, message=message, delete_job=there, memory=memory)
+        reason, cause = _failure(step, there, attempt)
+        retry_seconds = _retry_seconds(step, attempt)
+        if age >= retry_seconds:
+            message = f"Job {there.ref.name} looks again: {where}: {cause}"
+            return replace(on, message=message, delete_job=there)
+        later = "an hour" if retry_seconds == RETRY_SECONDS else f"{retry_seconds / 60:.0f} minutes"
+        again = f"it is looked at again {later} later, or when this ModelArtifact is deleted"
+        message = f"{where}: {cause}; {again}"
+        due = retry_seconds - age
+        return Finding(reason, message, is_stalled=True, known=self._known, step=step, due_seconds=due)
+
+    def _more_memory(self, attempt: Attempt, wanted: Manifest) -> str:
+        """Half as much again, for a Job that was killed for want of it, and not for the second time."""
+        if attempt.word is None or not attempt.word.is_out_of_memory or self._artifact.status.get("memory"):
+            return ""
+        limit = wanted["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"]
+        return f"{in_bytes(limit) * 3 // 2 // (1 << 20):.0f}Mi"
+
+
+def _done(spec: ModelArtifactSpec) -> Reason:
+    if spec.quantization is not None:
+        return Reason.MEASURED_LOSS
+    return Reason.PUBLISHED if spec.source.is_fetched else Reason.INSPECTED
+
+
+def _files(path: str, made: Made) -> ArtifactFiles:
+    return ArtifactFiles(
+        path=path,
+        bytes=made.bytes,
+        manifest=made.manifest,
+        seconds=round(made.seconds, 3),
+        revision=made.revision,
+        content=made.source,
+        free_bytes=made.free_bytes,
+    )
+
+
+def _retry_seconds(step: Step, attempt: Attempt) -> float:
+    """A folder that cannot be read is somebody's to mend; a network mends itself."""
+    refusal = attempt.word.refusal if attempt.word else None
+    passes = refusal is not None and refusal.reason in PASSING and step.phase is not Phase.INSPECT
+    return PASSING_SECONDS if passes else RETRY_SECONDS
+
+
+def _failure(step: Step, there: JobFacts, attempt: Attempt) -> tuple[str, str]:
+    """Reason and cause of a Job that came to its end without a result."""
+    word = attempt.word
     if word and word.refusal:
         return word.refusal.reason.value, word.refusal.message
     if there.course is Course.COMPLETE:
         return Reason.NO_FACTS, f"Job {there.ref.name} succeeded without saying what the model is: is its image ours?"
     cause = (word.trouble if word else "") or there.message or "no pod of it is left that could say why"
-    return Reason.INSPECT_FAILED, f"Job {there.ref.name} failed: {cause}"
+    return FAILED[step.phase], f"Job {there.ref.name} failed: {cause}"
+
+
+FAILED = {
+    Phase.INSPECT: Reason.INSPECT_FAILED,
+    Phase.FETCH: Reason.FETCH_FAILED,
+    Phase.QUANTIZE: Reason.QUANTIZE_FAILED,
+    Phase.EVALUATE: Reason.EVALUATE_FAILED,
+    Phase.EVICT: Reason.EVICT_FAILED,
+}
 
 
 def summary_of(model: ModelFacts) -> str:
     """The model in one line."""
-    size = (
-        f"{model.weights_bytes / 1e9:.1f} GB" if model.weights_bytes >= 1e8 else f"{model.weights_bytes / 1e6:.1f} MB"
-    )
     parts = [model.architecture]
     if model.parameters:
         billions = model.parameters / 1e9
         parts.append(f"{billions:.1f}B parameters" if billions >= 0.1 else f"{model.parameters / 1e6:.1f}M parameters")
+    size = size_of(model.weights_bytes)
     return ", ".join([*parts, size, *(part for part in (model.data_type, model.quantization) if part)])
 
 
-def _status(artifact: Artifact, found: _Finding, *, unused_since: datetime | None, now: datetime) -> Manifest:
-    before = {condition["type"]: condition for condition in artifact.status.get("conditions") or []}
-
-    def condition(kind: ConditionType, *, holds: bool) -> Condition:
-        truth, was = "True" if holds else "False", before.get(kind, {})
-        return Condition(
-            type=kind.value,
-            status="True" if holds else "False",
-            reason=str(found.reason),
-            message=found.message[:MESSAGE_LIMIT],
-            last_transition_time=was["lastTransitionTime"] if was.get("status") == truth else _stamp(now),
-            observed_generation=artifact.generation,
-        )
-
-    conditions = [condition(ConditionType.READY, holds=found.is_ready)]
-    if found.is_stalled:
-        conditions.append(condition(ConditionType.STALLED, holds=True))
-    elif not found.is_ready:
-        conditions.append(condition(ConditionType.RECONCILING, holds=True))
-    status = ModelArtifactStatus(
-        observed_generation=artifact.generation,
-        conditions=tuple(conditions),
-        source=shown(artifact.source) if artifact.source else "",
-        summary=summary_of(found.model) if found.model else "",
-        model=InspectedModel.model_validate(found.model.to_data()) if found.model else None,
-        job=names.inspect_job_name(artifact.name) if artifact.name == _key(artifact) else "",
-        unused_since=_stamp(unused_since) if unused_since else None,
-    )
-    written: Manifest = status.model_dump(mode="json", by_alias=True, exclude_none=True)
-    return written
-
-
-def _key(artifact: Artifact) -> str:
-    return key_of_source(artifact.source) if artifact.source else ""
-
-
-def _stamp(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def size_of(count: float) -> str:
+    """Bytes for a person."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
 
 
 def _time(written: object) -> datetime | None:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic.alias_generators import to_camel
 
 from tandem_contracts.launch import Speculation
+from tandem_contracts.recipe import Scheme
 from tandem_operator.api.deployment import faults_of
 from tandem_operator.api.fields import DnsLabel, DnsSubdomain
 
@@ -98,6 +99,10 @@ class AcceleratorOverride(BaseModel):
     """Speculation methods that a verifier on this hardware can run."""
     methods_note: str | None = None
     """Why not the others, shown to a user who asks for one."""
+    schemes: tuple[Scheme, ...] | None = None
+    """For which quantized weights the engine has a kernel on this hardware, the preferred one first."""
+    scheme_notes: dict[Scheme, str] | None = None
+    """Why not for the others, shown to a user who asks for one."""
 
 
 class InvalidConfigError(ValueError):
@@ -111,10 +116,13 @@ class OperatorConfig(BaseModel):
 
     engine_images: dict[str, str] = {
         "cpu": "tandem.local/engine-cpu:0.1.0",
+        "cpu-artifacts": "tandem.local/artifacts:0.1.0",
         "cpu-triton": "tandem.local/draft-triton:0.1.0",
         "gpu": "tandem.local/engine-gpu:0.1.0",
+        "gpu-artifacts": "tandem.local/artifacts:0.1.0",
     }
-    """Engine images by key; the accelerator table names the key, and an engine with an image of its own ends it."""
+    """Engine images by key; the accelerator table names the key, and an engine with an image of its own ends it, as do
+    the Jobs that fetch and quantize models (-artifacts)."""
     engine_image_allow_list: tuple[str, ...] = ()
     """Regular expressions; an image that a user names must match one of them whole. Empty: none may be named."""
     accelerators: dict[ClassName, AcceleratorOverride] = {}
@@ -131,7 +139,12 @@ class OperatorConfig(BaseModel):
     prometheus_namespaces: tuple[DnsLabel, ...] = ()
     """Namespaces whose pods may read the metrics of engine pods, besides the operator itself."""
     artifact_ttl_seconds: Annotated[float, Field(ge=0)] = 604800.0
-    """A ModelArtifact that nothing has referred to for this long is deleted: a week."""
+    """A ModelArtifact that nothing has referred to for this long is deleted, with its files: a week."""
+    model_hubs: dict[DnsLabel, Annotated[str, Field(pattern=r"^https?://[^\s@?#]+$", max_length=512)]] = {}
+    """Addresses of servers that speak as the Hugging Face hub does, by the name that users give them."""
+    share_artifacts: bool = False
+    """Whether namespaces whose claims lead to the same storage use the same files. Who may read a claim may then use a
+    model that somebody else had the token for."""
     resync_seconds: Annotated[float, Field(gt=0)] = 60.0
     """Every deployment is looked at again after this long, whatever was heard of it."""
     request_timeout_seconds: Annotated[float, Field(gt=0)] = 8.0

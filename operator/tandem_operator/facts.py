@@ -17,6 +17,7 @@ from tandem_contracts.model_facts import ModelFacts
 from tandem_operator import names
 from tandem_operator.causes import steady, trouble_of
 from tandem_operator.masking import one_line
+from tandem_operator.model_files import ModelFiles
 
 Manifest = dict[str, Any]
 
@@ -167,10 +168,14 @@ class ArtifactFacts:
 
     name: str
     model: ModelFacts | None
-    """What its folder holds; None until that is known."""
+    """What is to be served; None until that is known."""
     reason: names.Reason
     message: str
     """The model in a line, or how far it is, or why it cannot be known."""
+    files: ModelFiles | None = None
+    """Where pods find what is to be served; None until it is there, and may be served."""
+    is_stuck: bool = False
+    """Whether somebody has to do something before it gets further."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import logging
 import os
 import random
 from collections.abc import Iterator
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -19,6 +20,8 @@ from prometheus_client import Gauge
 
 from tandem_operator import names
 from tandem_operator.accelerators import table_of
+from tandem_operator.artifact_facts import names_in
+from tandem_operator.artifact_needs import Settings
 from tandem_operator.cluster import KINDS, OPTIONAL_WATCHED, WATCHED, Cluster, ClusterError, watched_of
 from tandem_operator.config import OperatorConfig
 from tandem_operator.facts import PROTECTION_KINDS, Manifest, Ref, pod_of
@@ -61,7 +64,7 @@ class Shell:
         self.namespace, self.identity, self.config = namespace, identity, config
         self._health_port = health_port
         self.watched = watched_of(table_of(config))
-        self.store = Store()
+        self.store = Store(partial(names_in, settings=Settings.of(config)))
         self.queue: Queue | None = None
         self.is_leading = False
         self._cluster: Cluster | None = None

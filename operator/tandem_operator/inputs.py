@@ -7,10 +7,12 @@ is the same, the frozen revision stays, whatever a newer operator or another con
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from difflib import get_close_matches
 
 from pydantic import ValidationError
 
+from tandem_contracts.engine_settings import DataType, EngineSettings
 from tandem_contracts.launch import DraftEngine, InEngineKind, Role, Speculation
 from tandem_contracts.model_facts import ModelFacts
 from tandem_operator.accelerators import AcceleratorClass
@@ -18,24 +20,25 @@ from tandem_operator.api.access import SecretKeyRef
 from tandem_operator.api.deployment import LLMDeployment, RoleSpec
 from tandem_operator.api.draft_tls import DraftTLS
 from tandem_operator.api.engine import EngineType
+from tandem_operator.api.model import Model
+from tandem_operator.api.quantization import QuantizationMode
 from tandem_operator.api.speculation import InEngine
+from tandem_operator.artifact_needs import online_scheme_of
 from tandem_operator.config import OperatorConfig
-from tandem_operator.facts import Manifest
+from tandem_operator.facts import ArtifactFacts, Manifest
+from tandem_operator.model_files import ModelFiles
 from tandem_operator.names import Reason
-from tandem_operator.role_inputs import DraftCertificates, ModelFiles, RoleInputs, SecretKey
+from tandem_operator.rejection import RejectedSpecError
+from tandem_operator.role_inputs import DraftCertificates, RoleInputs, SecretKey
 from tandem_operator.sizing import COUNTS, SizingRequest, Unfit, size_over, split_problem
 
 
-class RejectedSpecError(ValueError):
-    """The spec is well formed, but this operator cannot act on it."""
+class ModelNotReadyError(Exception):
+    """Pods of the role cannot be made yet, since of their model something is missing; the message says what."""
 
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
         self.reason = reason
-
-
-class ModelNotInspectedError(Exception):
-    """The count is left to sizing, and nothing is known of the model yet; the message says of which."""
 
 
 CLASSES_TOLD = 8
@@ -56,6 +59,8 @@ class _Request(RoleSpec):
     in_engine: InEngine | None = None
     api_key: SecretKeyRef | None = None
     draft_tls: DraftTLS | None = None
+    cache_claim: str | None = None
+    """Where the model is published, if Jobs make it."""
 
     def as_data(self) -> Manifest:
         """Plain JSON values, without what never restarts a pod (replicas)."""
@@ -74,6 +79,7 @@ def requested_of(deployment: LLMDeployment, role: Role) -> Manifest:
         in_engine=_in_engine(deployment, role),
         api_key=_api_key(deployment, role),
         draft_tls=_draft_tls(deployment),
+        cache_claim=_cache_claim(deployment, role),
     ).as_data()
 
 
@@ -106,11 +112,13 @@ def resolve(
     *,
     config: OperatorConfig,
     table: Mapping[str, AcceleratorClass],
+    artifacts: Mapping[Role, ArtifactFacts] | None = None,
     models: Mapping[Role, ModelFacts] | None = None,
 ) -> RoleInputs:
-    """Resolve a role's inputs. `models`: what is known of the models; only an omitted count needs it.
+    """Resolve a role's inputs. `artifacts`: where Jobs have published models, for those that lie nowhere else.
+    `models`: what is known of the models; only an omitted count needs it.
 
-    Raises ModelNotInspectedError where a count is to be sized and the model is not known.
+    Raises ModelNotReadyError where a model is not published, or where a count is to be sized and it is not known.
     Raises RejectedSpecError for an unknown class, classes of different resources, an image that may not be named, or
     a speculation method that the hardware cannot run; each names path, value and what is allowed.
     """
@@ -133,7 +141,8 @@ def resolve(
                 f"{path}.accelerator.count (is {count}): must be at most {accelerator.max_count}, as many "
                 f"{accelerator.name} as one replica can use together",
             )
-    files, in_engine, api_key = ModelFiles.of(spec.model), _in_engine(deployment, role), _api_key(deployment, role)
+    files = _files(spec.model, path, (artifacts or {}).get(role))
+    in_engine, api_key = _in_engine(deployment, role), _api_key(deployment, role)
     tls, is_custom = _draft_tls(deployment), spec.engine.type is EngineType.CUSTOM
     return RoleInputs(
         role=role,
@@ -146,11 +155,11 @@ def resolve(
         count=count,
         speculation=speculation,
         max_depth=_max_depth(deployment, role),
-        engine=spec.engine.settings,
+        engine=_engine_settings(spec, path, table=table, model=(models or {}).get(role)),
         draft_engine=DraftEngine(spec.engine.type) if role is Role.DRAFT and not is_custom else None,
         is_custom=is_custom,
         in_engine=in_engine.kind if in_engine else None,
-        in_engine_model=ModelFiles.of(in_engine.model) if in_engine and in_engine.model else None,
+        in_engine_model=_in_engine_files(in_engine, (artifacts or {}).get(Role.DRAFT)),
         api_key=SecretKey(name=api_key.name, key=api_key.key) if api_key else None,
         draft_tls=DraftCertificates.of(tls) if tls else None,
         tolerations=tuple(
@@ -163,6 +172,44 @@ def resolve(
         drain_seconds=deployment.spec.rollout.drain_timeout_seconds,
         start_limit_seconds=deployment.spec.rollout.progress_deadline_seconds,
     )
+
+
+def _files(model: Model, path: str, artifact: ArtifactFacts | None) -> ModelFiles:
+    """Where pods find the model: where it lies, or where Jobs have published it."""
+    lies = None if model.needs_cache else ModelFiles.of(model.source)
+    files = lies or (artifact.files if artifact else None)
+    if files is None:
+        reason = artifact.reason if artifact else Reason.MODEL_NOT_INSPECTED
+        told = f": {artifact.message}" if artifact and artifact.message else ""
+        raise ModelNotReadyError(reason, f"{path}.model is not ready to be served{told}")
+    return files
+
+
+def _in_engine_files(in_engine: InEngine | None, artifact: ArtifactFacts | None) -> ModelFiles | None:
+    if in_engine is None or in_engine.model is None:
+        return None
+    return _files(in_engine.model, "spec.speculation.inEngine", artifact)
+
+
+def _engine_settings(
+    spec: RoleSpec, path: str, *, table: Mapping[str, AcceleratorClass], model: ModelFacts | None
+) -> EngineSettings:
+    """What the user sets of the engine, and what follows from how the model is quantized.
+
+    Kernels of quantized weights compute in 16 bits; in 32 an engine starts well and dies at the first request.
+    """
+    settings, online = spec.engine.settings, online_scheme_of(spec, path, table=table)
+    is_wide = model is not None and bool(model.quantization) and model.data_type == DataType.FLOAT32
+    if is_wide and settings.data_type is None and spec.engine.type is EngineType.VLLM:
+        settings = replace(settings, data_type=DataType.BFLOAT16)
+    return replace(settings, quantization=online) if online else settings
+
+
+def _cache_claim(deployment: LLMDeployment, role: Role) -> str | None:
+    cache, in_engine = deployment.spec.cache, _in_engine(deployment, role)
+    models = (_spec(deployment, role).model, in_engine.model if in_engine else None)
+    is_used = any(model is not None and model.needs_cache for model in models)
+    return cache.volume.claim_name if cache is not None and is_used else None
 
 
 def _split(spec: RoleSpec, path: str, *, is_cpu: bool) -> tuple[int, int]:
@@ -192,6 +239,7 @@ def require_servable(deployment: LLMDeployment, role: Role, model: ModelFacts, *
             f"{path}.engine.maxModelLength (is {length}): must be at most {model.max_positions}, what the model was "
             "made for",
         )
+    _require_form(spec, path, model)
     method = _speculation(deployment, role)
     keeps_defaults = spec.engine.settings.flags.get("generation-config") != "vllm"
     if model.generation_min_p and method is not Speculation.OFF and keeps_defaults:
@@ -214,6 +262,17 @@ def require_servable(deployment: LLMDeployment, role: Role, model: ModelFacts, *
         )
 
 
+def _require_form(spec: RoleSpec, path: str, model: ModelFacts) -> None:
+    """Refuse a model that is said to be quantized and is not."""
+    wanted = spec.model.quantization
+    if wanted is not None and wanted.mode is QuantizationMode.PREQUANTIZED and not model.quantization:
+        raise RejectedSpecError(
+            Reason.NOT_QUANTIZED,
+            f"{path}.model.quantization.mode (is Prequantized): must be Offline or Online for this model, whose "
+            "config.json has no quantization_config",
+        )
+
+
 def _sized(
     deployment: LLMDeployment,
     role: Role,
@@ -225,7 +284,8 @@ def _sized(
     drafts_inside = in_engine is not None and in_engine.kind is InEngineKind.DRAFT_MODEL
     if model is None or (drafts_inside and Role.DRAFT not in models):
         missing = "the model" if model is None else "the model of spec.speculation.inEngine"
-        raise ModelNotInspectedError(f"{path} is omitted: it follows from {missing}, which has not been inspected")
+        message = f"{path} is omitted: it follows from {missing}, which has not been inspected"
+        raise ModelNotReadyError(Reason.MODEL_NOT_INSPECTED, message)
     sized = size_over(model, accelerators, request=sizing_request_of(deployment, role, models=models))
     if isinstance(sized, Unfit):
         raise RejectedSpecError(Reason.MODEL_DOES_NOT_FIT, f"{path} (is omitted): no count will do: {sized.reason}")

@@ -5,9 +5,11 @@ Pure constants and string derivations. Imports nothing of this package; what is 
 
 from __future__ import annotations
 
+import hashlib
 from enum import StrEnum
 
 from tandem_contracts.launch import Role
+from tandem_contracts.termination import Phase
 
 GROUP = "tandem.dev"
 VERSION = "v1alpha1"
@@ -116,8 +118,29 @@ class Reason(StrEnum):
     INSPECTED = "Inspected"
     INSPECTING = "Inspecting"
     INSPECT_FAILED = "InspectFailed"
+    FETCHING = "Fetching"
+    FETCH_FAILED = "FetchFailed"
+    QUANTIZING = "Quantizing"
+    QUANTIZE_FAILED = "QuantizeFailed"
+    EVALUATING = "Evaluating"
+    EVALUATE_FAILED = "EvaluateFailed"
+    EVICTING = "Evicting"
+    EVICT_FAILED = "EvictFailed"
+    PUBLISHED = "Published"
+    MEASURED_LOSS = "MeasuredLoss"
+    SOURCE_NOT_READY = "SourceNotReady"
+    DEADLINE_TOO_SHORT = "DeadlineTooShort"
+    GATE_PASSED = "GatePassed"
+    GATE_FAILED = "GateFailed"
+    BELOW_GATE = "BelowGate"
+    SERVES_UNQUANTIZED = "ServesUnquantized"
+    SCHEME_NOT_SUPPORTED = "SchemeNotSupported"
+    QUANTIZED_ALREADY = "QuantizedAlready"
+    NOT_QUANTIZED = "NotQuantized"
+    UNKNOWN_HUB = "UnknownHub"
     NO_FACTS = "NoFacts"
     NO_INSPECT_IMAGE = "NoInspectImage"
+    NO_JOB_IMAGE = "NoJobImage"
     KEY_MISMATCH = "KeyMismatch"
 
 
@@ -141,6 +164,7 @@ def protection_name(deployment: str, role: Role) -> str:
     return f"{deployment}-{role}"
 
 
-def inspect_job_name(artifact: str) -> str:
-    """Name of the Job that inspects an artifact's model."""
-    return f"{artifact}-inspect"
+def artifact_job_name(artifact: str, phase: Phase, *, texts: str = "") -> str:
+    """Name of the Job of one step of an artifact; `texts`: those of an evaluation that are not built in."""
+    ending = f"-{hashlib.sha256(texts.encode()).hexdigest()[:8]}" if texts else ""
+    return f"{artifact}-{phase}{ending}"

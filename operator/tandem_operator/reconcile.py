@@ -11,13 +11,14 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from tandem_contracts.launch import Role, Speculation
 from tandem_operator import names
 from tandem_operator.accelerators import table_of
 from tandem_operator.api.deployment import Owner
-from tandem_operator.artifact_facts import needed_by
+from tandem_operator.artifact_needs import Settings
 from tandem_operator.artifact_pass import ArtifactPasses
 from tandem_operator.cluster import (
     OPTIONAL_WATCHED,
@@ -44,7 +45,7 @@ from tandem_operator.rollout import Clock, drained_pods_of
 from tandem_operator.speculation_source import SpeculationFigures
 from tandem_operator.status import Observation, flipped, status_of
 from tandem_operator.store import Key, Store
-from tandem_operator.targets import Problem, intent_of
+from tandem_operator.targets import Problem, intent_of, needed_by
 
 _log = logging.getLogger(__name__)
 
@@ -115,7 +116,8 @@ class Reconciler:
         self._keys = PublishedKeys(cluster)
         self._speculation = SpeculationFigures()
         self._now = clock or (lambda: datetime.now(UTC))
-        self._artifacts = ArtifactPasses(cluster, store, config=config, table=self._table, clock=self._now)
+        self._settings = Settings(self._table, config)
+        self._artifacts = ArtifactPasses(cluster, store, settings=self._settings, clock=self._now)
 
     async def run(self, key: Key) -> Outcome:
         """One pass. Raises ClusterError for what the queue should try again with backoff."""
@@ -131,12 +133,12 @@ class Reconciler:
             return Outcome()  # the children carry an ownerReference; the garbage collector takes them
         owner = Owner.of(body)
         mishaps = await self._mishaps.look(key, self._store.children(key))
-        needed = needed_by(body)
         facts = facts_of(self._store.children(key), owner_uid=owner.uid, mishaps=mishaps)
         idle: frozenset[str] = frozenset()
         if drained := drained_pods_of(facts):
             idle = await self._loads.idle(key, drained)
             facts = facts_of(self._store.children(key), owner_uid=owner.uid, mishaps=mishaps)
+        needed = needed_by(body, facts, self._settings, find=partial(self._artifacts.find, owner.namespace))
         facts = self._artifacts.seen(facts, needed, owner.namespace)
         intent = intent_of(body, facts, config=self._config, table=self._table)
         if checks_tokens(facts, intent.wants):
@@ -236,6 +238,7 @@ class Reconciler:
     async def close(self) -> None:
         """End the connections to engines."""
         await self._loads.close()
+        await self._artifacts.close()
         await self._cold_starts.close()
         await self._speculation.close()
 

@@ -16,32 +16,15 @@ from tandem_contracts.launch import DraftEngine, InEngineKind, Role, Speculation
 from tandem_contracts.stopping import DEFAULT_DRAIN_SECONDS
 from tandem_operator.accelerators import AcceleratorClass
 from tandem_operator.api.draft_tls import DraftTLS
-from tandem_operator.api.model import Model
 from tandem_operator.api.scheduling import TopologySpread
 from tandem_operator.facts import Manifest
+from tandem_operator.model_files import ModelFiles
 
 DEFAULT_START_LIMIT_SECONDS = 1800
 UNSET = EngineSettings()
 
 NOT_HASHED: Mapping[str, Any] = {"hashed": False}
 """Metadata of a field that does not restart a pod."""
-
-
-@dataclass(frozen=True)
-class ModelFiles:
-    """A folder with a model: in a claim or in an image, one of them empty; an empty path is the image's root."""
-
-    claim_name: str = ""
-    image: str = ""
-    path: str = ""
-
-    @classmethod
-    def of(cls, model: Model) -> ModelFiles:
-        claim, image = model.source.persistent_volume_claim, model.source.image
-        if claim is not None:
-            return cls(claim_name=claim.claim_name, path=claim.path)
-        assert image is not None  # noqa: S101 -- narrows the type: the model's rules want one of the two
-        return cls(image=image.reference, path=image.path or "")
 
 
 @dataclass(frozen=True)

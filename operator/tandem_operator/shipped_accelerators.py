@@ -10,9 +10,12 @@ which Tandem builds no image yet.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tandem_contracts.launch import Speculation
 from tandem_operator.accelerator_class import CPU, AcceleratorClass
 from tandem_operator.config import Capacity
+from tandem_operator.shipped_schemes import kernels_of
 
 _WITHOUT_REMOTE = tuple(method for method in Speculation if method is not Speculation.REMOTE)
 _OWN_RUNNER = "its engine replaces vLLM's own runner, of which remote drafting is a part"
@@ -304,4 +307,12 @@ _CPU = AcceleratorClass(
     environment={"VLLM_CPU_KVCACHE_SPACE": "1"},
 )
 
-SHIPPED: tuple[AcceleratorClass, ...] = (_CPU, *_NVIDIA, *_MIG, *_AMD, *_INTEL, *_TPU, *_NEURON, *_FPGA)
+
+def _with_kernels(line: AcceleratorClass) -> AcceleratorClass:
+    kernels = kernels_of(line.name)
+    return replace(line, schemes=kernels.schemes, scheme_notes=kernels.notes)
+
+
+SHIPPED: tuple[AcceleratorClass, ...] = tuple(
+    map(_with_kernels, (_CPU, *_NVIDIA, *_MIG, *_AMD, *_INTEL, *_TPU, *_NEURON, *_FPGA))
+)

@@ -131,7 +131,7 @@ def flipped(previous: Mapping[str, Any], status: Mapping[str, Any]) -> tuple[Man
     return tuple(news)
 
 
-_STALLING = frozenset({Reason.ROLLOUT_FAILED})
+_STALLING = frozenset({Reason.ROLLOUT_FAILED, Reason.GATE_FAILED})
 """What does not pass by itself, besides a spec that is not accepted."""
 _TOLD = frozenset({ConditionType.AVAILABLE, ConditionType.READY, ConditionType.STALLED})
 _AT_FIRST = {ConditionType.AVAILABLE.value: ("False", Reason.NO_READY_VERIFIER.value)}
@@ -173,13 +173,20 @@ def _accepted(observation: Observation) -> Verdict:
 
 
 def _artifacts_ready(facts: Facts) -> Verdict:
-    """Whether the models are known. No cause of Ready: a model that serves needs nobody to have looked into it."""
+    """Whether the models are known, and made where they have to be. By itself no cause of Ready: a model that serves
+    from where it lies needs nobody to have looked into it.
+    """
     missing = {role: artifact for role, artifact in facts.artifacts.items() if artifact.model is None}
     told = missing or facts.artifacts
     message = "; ".join(f"{role}: {each.message} (ModelArtifact {each.name})" for role, each in told.items())
-    reasons = [artifact.reason for artifact in told.values()]
-    stuck = next((reason for reason in reasons if reason is not Reason.INSPECTING), Reason.INSPECTING)
-    return Verdict(holds=not missing, reason=stuck, message=message)
+    stuck = [each.reason for each in told.values() if each.is_stuck]
+    telling = [each.reason for each in told.values() if each.reason not in _UNTOLD]
+    reason = next(iter((*stuck, *telling)), next(iter(told.values())).reason)
+    return Verdict(holds=not missing, reason=reason, message=message)
+
+
+_UNTOLD = frozenset({Reason.INSPECTED, Reason.INSPECTING, Reason.PUBLISHED})
+"""Reasons that go without saying where the other role has one that does not."""
 
 
 def _verifier_ready(observation: Observation) -> Verdict:

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from tandem_operator import names
-from tandem_operator.artifact_facts import names_in
 from tandem_operator.facts import Manifest, Ref
 from tandem_operator.kept import kept_of
 
@@ -40,9 +39,11 @@ class _Held:
     artifacts: tuple[Key, ...]
 
     @classmethod
-    def of(cls, manifest: Manifest) -> _Held:
+    def of(cls, manifest: Manifest, artifacts: Iterable[str]) -> _Held:
         text = json.dumps(kept_of(manifest), separators=(",", ":")).encode()
-        return cls(text, version_of(manifest), key_of(manifest), tuple(_artifacts_in(manifest)))
+        namespace = manifest["metadata"]["namespace"]
+        named = tuple(Key(namespace, name, names.ARTIFACT_KIND) for name in artifacts)
+        return cls(text, version_of(manifest), key_of(manifest), named)
 
     def read(self) -> Manifest:
         manifest: Manifest = json.loads(self.text)
@@ -54,7 +55,9 @@ class Store:
     ModelArtifact.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, artifacts_in: Callable[[Manifest], Iterable[str]] = lambda _: ()) -> None:
+        """`artifacts_in`: names of the artifacts that an object refers to."""
+        self._artifacts_in = artifacts_in
         self._objects: dict[tuple[str, Ref], _Held] = {}
         self._tombstones: dict[tuple[str, Ref], int] = {}
         self._children: dict[Key, set[tuple[str, Ref]]] = {}
@@ -69,7 +72,7 @@ class Store:
             return False
         self._tombstones.pop(at, None)
         self._unlink(at)
-        held = self._objects[at] = _Held.of(manifest)
+        held = self._objects[at] = _Held.of(manifest, self._artifacts_in(manifest))
         if held.key and manifest["kind"] not in RESOURCES:
             self._children.setdefault(held.key, set()).add(at)
         for artifact in held.artifacts:
@@ -98,7 +101,7 @@ class Store:
         return tuple(self._objects[at].read() for at in sorted(self._children.get(key, ())))
 
     def naming(self, artifact: Key) -> tuple[Manifest, ...]:
-        """Objects that name the artifact: deployments by their spec, frozen revisions by what they were made from."""
+        """Objects that name the artifact: deployments, frozen revisions, and artifacts that are made from it."""
         return tuple(self._objects[at].read() for at in sorted(self._naming.get(artifact, ())))
 
     def keys(self) -> tuple[Key, ...]:
@@ -146,11 +149,6 @@ def _discard(index: dict[Key, set[tuple[str, Ref]]], key: Key | None, at: tuple[
         index[key].discard(at)
         if not index[key]:
             del index[key]
-
-
-def _artifacts_in(manifest: Manifest) -> Iterable[Key]:
-    namespace = manifest["metadata"]["namespace"]
-    return (Key(namespace, name, names.ARTIFACT_KIND) for name in names_in(manifest))
 
 
 def version_of(manifest: Manifest) -> int:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
+from pydantic import ValidationError
+
+from tandem_contracts.artifact import is_artifact_key
 from tandem_contracts.launch import Role
-from tandem_contracts.model_facts import ModelFacts
 from tandem_operator import names
 from tandem_operator.accelerators import AcceleratorClass
+from tandem_operator.api.artifact import ModelArtifactSpec
 from tandem_operator.api.deployment import InvalidSpecError, LLMDeployment
 from tandem_operator.api.rollout import Rollout
+from tandem_operator.artifact_needs import Need, Settings, needs_in, needs_of
 from tandem_operator.assessment import UNASSESSED, Assessment, assess, pair_of
 from tandem_operator.config import OperatorConfig
-from tandem_operator.facts import Facts, Manifest, RevisionFacts
+from tandem_operator.facts import ArtifactFacts, Facts, Manifest, RevisionFacts
 from tandem_operator.inputs import (
-    ModelNotInspectedError,
-    RejectedSpecError,
+    ModelNotReadyError,
     is_same_request,
     requested_of,
     require_servable,
@@ -26,6 +30,7 @@ from tandem_operator.names import ConditionType, Reason
 from tandem_operator.objects.revision import frozen_revision
 from tandem_operator.pairing import Fit
 from tandem_operator.protection_plan import ANYBODY, Terms, terms_of
+from tandem_operator.rejection import RejectedSpecError
 from tandem_operator.role_inputs import RoleInputs
 from tandem_operator.rollout import Wait, Want
 
@@ -69,10 +74,41 @@ def intent_of(body: Manifest, facts: Facts, *, config: OperatorConfig, table: Ma
         assessment=assess(deployment, facts.models, table=table),
     )
     try:
+        needs_of(deployment, Settings(table, config))
         wanted = wants_of(deployment, facts, config=config, table=table, refresh=refresh)
     except RejectedSpecError as error:
         return replace(known, problem=Problem(error.reason, str(error)))
     return replace(known, wants=wanted.roles, waits=wanted.waits)
+
+
+def needed_by(
+    body: Manifest, facts: Facts, settings: Settings, *, find: Callable[[str], Manifest | None]
+) -> dict[Role, Need]:
+    """What the models of a raw resource need. A frozen revision keeps the artifacts that it was made with, whatever
+    a newer operator or another table would make of the same request. `find`: an artifact by its name.
+    """
+    needs = needs_in(body, settings)
+    if not needs:
+        return needs
+    deployment = LLMDeployment.parse(body)
+    for role, need in needs.items():
+        kept = _kept_artifact(deployment, role, facts)
+        there = find(kept) if kept and kept != need.key else None
+        if there is not None:
+            with suppress(ValidationError):
+                needs[role] = replace(need, artifact=ModelArtifactSpec.parse(there.get("spec")))
+    return needs
+
+
+def _kept_artifact(deployment: LLMDeployment, role: Role, facts: Facts) -> str:
+    """Name of the artifact that the frozen revision of the same request mounts; empty where there is none."""
+    is_in_engine = role is Role.DRAFT and deployment.spec.speculation.in_engine is not None
+    holder = Role.VERIFIER if is_in_engine else role
+    requested = requested_of(deployment, holder)
+    frozen = next((each for each in facts.revisions_of(holder) if is_request_of(each, requested)), None)
+    resolved = frozen.resolved if frozen else {}
+    path = (resolved.get("in_engine_model") or {}).get("path") if is_in_engine else resolved.get("model_path")
+    return path if isinstance(path, str) and is_artifact_key(path) else ""
 
 
 @dataclass(frozen=True)
@@ -103,16 +139,21 @@ def wants_of(
         spec = deployment.role(role)
         if spec is not None and deployment.uses(role):
             _require_a_servable_model(deployment, role, facts, table)
-            today = _Today(deployment, role, config, table, facts.models)
+            today = _Today(deployment, role, config, table, facts)
             try:
                 target = _target(today, facts.revisions_of(role), refresh=refresh)
-            except ModelNotInspectedError as error:
-                artifact = facts.artifacts.get(role)
-                progress = f": {artifact.message}" if artifact and artifact.message else ""
-                waits.append(Wait(ROLE_CONDITIONS[role], Reason.MODEL_NOT_INSPECTED, f"{error}{progress}"))
+            except ModelNotReadyError as error:
+                waits.append(Wait(ROLE_CONDITIONS[role], error.reason, _told(error, facts.artifacts.get(role))))
                 continue
             wants[role] = Want(target, _replicas(deployment, role), _outdated_by(today, target))
     return Wanted(wants, tuple(waits))
+
+
+def _told(error: ModelNotReadyError, artifact: ArtifactFacts | None) -> str:
+    """What is missing, and how far it is."""
+    if error.reason is not Reason.MODEL_NOT_INSPECTED or artifact is None or not artifact.message:
+        return str(error)
+    return f"{error}: {artifact.message}"
 
 
 def _replicas(deployment: LLMDeployment, role: Role) -> int:
@@ -154,13 +195,20 @@ class _Today:
         role: Role,
         config: OperatorConfig,
         table: Mapping[str, AcceleratorClass],
-        models: Mapping[Role, ModelFacts],
+        facts: Facts,
     ) -> None:
-        self.deployment, self.role, self._config, self._table, self._models = deployment, role, config, table, models
+        self.deployment, self.role, self._config, self._table, self._facts = deployment, role, config, table, facts
         self.requested = requested_of(deployment, role)
 
     def inputs(self) -> RoleInputs:
-        return resolve(self.deployment, self.role, config=self._config, table=self._table, models=self._models)
+        return resolve(
+            self.deployment,
+            self.role,
+            config=self._config,
+            table=self._table,
+            artifacts=self._facts.artifacts,
+            models=self._facts.models,
+        )
 
 
 def _target(today: _Today, history: tuple[RevisionFacts, ...], *, refresh: str) -> RevisionFacts:
@@ -189,6 +237,6 @@ def _outdated_by(today: _Today, target: RevisionFacts) -> str:
     """The revision that a newer operator or configuration would make of the same request."""
     try:
         revision = today.inputs().revision
-    except (RejectedSpecError, ModelNotInspectedError):
+    except (RejectedSpecError, ModelNotReadyError):
         return ""  # what runs was allowed when it was made
     return "" if revision == target.revision else revision

@@ -17,6 +17,7 @@ from tandem_contracts.recipe import CalibrationSettings, Recipe
 FETCH_MODULE = "tandem_runtime.artifacts.fetch"
 QUANTIZE_MODULE = "tandem_runtime.artifacts.quantize"
 EVALUATE_MODULE = "tandem_runtime.artifacts.evaluate"
+EVICT_MODULE = "tandem_runtime.artifacts.evict"
 
 VOLUME_FOLDER = "/artifacts"
 """Where the volume of artifacts is."""
@@ -128,6 +129,11 @@ def quantize_arguments(
 def evaluate_arguments(*, source: str, key: str, texts: str = "") -> list[str]:
     """The arguments after `python -m EVALUATE_MODULE`."""
     return [f"--source={source}", f"--key={key}", *([f"--texts={texts}"] if texts else [])]
+
+
+def evict_arguments(*, key: str) -> list[str]:
+    """The arguments after `python -m EVICT_MODULE`."""
+    return [f"--key={key}"]
 
 
 def _object(text: str) -> dict[str, Any]:

@@ -51,6 +51,14 @@ class AttentionBackend(StrEnum):
     ROCM_AITER_MLA = "ROCM_AITER_MLA"
 
 
+class OnlineQuantization(StrEnum):
+    """What the engine can make of the weights while it loads them."""
+
+    FP8_PER_CHANNEL = "fp8_per_channel"
+    FP8_PER_BLOCK = "fp8_per_block"
+    MXFP8 = "mxfp8"
+
+
 class Compilation(StrEnum):
     """Whether the model is compiled and its steps captured as graphs at start."""
 
@@ -194,6 +202,7 @@ class EngineSettings:
     data_type: DataType | None = None
     max_model_length: int | None = None
     kv_cache_dtype: KVCacheDtype | None = None
+    quantization: OnlineQuantization | None = None
     attention_backend: AttentionBackend | None = None
     compilation: Compilation | None = None
     block_tokens: int | None = None

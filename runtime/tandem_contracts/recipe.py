@@ -15,6 +15,8 @@ from typing import Any, Self
 GROUP_SIZE = 128
 """Weights that share a scale, in the integer schemes of 4 bits and fewer."""
 DEFAULT_IGNORED = ("lm_head",)
+TOOLCHAIN = {"llmcompressor": "0.14.0.1", "compressed-tensors": "0.19.0"}
+"""What writes the files, as locked in requirements/artifacts.txt: part of the key of what it has made."""
 DEFAULT_SAMPLES = 256
 DEFAULT_SEQUENCE_TOKENS = 2048
 DEFAULT_SEED = 42

@@ -43,6 +43,7 @@ class Phase(StrEnum):
     FETCH = "fetch"
     QUANTIZE = "quantize"
     EVALUATE = "evaluate"
+    EVICT = "evict"
     CHECK = "check"
     PROCESS = "process"
     WEIGHTS = "weights"

@@ -13,9 +13,10 @@ import yaml
 from deploy.local.binaries import Binaries, build
 from deploy.local.layout import layout_of
 from deploy.local.progress import Progress
+from tandem_contracts.ports import METRICS_PORT
+from tandem_contracts.termination import Phase
 from tandem_operator import __main__, names
 from tandem_operator.config import OperatorConfig
-from tandem_operator.objects import inspect_job
 from tandem_operator.objects.protection import NAMESPACE_NAME, OPERATOR_PODS
 from tests.pod_security import pods_of, violations_beyond_restricted, violations_of_restricted
 
@@ -246,12 +247,26 @@ def test_the_operators_metrics_are_read_only_from_where_prometheus_is_said_to_be
     ]
 
 
-def test_pods_that_look_into_a_model_talk_to_nobody(helm: str, tmp_path: Path) -> None:
-    spec = policies(objects(helm, {}, tmp_path))["release-tandem-operator-inspect"]
-    assert spec.keys() == {"podSelector", "policyTypes"}
+def test_jobs_that_make_models_reach_nothing_and_are_asked_only_how_far_they_are(helm: str, tmp_path: Path) -> None:
+    values = {"config": {"prometheusNamespaces": ["monitoring"]}}
+    spec = policies(objects(helm, values, tmp_path))["release-tandem-operator-artifacts"]
     assert set(spec["policyTypes"]) == {"Ingress", "Egress"}
-    selector = spec["podSelector"]["matchLabels"]
-    assert selector == {names.LABEL_COMPONENT: inspect_job.COMPONENT, names.LABEL_MANAGED_BY: names.MANAGED_BY}
+    assert "egress" not in spec
+    (rule,) = spec["ingress"]
+    assert [port["port"] for port in rule["ports"]] == [METRICS_PORT]
+    assert [set(peer) for peer in rule["from"]] == [{"podSelector"}, {"namespaceSelector"}]
+    labels, (components,) = spec["podSelector"]["matchLabels"], spec["podSelector"]["matchExpressions"]
+    assert labels == {names.LABEL_MANAGED_BY: names.MANAGED_BY}
+    offline = {Phase.INSPECT, Phase.QUANTIZE, Phase.EVALUATE, Phase.EVICT}
+    assert (components["key"], set(components["values"])) == (names.LABEL_COMPONENT, offline)
+
+
+def test_a_job_that_fetches_reaches_the_hub_and_nobody_reaches_more_than_its_figures(helm: str, tmp_path: Path) -> None:
+    spec = policies(objects(helm, {}, tmp_path))["release-tandem-operator-fetch"]
+    assert spec["policyTypes"] == ["Ingress"]
+    assert spec["podSelector"]["matchLabels"][names.LABEL_COMPONENT] == Phase.FETCH
+    (rule,) = spec["ingress"]
+    assert [port["port"] for port in rule["ports"]] == [METRICS_PORT]
 
 
 def test_the_right_to_claims_is_given_only_when_asked_for(helm: str, tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ import pytest
 
 from deploy import model_volume
 from deploy.place import PlaceError
-from tandem_operator.api.artifact import key_of_source, source_of
+from tandem_operator.api.artifact import ModelArtifactSpec
 from tests.cluster.world import ON_FAKE_NODES, Manifest, World, sample
 
 ALONE = {"draft": None, "speculation": {"method": "Off"}}
 CLAIM = {"persistentVolumeClaim": {"claimName": "models", "path": "llama-3.1-70b-instruct-fp8"}}
-KEY = key_of_source(source_of(CLAIM))
+KEY = ModelArtifactSpec.parse({"source": CLAIM}).key
 
 
 def deployment(name: str = "llama-70b", claim: str = "models") -> Manifest:
@@ -99,7 +99,7 @@ def test_a_claim_that_is_missing_is_named_within_seconds_and_when_it_appears_all
     body = deployment(claim="later")
     tandem.apply(body)
     source = body["spec"]["verifier"]["model"]["source"]
-    key = key_of_source(source_of(source))
+    key = ModelArtifactSpec.parse({"source": source}).key
 
     def is_named() -> bool:
         return 'persistentvolumeclaim "later" not found' in artifact_conditions(tandem, key).get("Ready", {}).get(

@@ -9,7 +9,7 @@ import pytest
 from deploy.fixtures.pair import ModelPair
 from tandem_contracts.model_facts import ModelFacts
 from tandem_contracts.model_reader import read_model
-from tandem_operator.api.artifact import key_of_source, source_of
+from tandem_operator.api.artifact import ModelArtifactSpec
 from tests.e2e.conftest import Site
 
 pytestmark = [pytest.mark.real_node, pytest.mark.timeout(400)]
@@ -20,7 +20,7 @@ def _artifact(path: str) -> dict[str, Any]:
     return {
         "apiVersion": "tandem.dev/v1alpha1",
         "kind": "ModelArtifact",
-        "metadata": {"name": key_of_source(source_of(source))},
+        "metadata": {"name": ModelArtifactSpec.parse({"source": source}).key},
         "spec": {"source": source},
     }
 

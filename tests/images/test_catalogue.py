@@ -144,7 +144,13 @@ def test_copies_from_other_stages_and_options_are_no_inputs() -> None:
 
 
 def test_without_a_name_everything_is_meant_that_needs_no_registry() -> None:
-    assert [image.name for image in images_of([])] == ["operator", "engine-cpu", "draft-triton", "draft-lookup"]
+    assert [image.name for image in images_of([])] == [
+        "operator",
+        "engine-cpu",
+        "artifacts",
+        "draft-triton",
+        "draft-lookup",
+    ]
     assert [image.name for image in images_of(["engine-gpu"])] == ["engine-gpu"]
     assert all(image.is_on_our_base for image in images_of([]))
     assert not Image("engine-gpu").is_on_our_base
@@ -152,7 +158,8 @@ def test_without_a_name_everything_is_meant_that_needs_no_registry() -> None:
 
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
     with pytest.raises(
-        ImageError, match="no image engine; allowed: operator, engine-cpu, draft-triton, draft-lookup, engine-gpu"
+        ImageError,
+        match="no image engine; allowed: operator, engine-cpu, artifacts, draft-triton, draft-lookup, engine-gpu",
     ):
         images_of(["engine"])
 

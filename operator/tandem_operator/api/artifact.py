@@ -1,25 +1,52 @@
 """`ModelArtifact`, `tandem.dev/v1alpha1`: one model in one form, and what is known of it.
 
 The operator makes one for every model that an LLMDeployment serves; those that serve the same one share it. Its name
-is the key of its source (`tandem_contracts.artifact`), so its spec never changes. Here: a model as it is; what
-prepares one comes with the code that does.
+is the key of all that it is made from (`tandem_contracts.artifact`), so its spec never changes. A quantized one is made
+from another one, the model as it is.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field
 
 from tandem_contracts.artifact import artifact_key
-from tandem_contracts.launch import Role
-from tandem_operator.api.fields import ApiModel, Rule
+from tandem_contracts.quality import Quality
+from tandem_contracts.recipe import Algorithm, KVCache, Recipe, Scheme
+from tandem_operator.api.fields import ApiModel, DnsLabel, DnsSubdomain, Rule
 from tandem_operator.api.model import ModelSource
+from tandem_operator.api.quantization import Calibration, ModuleName
 from tandem_operator.api.status import Condition
 
+BUILT_IN = "built-in"
+"""What stands for texts where nobody names any."""
 Word = Annotated[str, Field(max_length=128)]
+
+
+class ArtifactQuantization(ApiModel):
+    """How the model is quantized: every word that decides what its files say, with nothing left open."""
+
+    scheme: Scheme
+    """What weights and activations become."""
+    algorithm: Algorithm
+    """How the weights are found."""
+    kv_cache: Annotated[KVCache, Field(alias="kvCache")] = KVCache.AS_COMPUTED
+    """What the cache of keys and values is kept in."""
+    ignore: Annotated[
+        tuple[ModuleName, ...], Field(max_length=64, json_schema_extra={"x-kubernetes-list-type": "atomic"})
+    ] = ()
+    """Modules that stay as they are."""
+    calibration: Calibration | None = None
+    """What the model is run on. Absent where the algorithm needs none."""
+    toolchain: Annotated[dict[str, Word], Field(max_length=8)] = Field(default_factory=dict)
+    """Versions of what writes the files."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """Raises InvalidRecipeError."""
+        return Recipe(scheme=self.scheme, algorithm=self.algorithm, kv_cache=self.kv_cache, ignore=self.ignore)
 
 
 class ModelArtifactSpec(ApiModel):
@@ -29,12 +56,57 @@ class ModelArtifactSpec(ApiModel):
         Rule(
             "self == oldSelf",
             lambda _: True,  # only the API server sees both
-            "a ModelArtifact never changes, since its name is the key of its source: make another one",
+            "a ModelArtifact never changes, since its name is the key of what it is made from: make another one",
+        ),
+        Rule(
+            "has(self.claimName) || !(has(self.source.huggingFace) || has(self.quantization))",
+            lambda spec: spec.claim_name is not None or not (spec.source.is_fetched or spec.quantization),
+            "claimName is required for a source that is fetched, and for a quantized model",
+            path=".claimName",
         ),
     )
 
     source: ModelSource
     """Where the files are."""
+    claim_name: DnsSubdomain | None = None
+    """The PersistentVolumeClaim that the artifact is published on. Absent: the model is served from where it lies."""
+    quantization: ArtifactQuantization | None = None
+    """How it is quantized. Absent: it stays as it is."""
+    tenant: DnsLabel | None = None
+    """The namespace that may use the files, where others have the same storage. Absent: whoever mounts them."""
+
+    @property
+    def key(self) -> str:
+        """The name that the artifact must have."""
+        made = self.quantization
+        data = made.calibration if made else None
+        return artifact_key(
+            source_data(self.source),
+            volume=self.claim_name or "",
+            recipe=made.recipe.to_data() if made else None,
+            calibration=data.model_dump(mode="json", by_alias=True, exclude_none=True) if data else None,
+            toolchain=made.toolchain if made else None,
+            tenant=self.tenant or "",
+        )
+
+    @property
+    def as_it_is(self) -> ModelArtifactSpec:
+        """The artifact that this one is made from: the source, fetched where it has to be. Itself for one of those."""
+        if self.quantization is None:
+            return self
+        if self.source.is_fetched:
+            return self.model_copy(update={"quantization": None})
+        return ModelArtifactSpec(source=self.source)
+
+    def to_data(self) -> dict[str, Any]:
+        """As JSON values. What opens the source is left out: it belongs to who asks, not to what is made."""
+        data: dict[str, Any] = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return {**data, "source": source_data(self.source)}
+
+    @classmethod
+    def parse(cls, written: object) -> Self:
+        """A spec as it is written. Raises pydantic's ValidationError."""
+        return cls.model_validate_json(json.dumps(written, default=str), strict=True, by_alias=True, by_name=False)
 
 
 class InspectedModel(ApiModel):
@@ -78,6 +150,68 @@ class InspectedModel(ApiModel):
     """Routed experts that a token goes through."""
 
 
+class ArtifactLoss(ApiModel):
+    """What quantizing has cost, on one set of texts. `Quality` says what each figure is."""
+
+    texts: Annotated[str, Field(max_length=512)]
+    """ConfigMap and key of the texts; built-in: Python's own library."""
+    tokens: int
+    """Tokens that both models predicted."""
+    perplexity_source: float
+    """Of the model that it was made from."""
+    perplexity: float
+    """Of the quantized model."""
+    increase_percent: float
+    """Rise of the perplexity, paired."""
+    increase_percent_upper: float
+    """End of its 95 % interval."""
+    kl_divergence: float
+    """From the source's next token, the mean over tokens, in nats."""
+    top1_agreement: float
+    """Share of tokens for which both put the same one first."""
+    evaluation: Annotated[str, Field(max_length=64)]
+    """SHA-256 of the texts."""
+
+    @property
+    def quality(self) -> Quality:
+        """The same as a Job says it. Raises ValueError."""
+        return Quality.from_data(self.model_dump(mode="json", by_alias=True))
+
+    @classmethod
+    def of(cls, texts: str, quality: Quality) -> Self:
+        return cls.model_validate({"texts": texts, **quality.to_data()})
+
+
+class ArtifactFiles(ApiModel):
+    """What was published."""
+
+    path: Annotated[str, Field(max_length=64)]
+    """Folder on the claim."""
+    bytes: int
+    """Of all files."""
+    manifest: Annotated[str, Field(max_length=64)]
+    """SHA-256 of manifest.json, which names each file with its size and its own SHA-256."""
+    seconds: float
+    """That making it took."""
+    revision: Annotated[str, Field(max_length=128)] = ""
+    """The commit that was fetched."""
+    content: Annotated[str, Field(max_length=64)] = ""
+    """SHA-256 over paths, sizes and digests of what was fetched: the same from every mirror."""
+    free_bytes: int = 0
+    """That were free on the volume afterwards."""
+
+
+class ArtifactProgress(ApiModel):
+    """How far a running Job is."""
+
+    step: Annotated[str, Field(max_length=16)]
+    """fetch, quantize or evaluate."""
+    done: Annotated[str, Field(max_length=64)] = ""
+    """Parts that are done, of how many: bytes that were fetched, layers, windows of text."""
+    left: Annotated[str, Field(max_length=16)] = ""
+    """Estimate of the time that the step still takes."""
+
+
 class ModelArtifactStatus(ApiModel):
     """What is known of the artifact. What a Job has found is kept here; everything else is derived."""
 
@@ -90,22 +224,44 @@ class ModelArtifactStatus(ApiModel):
             max_length=8,
         ),
     ] = ()
-    """Ready: the model has been inspected. Reconciling and Stalled are present only while true."""
+    """Ready: the model has been inspected, or published, and measured if it was quantized. Reconciling and Stalled are
+    present only while true."""
     source: Annotated[str, Field(max_length=1024)] = ""
     """The source in one line, for `kubectl get`."""
     summary: Annotated[str, Field(max_length=256)] = ""
     """The model in one line, for `kubectl get`."""
+    scheme: Annotated[str, Field(max_length=64)] = ""
+    """Scheme and algorithm, for `kubectl get`."""
+    loss: Annotated[str, Field(max_length=128)] = ""
+    """The last measured loss in one line, for `kubectl get`."""
     model: InspectedModel | None = None
     """What the model is."""
+    files: ArtifactFiles | None = None
+    """What was published. Absent for a model that is served from where it lies."""
+    losses: Annotated[
+        tuple[ArtifactLoss, ...],
+        Field(
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["texts"]},
+            max_length=8,
+        ),
+    ] = ()
+    """What quantizing has cost, for each set of texts that somebody's gate names."""
+    progress: ArtifactProgress | None = None
+    """How far the Job is that runs."""
     job: Annotated[str, Field(max_length=63)] = ""
-    """The Job that inspects the model."""
+    """The Job of the step that is due, or that was the last."""
+    memory: Annotated[str, Field(max_length=32)] = ""
+    """Memory that the Job gets after one of less was killed for want of it."""
     unused_since: Annotated[str, Field(max_length=32, json_schema_extra={"format": "date-time"})] | None = None
     """Since when nothing refers to the artifact. Absent while something does."""
+    ttl_seconds: int | None = None
+    """The longest time that any of those who referred to it wanted it kept. Absent: as the operator's configuration."""
 
 
 def source_data(source: ModelSource) -> dict[str, Any]:
-    """A source as the JSON values that its key is made from, defaults included."""
-    data: dict[str, Any] = source.model_dump(mode="json", by_alias=True, exclude_none=True)
+    """A source as the JSON values that a key is made from, defaults included, and without what opens it."""
+    opens = {"hugging_face": {"secret_key_ref"}}
+    data: dict[str, Any] = source.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=opens)
     return data
 
 
@@ -114,25 +270,12 @@ def source_of(written: object) -> ModelSource:
     return ModelSource.model_validate_json(json.dumps(written, default=str), strict=True, by_alias=True, by_name=False)
 
 
-def key_of_source(source: ModelSource) -> str:
-    """The name of the artifact that a source needs."""
-    return artifact_key(source_data(source))
-
-
 def shown(source: ModelSource) -> str:
     """A source in one line, for people."""
     ((kind, value),) = source_data(source).items()
     if kind == "persistentVolumeClaim":
         return f"claim {value['claimName']}, folder {value['path']}"
+    if kind == "huggingFace":
+        where = f", hub {value['hub']}" if "hub" in value else ""
+        return f"{value['repo']} at {value['revision']}{where}"
     return f"{kind} {' '.join(str(part) for part in value.values())}"
-
-
-def sources_written_in(spec: Mapping[str, Any]) -> tuple[object, ...]:
-    """Every model source in a raw LLMDeployment spec, valid or not, used or not."""
-    holders = [spec.get(role) for role in Role] + [_mapping(spec.get("speculation")).get("inEngine")]
-    found = (_mapping(_mapping(holder).get("model")).get("source") for holder in holders)
-    return tuple(source for source in found if source)
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}

@@ -17,6 +17,7 @@ from tandem_contracts.launch import Role
 from tandem_contracts.launch import Speculation as SpeculationMethod
 from tandem_operator import names
 from tandem_operator.api.access import Access
+from tandem_operator.api.cache import Cache
 from tandem_operator.api.engine import Engine, EngineType
 from tandem_operator.api.fields import (
     BROKEN_RULES,
@@ -28,7 +29,7 @@ from tandem_operator.api.fields import (
     ServedName,
     members,
 )
-from tandem_operator.api.model import Model
+from tandem_operator.api.model import Model, RoleModel
 from tandem_operator.api.rollout import Rollout
 from tandem_operator.api.scheduling import Scheduling
 from tandem_operator.api.speculation import Speculation
@@ -67,7 +68,7 @@ class RoleSpec(ApiModel):
         ),
     )
 
-    model: Model
+    model: RoleModel
     """The model of this role."""
     engine: Engine = Engine()
     """The engine that serves it."""
@@ -80,6 +81,22 @@ class RoleSpec(ApiModel):
     replicas: Replicas = 1
     """Wanted replicas. `kubectl scale` and autoscalers write the verifier's through the scale subresource; while those
     are 0 there are no draft pods either."""
+
+
+def _needs_cache(model: str) -> str:
+    """CEL for `needs_cache` of a role's model."""
+    offline = f"(!has({model}.quantization.mode) || {model}.quantization.mode == 'Offline')"
+    return f"has({model}.source.huggingFace) || (has({model}.quantization) && {offline})"
+
+
+_CEL_NEEDS_CACHE = " || ".join(
+    (
+        _needs_cache("self.verifier.model"),
+        f"(has(self.draft) && ({_needs_cache('self.draft.model')}))",
+        "(has(self.speculation) && has(self.speculation.inEngine) && has(self.speculation.inEngine.model)"
+        " && has(self.speculation.inEngine.model.source.huggingFace))",
+    )
+)
 
 
 class LLMDeploymentSpec(ApiModel):
@@ -99,6 +116,12 @@ class LLMDeploymentSpec(ApiModel):
             "spec.verifier.engine.type must be VLLM: other engines only draft",
             path=".verifier.engine.type",
         ),
+        Rule(
+            f"has(self.cache) || !({_CEL_NEEDS_CACHE})",
+            lambda spec: spec.cache is not None or not any(model.needs_cache for model in spec.models()),
+            "spec.cache is required for a model that is fetched (source.huggingFace) or quantized (quantization)",
+            path=".cache",
+        ),
     )
 
     served_name: ServedName | None = None
@@ -113,6 +136,15 @@ class LLMDeploymentSpec(ApiModel):
     """Who may ask the verifiers."""
     rollout: Rollout = Rollout()
     """How a change reaches the pods."""
+    cache: Cache | None = None
+    """Where fetched and quantized models are kept. Required for a source that is fetched, and for a quantization."""
+
+    def models(self) -> tuple[Model, ...]:
+        """All that are named, used or not."""
+        in_engine = self.speculation.in_engine
+        draft = self.draft.model if self.draft else None
+        named = (self.verifier.model, draft, in_engine.model if in_engine else None)
+        return tuple(model for model in named if model is not None)
 
     @property
     def method(self) -> SpeculationMethod:

@@ -2,9 +2,51 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from tandem_operator.api.fields import ApiModel, DnsSubdomain, PinnedImageReference, RelativePath, Rule
+from pydantic import Field
+
+from tandem_operator.api.access import SecretKeyRef
+from tandem_operator.api.fields import (
+    ApiModel,
+    DnsLabel,
+    DnsSubdomain,
+    PinnedImageReference,
+    RelativePath,
+    Rule,
+    matching,
+)
+from tandem_operator.api.quantization import Quantization, QuantizationMode
+
+HubRepository = Annotated[
+    str,
+    Field(min_length=1, max_length=200),
+    matching(
+        "^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$",
+        "a repository of the hub, NAME or OWNER/NAME of letters, digits, '.', '_' and '-'",
+    ),
+]
+HubRevision = Annotated[
+    str,
+    Field(min_length=1, max_length=128),
+    matching(
+        "^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$",
+        "a branch, a tag or a commit: letters, digits, '.', '_', '-' and '/'",
+    ),
+]
+
+
+class HuggingFaceSource(ApiModel):
+    """A model on the Hugging Face hub, or on a server that speaks as it does. A Job fetches it once."""
+
+    repo: HubRepository
+    """Repository, as in meta-llama/Llama-3.1-8B."""
+    revision: HubRevision = "main"
+    """Branch, tag or commit. A branch or a tag is looked up once: the commit of that time is served from then on."""
+    hub: DnsLabel | None = None
+    """Another server than the public hub, by its name in the operator's modelHubs."""
+    secret_key_ref: SecretKeyRef | None = None
+    """Where the token is that may read the repository. Only the Job that fetches sees it."""
 
 
 class PersistentVolumeClaimSource(ApiModel):
@@ -26,14 +68,19 @@ class ImageSource(ApiModel):
     """Folder of the model inside the image. Omitted: the image's root. Relative, without '..'."""
 
 
+_KINDS_OF_SOURCE = 3
+
+
 class ModelSource(ApiModel):
     """Where the model's files are. Exactly one source."""
 
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            "has(self.persistentVolumeClaim) != has(self.image)",
-            lambda source: (source.persistent_volume_claim is None) != (source.image is None),
-            "exactly one source is required: persistentVolumeClaim or image",
+            "[has(self.persistentVolumeClaim), has(self.image), has(self.huggingFace)].filter(it, it).size() == 1",
+            lambda source: (
+                [source.persistent_volume_claim, source.image, source.hugging_face].count(None) == _KINDS_OF_SOURCE - 1
+            ),
+            "exactly one source is required: persistentVolumeClaim, image or huggingFace",
         ),
     )
 
@@ -41,6 +88,13 @@ class ModelSource(ApiModel):
     """The model lies on a PersistentVolumeClaim."""
     image: ImageSource | None = None
     """The model lies in an image."""
+    hugging_face: HuggingFaceSource | None = None
+    """The model is fetched from the Hugging Face hub onto spec.cache.volume."""
+
+    @property
+    def is_fetched(self) -> bool:
+        """Whether a Job has to bring it before it can be mounted."""
+        return self.hugging_face is not None
 
 
 class Model(ApiModel):
@@ -48,3 +102,21 @@ class Model(ApiModel):
 
     source: ModelSource
     """Where the files are."""
+
+    @property
+    def needs_cache(self) -> bool:
+        """Whether Jobs make files that pods are to mount."""
+        return self.source.is_fetched
+
+
+class RoleModel(Model):
+    """A model: its files, and the form in which they are served."""
+
+    quantization: Quantization | None = None
+    """Quantizes the model before it is served. Omitted: it is served as it is."""
+
+    @property
+    def needs_cache(self) -> bool:
+        """Whether Jobs make files that pods are to mount."""
+        offline = self.quantization is not None and self.quantization.mode is QuantizationMode.OFFLINE
+        return super().needs_cache or offline

@@ -5,7 +5,7 @@ Uses the operator's own pure code on empty facts, so that what it prints is what
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,22 +13,28 @@ from typing import Any
 from tandem_contracts.launch import Role
 from tandem_contracts.model_facts import ModelFacts
 from tandem_contracts.model_reader import UnreadableModelError, read_model
+from tandem_contracts.termination import Phase
 from tandem_operator import names
-from tandem_operator.accelerators import CPU, AcceleratorClass, table_of
-from tandem_operator.api.artifact import key_of_source
+from tandem_operator.accelerators import AcceleratorClass
+from tandem_operator.api.artifact import ModelArtifactSpec
 from tandem_operator.api.crd import crd_schema
 from tandem_operator.api.deployment import InvalidSpecError, LLMDeployment, Owner
-from tandem_operator.artifact_facts import needed_by
+from tandem_operator.artifact_facts import form_of
+from tandem_operator.artifact_needs import Need, Settings, needs_in, needs_of
+from tandem_operator.artifact_plan import Artifact, Unmakeable
+from tandem_operator.artifact_steps import Step, Texts, first_step_of
+from tandem_operator.artifact_terms import Referrers, job_maker
 from tandem_operator.cli.inputs import CommandError, configuration_in, deployments_in
 from tandem_operator.cli.prospects import OPTIONS, prospect_lines
 from tandem_operator.config import OperatorConfig
-from tandem_operator.facts import Facts, Manifest
-from tandem_operator.inputs import RejectedSpecError
+from tandem_operator.facts import ArtifactFacts, Facts, Manifest
 from tandem_operator.manifest_yaml import manifest_yaml
+from tandem_operator.model_files import ModelFiles
 from tandem_operator.names import Reason
-from tandem_operator.objects.inspect_job import artifact_of, configured_job
+from tandem_operator.objects.artifact_jobs import artifact_of
 from tandem_operator.plan import Plan, plan
 from tandem_operator.protection_plan import terms_of
+from tandem_operator.rejection import RejectedSpecError
 from tandem_operator.rollout import Clock
 from tandem_operator.targets import wants_of
 
@@ -50,7 +56,7 @@ def run_plan(
         options = " and ".join(OPTIONS[role] for role in models)
         raise CommandError(f"{filename}: holds {len(bodies)} of {names.KIND}, and {options} speaks of one")
     own = [_planned(body, filename=filename, config=settings, table=table, models=models) for body in bodies]
-    return "".join([*own, *_shared(bodies, settings, table)])
+    return "".join([*own, *_shared(bodies, Settings(table, settings), models)])
 
 
 def plan_of(body: Manifest, config: OperatorConfig, *, models: Mapping[Role, ModelFacts] | None = None) -> Plan:
@@ -58,8 +64,10 @@ def plan_of(body: Manifest, config: OperatorConfig, *, models: Mapping[Role, Mod
 
     Raises InvalidSpecError or RejectedSpecError.
     """
-    deployment, facts = LLMDeployment.parse(body), Facts(models=models or {})
-    wanted = wants_of(deployment, facts, config=config, table=table_of(config))
+    deployment, settings = LLMDeployment.parse(body), Settings.of(config)
+    made = {role: _as_made(need, (models or {}).get(role)) for role, need in needs_of(deployment, settings).items()}
+    facts = Facts(models=models or {}, artifacts=made)
+    wanted = wants_of(deployment, facts, config=config, table=settings.table)
     clock, terms = Clock(datetime.now(UTC), deployment.spec.rollout), terms_of(deployment.spec, config)
     return plan(deployment.owner, facts, wanted.roles, clock=clock, terms=terms, waits=wanted.waits)
 
@@ -93,8 +101,8 @@ def _planned(
     lines = [f"{names.KIND} {namespace}/{name}: {f'{count} objects' if count else 'no objects yet'}"]
     lines += prospect_lines(deployment, models, table=table)
     lines += [
-        f"{role}: its model is {names.ARTIFACT_KIND} {key_of_source(source)}"
-        for role, source in needed_by(body).items()
+        f"{role}: its model is {names.ARTIFACT_KIND} {need.key}{_told(need)}"
+        for role, need in needs_in(body, Settings(table, config)).items()
     ]
     if deployment.spec.draft is not None and not deployment.uses(Role.DRAFT):
         lines.append(f"draft: not used: spec.speculation.method is {deployment.spec.method}")
@@ -106,18 +114,59 @@ def _planned(
     return _commented(lines, (apply.manifest for apply in planned.apply))
 
 
-def _shared(bodies: Iterable[Manifest], config: OperatorConfig, table: Mapping[str, AcceleratorClass]) -> Iterator[str]:
+def _as_made(need: Need, model: ModelFacts | None) -> ArtifactFacts:
+    """The artifact as it will be once its Jobs are done and its gate is passed: pods come then."""
+    spec = need.artifact
+    lies = None if spec.claim_name else ModelFiles.of(spec.source)
+    files = lies or ModelFiles(claim_name=spec.claim_name or "", path=need.key)
+    return ArtifactFacts(need.key, model, Reason.PUBLISHED, "", files=files)
+
+
+def _told(need: Need) -> str:
+    """In which form it is served, and why, where anything is made of it."""
+    form = form_of(need.artifact)
+    if not need.artifact.claim_name:
+        return ""
+    chosen = f" ({need.why})" if need.why else ""
+    return f": {form}{chosen}; the pods are made once it is published" if form else ": fetched before the pods are made"
+
+
+def _shared(bodies: Sequence[Manifest], settings: Settings, models: Mapping[Role, ModelFacts]) -> Iterator[str]:
     """What is made once for all deployments of a namespace that serve the same model, and belongs to none of them."""
     needed = {
-        (body["metadata"]["namespace"], key_of_source(source)): source
+        (body["metadata"]["namespace"], spec.key): (spec, need, models.get(role))
         for body in bodies
-        for source in needed_by(body).values()
+        for role, need in needs_in(body, settings).items()
+        for spec in need.artifacts
     }
-    for (namespace, name), source in needed.items():
+    for (namespace, name), (spec, need, model) in needed.items():
         lines = [f"{names.ARTIFACT_KIND} {namespace}/{name}: shared by all that serve this model"]
-        artifact = Owner(name=name, namespace=namespace, uid=UNKNOWN_UID)
-        job = configured_job(artifact, source, config=config, node=table[CPU])
-        yield _commented(lines, [artifact_of(source, namespace), *([job] if job else [])])
+        naming = [body for body in bodies if body["metadata"]["namespace"] == namespace]
+        owner = Owner(name=spec.key, namespace=namespace, uid=UNKNOWN_UID)
+        jobs = list(_jobs(owner, spec, need, model=model, naming=naming, settings=settings))
+        yield _commented(lines, [artifact_of(spec, namespace), *jobs])
+
+
+def _jobs(
+    owner: Owner,
+    spec: ModelArtifactSpec,
+    need: Need,
+    *,
+    model: ModelFacts | None,
+    naming: Iterable[Manifest],
+    settings: Settings,
+) -> Iterator[Manifest]:
+    """The Jobs of an artifact, one after the other. Without `model`, the source, their memory is that of a small one."""
+    artifact = Artifact(
+        owner.name, owner.namespace, owner.uid, resource_version="", generation=1, is_ours=True, spec=spec
+    )
+    source = _as_made(Need(spec.as_it_is), model)
+    make = job_maker(owner, artifact, source, referrers=Referrers(spec.key, naming, settings), settings=settings)
+    steps = [first_step_of(spec), *([Step(Phase.EVALUATE, Texts.of_gate(need.gate))] if spec.quantization else [])]
+    for step in steps:
+        job = make(step)
+        if not isinstance(job, Unmakeable):
+            yield job
 
 
 def _commented(lines: Iterable[str], manifests: Iterable[Manifest]) -> str:

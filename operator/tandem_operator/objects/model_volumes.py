@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tandem_operator.facts import Manifest
-from tandem_operator.role_inputs import ModelFiles, RoleInputs
+from tandem_operator.model_files import ModelFiles
+from tandem_operator.role_inputs import RoleInputs
 
 MODELS = "/models"
 IN_ENGINE_MODELS = "/in-engine-models"

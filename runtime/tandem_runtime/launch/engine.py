@@ -112,6 +112,7 @@ def _settings(options: LaunchOptions, platform: Platform) -> list[str]:
     valued = {
         "max-model-len": engine.max_model_length,
         "kv-cache-dtype": engine.kv_cache_dtype,
+        "quantization": engine.quantization,
         "attention-backend": engine.attention_backend,
         "block-size": engine.block_tokens,
         "gpu-memory-utilization": None if engine.memory_percent is None else f"0.{engine.memory_percent:02}",

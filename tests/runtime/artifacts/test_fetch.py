@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from deploy.fixtures.hub import LARGE_BYTES, FakeHub, Repository
 from deploy.fixtures.pair import ModelPair
 from tandem_contracts.artifact_job import FETCH_MODULE, HubSource, Made, fetch_arguments
 from tandem_contracts.termination import ExitCode, Reason
 from tandem_runtime.artifacts.volume import Volume
-from tests.runtime.artifacts.hub import LARGE_BYTES, FakeHub, Repository
 from tests.runtime.artifacts.programs import Ended, Program, run
 
 pytestmark = pytest.mark.timeout(600)

@@ -13,8 +13,7 @@ from tandem_operator.config import OperatorConfig
 from tandem_operator.facts import Manifest
 from tandem_operator.outcome import Outcome
 from tandem_operator.reconcile import Reconciler
-from tandem_operator.store import Store
-from tests.builders import KEY, NAME, NAMESPACE, make_body, make_child, make_spec
+from tests.builders import KEY, NAME, NAMESPACE, make_body, make_child, make_spec, make_store
 from tests.unit.operator.fake_api_server import FakeApiServer, connect, serve
 from tests.unit.operator.virtual_time import run
 
@@ -35,7 +34,7 @@ class World:
 
     def __init__(self, server: FakeApiServer, cluster: Cluster) -> None:
         self.server = server
-        self.store = Store()
+        self.store = make_store()
         self.reconciler = Reconciler(cluster, self.store, config=OperatorConfig(), clock=lambda: NOW)
 
     def user_writes(self, spec: Manifest, *, generation: int = 1, uid: str = "u1") -> None:

@@ -22,9 +22,8 @@ from tandem_operator.names import Reason
 from tandem_operator.plan import Plan, plan
 from tandem_operator.rollout import Clock, drained_pods_of
 from tandem_operator.status import Observation, status_of
-from tandem_operator.store import Store
 from tandem_operator.targets import Intent, Problem, intent_of
-from tests.builders import KEY, NAME, NAMESPACE, UID, make_body
+from tests.builders import KEY, NAME, NAMESPACE, UID, make_body, make_store
 
 OWNER = Owner(name=NAME, namespace=NAMESPACE, uid=UID)
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -192,7 +191,7 @@ class Operator:
 
     def __init__(self, cluster: Cluster, spec: Manifest, config: OperatorConfig | None = None) -> None:
         self.cluster, self.config = cluster, config or OperatorConfig()
-        self.store = Store()
+        self.store = make_store()
         self.generation = 0
         self.status: Manifest = {}
         self.lowest_ready: int | None = None

@@ -11,15 +11,16 @@ import pytest
 
 from tandem_contracts.launch import Role
 from tandem_contracts.model_facts import ModelFacts
+from tandem_contracts.termination import Phase
 from tandem_operator import names
-from tandem_operator.api.artifact import key_of_source, source_of
+from tandem_operator.api.artifact import ModelArtifactSpec
 from tandem_operator.cluster import KINDS, Cluster
 from tandem_operator.config import OperatorConfig
 from tandem_operator.facts import Manifest
 from tandem_operator.outcome import Outcome
 from tandem_operator.reconcile import Reconciler
-from tandem_operator.store import Key, Store
-from tests.builders import NAMESPACE, make_body, make_child, make_role, make_spec
+from tandem_operator.store import Key
+from tests.builders import NAMESPACE, make_body, make_child, make_role, make_spec, make_store
 from tests.unit.operator.fake_api_server import Answer, FakeApiServer, connect, serve
 from tests.unit.operator.listening import Ears
 from tests.unit.operator.test_artifact_plan import MODEL
@@ -31,12 +32,12 @@ ALONE = make_spec(draft=None, speculation={"method": "Off"})
 
 
 def key_of_folder(path: str) -> Key:
-    source = source_of({"persistentVolumeClaim": {"claimName": "models", "path": path}})
-    return Key(NAMESPACE, key_of_source(source), names.ARTIFACT_KIND)
+    source = {"persistentVolumeClaim": {"claimName": "models", "path": path}}
+    return Key(NAMESPACE, ModelArtifactSpec.parse({"source": source}).key, names.ARTIFACT_KIND)
 
 
 VERIFIER, DRAFT = key_of_folder("verifier"), key_of_folder("draft")
-JOB_PATH = KINDS["Job"].path(NAMESPACE, names.inspect_job_name(VERIFIER.name))
+JOB_PATH = KINDS["Job"].path(NAMESPACE, names.artifact_job_name(VERIFIER.name, Phase.INSPECT))
 ARTIFACT_PATH = KINDS[names.ARTIFACT_KIND].path(NAMESPACE, VERIFIER.name)
 
 
@@ -45,8 +46,8 @@ class World:
 
     def __init__(self, server: FakeApiServer, cluster: Cluster, config: OperatorConfig | None = None) -> None:
         self.server, self.now = server, NOW
-        self.store = Store()
         self.config = config or OperatorConfig()
+        self.store = make_store(self.config)
         self.reconciler = Reconciler(cluster, self.store, config=self.config, clock=lambda: self.now)
 
     def deploy(self, name: str = "pair", spec: Manifest = ALONE, *, uid: str = "u1") -> None:
@@ -403,7 +404,7 @@ def test_news_of_an_artifact_its_job_and_its_pods_wake_its_pass_and_those_of_its
 
 
 def test_a_revision_that_holds_anything_else_than_a_request_names_no_artifact() -> None:
-    store = Store()
+    store = make_store()
     for number, data in enumerate((None, [], "x", {"requested": 3}, {"requested": {"model": {"source": {"a": 1}}}})):
         store.observe(make_child("ControllerRevision", f"r{number}", version=number + 1, data=data))
     assert store.naming(VERIFIER) == ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,24 +18,29 @@ from tandem_contracts.termination import ExitCode, Phase, TerminationMessage
 from tandem_contracts.termination import Reason as Cause
 from tandem_operator import names
 from tandem_operator.accelerators import CPU, table_of
-from tandem_operator.api.artifact import InspectedModel, key_of_source, source_of
+from tandem_operator.api.artifact import InspectedModel, ModelArtifactSpec
 from tandem_operator.api.deployment import Owner
-from tandem_operator.artifact_facts import inspection_of, with_artifacts
-from tandem_operator.artifact_plan import Artifact, ArtifactPlan, plan_artifact, summary_of
+from tandem_operator.artifact_facts import attempts_of, with_artifacts
+from tandem_operator.artifact_needs import Need
+from tandem_operator.artifact_plan import Artifact, ArtifactPlan, Asked, Unmakeable, plan_artifact, summary_of
+from tandem_operator.artifact_status import artifact_status_of
+from tandem_operator.artifact_steps import Step
 from tandem_operator.facts import Facts, Manifest
+from tandem_operator.model_files import ModelFiles
 from tandem_operator.names import Reason
-from tandem_operator.objects.inspect_job import artifact_of, inspect_job_of
+from tandem_operator.objects.artifact_jobs import JobTerms, artifact_of, job_of
 from tests.builders import NAMESPACE, make_config
 from tests.unit.operator.golden import golden_difference
 
 REPOSITORY = Path(__file__).parents[3]
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 TTL = timedelta(hours=168)
-SOURCE = source_of({"persistentVolumeClaim": {"claimName": "models", "path": "verifier"}})
-KEY = key_of_source(SOURCE)
+SPEC = ModelArtifactSpec.parse({"source": {"persistentVolumeClaim": {"claimName": "models", "path": "verifier"}}})
+KEY = SPEC.key
 OWNER = Owner(name=KEY, namespace=NAMESPACE, uid="a1")
 TABLE = table_of(make_config())
-JOB = inspect_job_of(OWNER, SOURCE, image="engine-cpu:1", node=TABLE[CPU], pull_secrets=())
+FILES = ModelFiles.of(SPEC.source)
+JOB = job_of(OWNER, SPEC, Step(Phase.INSPECT), JobTerms("engine-cpu:1", (TABLE[CPU],), source=FILES))
 MODEL = ModelFacts(
     architecture="LlamaForCausalLM", layers=32, hidden_size=4096, attention_heads=32, kv_heads=8, head_dim=128,
     vocabulary_size=128256, tokenizer_hash="ab" * 32, data_type="bfloat16", weights_bytes=16_060_000_000,
@@ -45,7 +50,7 @@ MODEL = ModelFacts(
 
 def artifact(**parts: Any) -> Artifact:
     made = Artifact(
-        name=KEY, namespace=NAMESPACE, uid="a1", resource_version="7", generation=1, is_ours=True, source=SOURCE
+        name=KEY, namespace=NAMESPACE, uid="a1", resource_version="7", generation=1, is_ours=True, spec=SPEC
     )
     return replace(made, **parts)
 
@@ -76,16 +81,40 @@ def pod(phase: str, *, exit_code: int | None = None, message: str = "", uid: str
     }
 
 
-def planned(*children: Manifest, now: datetime = NOW, **parts: Any) -> ArtifactPlan:
-    seen = inspection_of(children, artifact_uid="a1", mishaps={})
-    return plan_artifact(artifact(**parts), seen, job=JOB, is_used=True, now=now, ttl=TTL)
+USED = Asked()
 
 
-def conditions_of(plan: ArtifactPlan) -> dict[str, tuple[str, str]]:
+@dataclass(frozen=True)
+class Told:
+    """A plan, and the status that says it."""
+
+    plan: ArtifactPlan
+    status: Manifest
+
+
+def decided(
+    children: tuple[Manifest, ...],
+    of: Artifact,
+    *,
+    asked: Asked = USED,
+    job: Manifest | Unmakeable = JOB,
+    now: datetime = NOW,
+    **more: Any,
+) -> Told:
+    attempts = attempts_of(children, artifact_uid="a1", mishaps={})
+    plan = plan_artifact(of, attempts, asked=asked, job_of=lambda _: job, now=now, ttl=TTL, **more)
+    return Told(plan, artifact_status_of(of, plan, now=now))
+
+
+def planned(*children: Manifest, now: datetime = NOW, **parts: Any) -> Told:
+    return decided(children, artifact(**parts), now=now)
+
+
+def conditions_of(plan: Told) -> dict[str, tuple[str, str]]:
     return {c["type"]: (c["status"], c["reason"]) for c in plan.status["conditions"]}
 
 
-def message_of(plan: ArtifactPlan) -> str:
+def message_of(plan: Told) -> str:
     return str(plan.status["conditions"][0]["message"])
 
 
@@ -162,11 +191,12 @@ def stalled(reason: str) -> dict[str, tuple[str, str]]:
 def test_what_is_there_of_job_and_pod_decides(
     children: list[Manifest], conditions: dict[str, tuple[str, str]], said: str, does: str
 ) -> None:
-    plan = planned(*children)
-    assert conditions_of(plan) == conditions
-    assert said in message_of(plan)
-    assert (plan.make_job, plan.delete_job is not None) == (does == "make", does == "delete")
-    assert not plan.delete_artifact
+    told = planned(*children)
+    assert conditions_of(told) == conditions
+    assert said in message_of(told)
+    does_now = (told.plan.make_job is not None, told.plan.delete_job is not None)
+    assert does_now == (does == "make", does == "delete")
+    assert not told.plan.delete_artifact
 
 
 def test_planning_again_from_what_was_written_changes_nothing() -> None:
@@ -180,7 +210,8 @@ def test_the_facts_are_kept_when_job_and_pod_are_gone() -> None:
     first = planned(job("Complete"), DONE)
     assert InspectedModel.model_validate(first.status["model"]).layers == 32
     later = planned(status=first.status)
-    assert later == ArtifactPlan(first.status)
+    assert later.status == first.status
+    assert (later.plan.make_job, later.plan.delete_job, later.plan.delete_artifact) == (None, None, False)
 
 
 def test_a_status_that_was_wiped_is_read_from_the_pod_again_and_one_that_was_spoilt_too() -> None:
@@ -188,18 +219,18 @@ def test_a_status_that_was_wiped_is_read_from_the_pod_again_and_one_that_was_spo
     spoilt = {**first.status, "model": {**first.status["model"], "layers": 0}}
     for status in ({}, spoilt):
         assert planned(job("Complete"), DONE, status=status).status["model"] == first.status["model"]
-    assert planned(status=spoilt).make_job
+    assert planned(status=spoilt).plan.make_job
 
 
 def test_the_facts_come_back_through_the_status_as_they_were() -> None:
     status = json.loads(json.dumps(planned(job("Complete"), DONE).status))
-    found = with_artifacts(Facts(), {Role.VERIFIER: SOURCE}, find=lambda _: {**body(), "status": status})
+    found = with_artifacts(Facts(), {Role.VERIFIER: Need(SPEC)}, find=lambda _: {**body(), "status": status})
     assert found.models == {Role.VERIFIER: MODEL}
     assert found.artifacts[Role.VERIFIER].reason is Reason.INSPECTED
 
 
 def body() -> Manifest:
-    return artifact_of(SOURCE, NAMESPACE)
+    return artifact_of(SPEC, NAMESPACE)
 
 
 @pytest.mark.parametrize(
@@ -217,93 +248,92 @@ def body() -> Manifest:
     ],
 )  # fmt: skip
 def test_a_deployment_sees_how_far_its_artifact_is(there: Manifest | None, reason: Reason, said: str) -> None:
-    found = with_artifacts(Facts(), {Role.DRAFT: SOURCE}, find=lambda _: there)
+    found = with_artifacts(Facts(), {Role.DRAFT: Need(SPEC)}, find=lambda _: there)
     assert found.models == {}
     assert found.artifacts[Role.DRAFT].reason is reason
     assert said in found.artifacts[Role.DRAFT].message
 
 
 def test_an_artifact_under_a_name_that_is_not_its_key_is_not_inspected() -> None:
-    plan = planned(name="mine")
-    assert conditions_of(plan) == stalled("KeyMismatch")
-    assert f"metadata.name (is 'mine'): must be {KEY}" in message_of(plan)
-    assert not plan.make_job
+    told = planned(name="mine")
+    assert conditions_of(told) == stalled("KeyMismatch")
+    assert f"metadata.name (is 'mine'): must be {KEY}" in message_of(told)
+    assert not told.plan.make_job
 
 
 def test_a_spec_that_is_refused_is_told() -> None:
-    plan = planned(source=None, problem="spec.source: exactly one source")
+    plan = planned(spec=None, problem="spec.source: exactly one source")
     assert conditions_of(plan) == stalled("InvalidSpec")
     assert "spec.source: exactly one source" in message_of(plan)
 
 
 def test_without_an_image_for_the_job_it_is_told_and_what_is_known_stays() -> None:
-    nothing = inspection_of((), artifact_uid="a1", mishaps={})
-    plan = plan_artifact(artifact(), nothing, job=None, is_used=True, now=NOW, ttl=TTL)
-    assert conditions_of(plan) == stalled("NoInspectImage")
+    lacking = Unmakeable(Reason.NO_INSPECT_IMAGE, "engineImages has no image of class cpu")
+    assert conditions_of(decided((), artifact(), job=lacking)) == stalled("NoInspectImage")
     known = artifact(status=planned(job("Complete"), DONE).status)
-    plan = plan_artifact(known, nothing, job=None, is_used=True, now=NOW, ttl=TTL)
-    assert conditions_of(plan) == {"Ready": ("True", "Inspected")}
+    assert conditions_of(decided((), known, job=lacking)) == {"Ready": ("True", "Inspected")}
 
 
 # -- going -------------------------------------------------------------------------------------------------------------
 
+UNUSED = Asked(is_used=False)
 
-def unused(**parts: Any) -> ArtifactPlan:
-    seen = inspection_of((job("Complete"), DONE), artifact_uid="a1", mishaps={})
-    return plan_artifact(artifact(**parts), seen, job=JOB, is_used=False, now=NOW, ttl=TTL)
+
+def unused(**parts: Any) -> Told:
+    return decided((job("Complete"), DONE), artifact(**parts), asked=UNUSED)
 
 
 def test_an_artifact_that_nothing_refers_to_goes_after_its_time_and_not_before() -> None:
     first = unused()
     assert first.status["unusedSince"] == "2030-01-01T12:00:00Z"
-    assert not first.delete_artifact
+    assert not first.plan.delete_artifact
     before = {**first.status, "unusedSince": "2029-12-25T12:00:01Z"}
-    assert not unused(status=before).delete_artifact
-    assert unused(status={**first.status, "unusedSince": "2029-12-25T12:00:00Z"}).delete_artifact
+    assert not unused(status=before).plan.delete_artifact
+    assert unused(status={**first.status, "unusedSince": "2029-12-25T12:00:00Z"}).plan.delete_artifact
 
 
 @pytest.mark.parametrize("there", [(), (job("Failed"),), (job(),)], ids=["no Job", "failed", "running"])
 def test_nothing_looks_into_a_model_that_nothing_refers_to(there: tuple[Manifest, ...]) -> None:
-    seen = inspection_of(there, artifact_uid="a1", mishaps={})
-    plan = plan_artifact(artifact(), seen, job=JOB, is_used=False, now=NOW, ttl=TTL)
+    plan = decided(there, artifact(), asked=UNUSED).plan
     assert not plan.make_job
-    assert plan.delete_job == seen.job
-    by_hand = plan_artifact(artifact(is_ours=False), seen, job=JOB, is_used=False, now=NOW, ttl=TTL)
-    assert by_hand.make_job is (seen.job is None), "whoever makes one by hand wants to know"
+    assert (plan.delete_job.uid if plan.delete_job else "") == ("j1" if there else "")
+    by_hand = decided(there, artifact(is_ours=False), asked=UNUSED).plan
+    assert (by_hand.make_job is not None) is not bool(there), "whoever makes one by hand wants to know"
 
 
 def test_an_artifact_in_use_never_goes_and_its_time_begins_anew() -> None:
     long_ago = {"unusedSince": "2020-01-01T00:00:00Z"}
-    plan = planned(job("Complete"), DONE, status=long_ago)
-    assert not plan.delete_artifact
-    assert "unusedSince" not in plan.status
+    told = planned(job("Complete"), DONE, status=long_ago)
+    assert not told.plan.delete_artifact
+    assert "unusedSince" not in told.status
 
 
 def test_an_artifact_that_somebody_made_by_hand_is_never_deleted() -> None:
-    assert not unused(is_ours=False, status={"unusedSince": "2020-01-01T00:00:00Z"}).delete_artifact
+    assert not unused(is_ours=False, status={"unusedSince": "2020-01-01T00:00:00Z"}).plan.delete_artifact
 
 
 @pytest.mark.parametrize("written", ["soon", 3, ""])
 def test_a_time_that_is_none_begins_anew(written: object) -> None:
-    plan = unused(status={"unusedSince": written})
-    assert not plan.delete_artifact
-    assert plan.status["unusedSince"] == "2030-01-01T12:00:00Z"
+    told = unused(status={"unusedSince": written})
+    assert not told.plan.delete_artifact
+    assert told.status["unusedSince"] == "2030-01-01T12:00:00Z"
 
 
 # -- objects -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_source_becomes_the_reviewed_artifact_and_job() -> None:
-    assert golden_difference("inspect-job", [artifact_of(SOURCE, NAMESPACE), JOB]) == ""
+    assert golden_difference("inspect-job", [artifact_of(SPEC, NAMESPACE), JOB]) == ""
 
 
 def test_a_model_in_an_image_is_mounted_read_only_and_its_root_inspected() -> None:
-    source = source_of({"image": {"reference": "registry.example/llama@sha256:" + "0" * 64}})
-    made = inspect_job_of(OWNER, source, image="engine-cpu:1", node=TABLE[CPU], pull_secrets=("pull",))
-    spec = made["spec"]["template"]["spec"]
-    assert spec["volumes"][0]["image"]["reference"].startswith("registry.example/llama@sha256:")
-    assert spec["containers"][0]["args"] == ["--model=/models"]
-    assert spec["imagePullSecrets"] == [{"name": "pull"}]
+    spec = ModelArtifactSpec.parse({"source": {"image": {"reference": "registry.example/llama@sha256:" + "0" * 64}}})
+    terms = JobTerms("engine-cpu:1", (TABLE[CPU],), ("pull",), source=ModelFiles.of(spec.source))
+    made = job_of(OWNER, spec, Step(Phase.INSPECT), terms)
+    pod_spec = made["spec"]["template"]["spec"]
+    assert pod_spec["volumes"][0]["image"]["reference"].startswith("registry.example/llama@sha256:")
+    assert pod_spec["containers"][0]["args"] == ["--model=/models"]
+    assert pod_spec["imagePullSecrets"] == [{"name": "pull"}]
 
 
 def test_the_resource_has_every_fact_of_a_model() -> None:
@@ -321,7 +351,7 @@ def test_the_resource_has_every_fact_of_a_model() -> None:
 )  # fmt: skip
 def test_a_model_is_told_in_one_line(changes: dict[str, Any], summary: str) -> None:
     assert summary_of(replace(MODEL, **changes)) == summary
-    assert names.inspect_job_name(KEY).startswith("v1-")
+    assert names.artifact_job_name(KEY, Phase.INSPECT) == f"{KEY}-inspect"
 
 
 def test_what_fake_nodes_say_of_a_model_is_facts() -> None:

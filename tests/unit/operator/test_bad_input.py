@@ -31,7 +31,7 @@ def refusal_of(spec: Any) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("base", BASES, ids=["remote", "in-engine", "head-on-claim", "shortest"])
+@pytest.mark.parametrize("base", BASES, ids=range(len(BASES)))
 def test_the_documents_that_the_others_are_made_of_are_valid(base: dict[str, Any]) -> None:
     LLMDeployment.parse(body_of(base))
 

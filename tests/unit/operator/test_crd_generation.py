@@ -46,7 +46,7 @@ def test_the_schema_is_structural() -> None:
 
 def test_every_field_of_the_models_is_in_the_schema() -> None:
     spec = SCHEMA["properties"]["spec"]
-    assert set(spec["properties"]) == {"servedName", "verifier", "draft", "speculation", "access", "rollout"}
+    assert set(spec["properties"]) == {"servedName", "verifier", "draft", "speculation", "access", "rollout", "cache"}
     assert spec["required"] == ["verifier"]
     assert spec["properties"]["verifier"]["required"] == ["model", "accelerator"]
     assert len(FIELDS) > 40
@@ -120,7 +120,8 @@ def test_a_text_is_refused_in_words_and_not_by_a_bare_expression() -> None:
 
 
 def test_the_crd_is_far_below_its_size_limit() -> None:
-    assert len(json.dumps(crd(), separators=(",", ":"))) < 100_000  # as it is sent and kept
+    """Half of what `kubectl apply` can keep in its annotation, 256 KiB, which is the first limit that a CRD meets."""
+    assert len(json.dumps(crd(), separators=(",", ":"))) < 128 * 1024  # as it is sent and kept
 
 
 def test_scale_reads_where_status_writes() -> None:

@@ -12,14 +12,17 @@ import yaml
 
 from deploy import model_volume
 from tandem_contracts.launch import Role
+from tandem_contracts.termination import Phase
 from tandem_operator import names
 from tandem_operator.accelerators import SHIPPED
+from tandem_operator.api.artifact import ModelArtifactSpec
 from tandem_operator.api.deployment import Owner
-from tandem_operator.api.model import ModelSource
+from tandem_operator.artifact_steps import Step
 from tandem_operator.cli.plan import plan_of
 from tandem_operator.config import OperatorConfig
 from tandem_operator.facts import Manifest
-from tandem_operator.objects.inspect_job import inspect_job_of
+from tandem_operator.model_files import ModelFiles
+from tandem_operator.objects.artifact_jobs import JobTerms, job_of
 from tandem_operator.objects.pod_template import pod_template_of
 from tests.builders import NAME, NAMESPACE, UID, make_inputs, make_role, make_spec
 from tests.pod_security import pods_of, violations_beyond_restricted, violations_of_restricted
@@ -65,8 +68,9 @@ SOURCES = {
 @pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
 def test_the_job_that_looks_into_a_model_is_restricted_and_more(source: Manifest) -> None:
     node = next(accelerator for accelerator in SHIPPED if accelerator.is_cpu)
-    model = ModelSource.model_validate(source)
-    job = inspect_job_of(OWNER, model, image="registry.example/engine:1", node=node, pull_secrets=())
+    spec = ModelArtifactSpec.parse({"source": source})
+    terms = JobTerms("registry.example/engine:1", (node,), source=ModelFiles.of(spec.source))
+    job = job_of(OWNER, spec, Step(Phase.INSPECT), terms)
     (pod,) = pods_of([job]).values()
     assert violations_of_restricted(pod) == []
     assert violations_beyond_restricted(pod) == []

@@ -278,7 +278,7 @@ def test_a_role_never_takes_the_revision_of_the_other() -> None:
             make_spec(verifier=make_role(classes=("amd-mi300x-192gb",))),
             {},
             Reason.ENGINE_IMAGE_NOT_ALLOWED,
-            ["spec.verifier.engine.image (is omitted)", "'rocm'", "cpu, cpu-triton, gpu"],
+            ["spec.verifier.engine.image (is omitted)", "'rocm'", "cpu, cpu-artifacts, cpu-triton, gpu, gpu-artifacts"],
         ),
         (
             make_spec(verifier=make_role(classes=("intel-gaudi3-128gb",))),

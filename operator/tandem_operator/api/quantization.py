@@ -1,0 +1,226 @@
+"""`model.quantization`: in which form a model is served, and how good that form must be.
+
+Texts to calibrate and evaluate with are ConfigMaps, which only the Jobs read. A ConfigMap is known by its name: other
+texts are another ConfigMap.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from tandem_contracts import recipe
+from tandem_contracts.engine_settings import OnlineQuantization
+from tandem_contracts.quality import Thresholds
+from tandem_contracts.recipe import Algorithm, KVCache, Scheme
+from tandem_operator.api.access import SecretKeyName
+from tandem_operator.api.fields import (
+    AcceleratorClassName,
+    ApiModel,
+    DnsSubdomain,
+    Duration,
+    Rule,
+    between,
+    matching,
+    members,
+    seconds_of,
+)
+
+
+class QuantizationMode(StrEnum):
+    """Who quantizes, and when."""
+
+    OFFLINE = "Offline"
+    ONLINE = "Online"
+    PREQUANTIZED = "Prequantized"
+
+
+class GateFailure(StrEnum):
+    """What becomes of a quantized model that is not good enough."""
+
+    FAIL = "Fail"
+    SERVE_UNQUANTIZED = "ServeUnquantized"
+    WARN = "Warn"
+
+
+ONLINE_SCHEMES = {
+    Scheme.FP8_DYNAMIC: OnlineQuantization.FP8_PER_CHANNEL,
+    Scheme.FP8_BLOCK: OnlineQuantization.FP8_PER_BLOCK,
+    Scheme.MXFP8: OnlineQuantization.MXFP8,
+}
+"""Schemes that vLLM makes itself while it loads a model, and what its flag `--quantization` calls them."""
+
+ModuleName = Annotated[
+    str,
+    Field(min_length=1, max_length=256),
+    matching(
+        "^([A-Za-z_][A-Za-z0-9_.]*|re:[A-Za-z0-9_.*]+[$]?)$",
+        "a module's name, or re: and a pattern of letters, digits, '_', '.' and '*' with '$' at its end or not",
+    ),
+]
+Share = Annotated[
+    str,
+    Field(min_length=1, max_length=8),
+    matching("^(0([.][0-9]{1,6})?|1([.]0{1,6})?)$", "a share from 0 to 1, such as 0.97"),
+]
+Amount = Annotated[
+    str,
+    Field(min_length=1, max_length=12),
+    matching("^[0-9]{1,4}([.][0-9]{1,6})?$", "a number that is not negative, such as 0.01"),
+]
+MemoryQuantity = Annotated[
+    str,
+    Field(min_length=2, max_length=16),
+    matching("^[1-9][0-9]{0,7}(Mi|Gi|Ti)$", "an amount of memory in Mi, Gi or Ti, such as 64Gi"),
+]
+
+
+class ConfigMapKeyRef(ApiModel):
+    """A key of a ConfigMap in the namespace of the LLMDeployment."""
+
+    name: DnsSubdomain
+    """Name of the ConfigMap."""
+    key: SecretKeyName
+    """Key in the ConfigMap whose value is meant."""
+
+
+class Calibration(ApiModel):
+    """What a calibrated algorithm runs the model on."""
+
+    config_map_key_ref: ConfigMapKeyRef | None = None
+    """Texts, one JSON object a line: {"text": …} or {"messages": […]}. Omitted: Python's own library. Other texts
+    need a ConfigMap of another name."""
+    samples: Annotated[int, Field(ge=1, le=8192)] = recipe.DEFAULT_SAMPLES
+    """Texts that are used, from 1 to 8192."""
+    max_sequence_length: Annotated[int, Field(ge=16, le=131072)] = recipe.DEFAULT_SEQUENCE_TOKENS
+    """Tokens of a text that are used, from 16 to 131072."""
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = recipe.DEFAULT_SEED
+    """Of which texts are taken and in which order."""
+
+
+class Evaluation(ApiModel):
+    """What the loss is measured on."""
+
+    config_map_key_ref: ConfigMapKeyRef
+    """Texts, as for calibration; none of them may be in both. Other texts need a ConfigMap of another name."""
+
+
+class Gate(ApiModel):
+    """How good a quantized model must be beside its source. Omitted bounds follow from the bits of a weight: with 8 or
+    more 1 %, 0.01 and 0.97, with fewer 3 %, 0.05 and 0.92. A change judges again without quantizing again."""
+
+    evaluation: Evaluation | None = None
+    """Texts to measure with. Omitted: Python's own library, other files of it than calibration uses."""
+    max_perplexity_increase_percent: Amount | None = None
+    """Most that the perplexity may rise: the end of the 95 % interval of the paired difference."""
+    max_kl_divergence: Annotated[Amount | None, Field(alias="maxKLDivergence")] = None
+    """Most KL divergence from the source's next token, the mean over tokens, in nats."""
+    min_top1_agreement: Share | None = None
+    """Least share of tokens for which both models put the same one first."""
+    on_failure: GateFailure = GateFailure.FAIL
+    """Fail: it is not served, and what served before goes on. ServeUnquantized: the source is served instead.
+    Warn: it is served, and the condition says what it lacks."""
+
+    def thresholds(self, scheme: Scheme) -> Thresholds:
+        """What this gate asks of a model in this scheme."""
+        usual = Thresholds.of_bits(scheme.weight_bits)
+        rise, divergence = self.max_perplexity_increase_percent, self.max_kl_divergence
+        agreement = self.min_top1_agreement
+        return Thresholds(
+            perplexity_increase_percent=usual.perplexity_increase_percent if rise is None else float(rise),
+            kl_divergence=usual.kl_divergence if divergence is None else float(divergence),
+            top1_agreement=usual.top1_agreement if agreement is None else float(agreement),
+        )
+
+
+class QuantizationJob(ApiModel):
+    """Where and how long the Jobs run that quantize and evaluate. No part of what they make."""
+
+    classes: Annotated[
+        tuple[AcceleratorClassName, ...],
+        Field(max_length=8, json_schema_extra={"x-kubernetes-list-type": "atomic"}),
+    ] = ()
+    """Accelerator classes, in order of preference. Omitted: cpu without calibration or up to 1B parameters, else the
+    role's own."""
+    memory: MemoryQuantity | None = None
+    """Memory of the Job. Omitted: by the size of the model. After an out-of-memory kill it is tried once more with half
+    as much again."""
+    active_deadline: Annotated[Duration, between("1m", "168h")] = "4h"
+    """Most time of one try, 1m to 168h. What cannot end before it, by estimate, is not begun."""
+
+    @property
+    def active_deadline_seconds(self) -> int:
+        return seconds_of(self.active_deadline)
+
+
+def _algorithms() -> Rule:
+    of = {each: [scheme.value for scheme in Scheme if each in scheme.algorithms] for each in Algorithm}
+    cases = " || ".join(
+        f"self.algorithm == '{each}'" + (f" && self.scheme in {of[each]}" if len(of[each]) < len(Scheme) else "")
+        for each in Algorithm
+    )
+    told = "; ".join(f"{each} for {', '.join(of[each])}" for each in Algorithm if len(of[each]) < len(Scheme))
+    return Rule(
+        f"!has(self.scheme) || !has(self.algorithm) || {cases}",
+        lambda given: given.scheme is None or given.algorithm is None or given.algorithm in given.scheme.algorithms,
+        f"algorithm must be RTN, or {told}",
+        path=".algorithm",
+        given=members("scheme", "algorithm"),
+    )
+
+
+_OF_OFFLINE = ("algorithm", "calibration", "gate", "job")
+
+
+def _is_offline_only(given: Quantization) -> bool:
+    return any(getattr(given, name) is not None for name in _OF_OFFLINE)
+
+
+class Quantization(ApiModel):
+    """The form in which the model is served. {} is enough: then scheme and algorithm suit the accelerator."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        _algorithms(),
+        Rule(
+            "!has(self.mode) || self.mode == 'Offline' || ("
+            + " && ".join(f"!has(self.{name})" for name in _OF_OFFLINE)
+            + ")",
+            lambda given: given.mode is QuantizationMode.OFFLINE or not _is_offline_only(given),
+            f"{', '.join(_OF_OFFLINE)} must be left out unless mode is Offline",
+        ),
+        Rule(
+            "!has(self.mode) || self.mode != 'Prequantized' || !has(self.scheme)",
+            lambda given: given.mode is not QuantizationMode.PREQUANTIZED or given.scheme is None,
+            "scheme must be left out when mode is Prequantized: the files say it",
+            path=".scheme",
+        ),
+        Rule(
+            "!has(self.mode) || self.mode != 'Online' || !has(self.scheme)"
+            f" || self.scheme in [{', '.join(repr(scheme.value) for scheme in ONLINE_SCHEMES)}]",
+            lambda given: given.mode is not QuantizationMode.ONLINE or given.scheme in {None, *ONLINE_SCHEMES},
+            f"scheme must be one of {', '.join(ONLINE_SCHEMES)} when mode is Online",
+            path=".scheme",
+        ),
+    )
+
+    mode: QuantizationMode = QuantizationMode.OFFLINE
+    """Offline: Jobs quantize and measure, the result is published on spec.cache.volume. Online: the engine quantizes
+    each time that it loads the model. Prequantized: the source must be quantized already."""
+    scheme: Scheme | None = None
+    """What weights and activations become. Omitted: the first that the accelerator classes have a kernel for."""
+    algorithm: Algorithm | None = None
+    """How the weights are found. Omitted: RTN for 8 bits, GPTQ for 4."""
+    ignore: Annotated[
+        tuple[ModuleName, ...], Field(max_length=64, json_schema_extra={"x-kubernetes-list-type": "atomic"})
+    ] = recipe.DEFAULT_IGNORED
+    """Modules that stay as they are, by name, or by re: and a pattern."""
+    kv_cache: Annotated[KVCache, Field(alias="kvCache")] = KVCache.AS_COMPUTED
+    """fp8: the scales of a KV cache in FP8 are found by calibration, too. auto: as the engine computes."""
+    calibration: Calibration | None = None
+    """What a calibrated algorithm runs the model on. Omitted: as if {} were given."""
+    gate: Gate | None = None
+    """How good it must be. Omitted: it is measured, and served with a warning where it falls short."""
+    job: QuantizationJob | None = None
+    """Where and how long the Jobs run."""

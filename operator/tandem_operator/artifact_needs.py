@@ -1,0 +1,234 @@
+"""Which artifacts a deployment needs: each model in the form in which it is served, with every word decided. Pure.
+
+What the user leaves open, the scheme and the algorithm, follows from the accelerator classes. It is decided when an
+artifact is asked for, and the key of the artifact holds it from then on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from tandem_contracts.engine_settings import OnlineQuantization
+from tandem_contracts.launch import Role
+from tandem_contracts.recipe import TOOLCHAIN, InvalidRecipeError, Recipe, Scheme
+from tandem_operator.accelerators import AcceleratorClass, table_of
+from tandem_operator.api.access import SecretKeyRef
+from tandem_operator.api.artifact import ArtifactQuantization, ModelArtifactSpec
+from tandem_operator.api.deployment import InvalidSpecError, LLMDeployment, RoleSpec
+from tandem_operator.api.engine import EngineType
+from tandem_operator.api.model import Model
+from tandem_operator.api.quantization import (
+    ONLINE_SCHEMES,
+    Calibration,
+    Gate,
+    GateFailure,
+    Quantization,
+    QuantizationJob,
+    QuantizationMode,
+)
+from tandem_operator.config import OperatorConfig
+from tandem_operator.facts import Manifest
+from tandem_operator.names import Reason
+from tandem_operator.rejection import RejectedSpecError
+
+DEFAULT_JOB = QuantizationJob()
+
+
+@dataclass(frozen=True)
+class Need:
+    """One model of a deployment, as it is to be served."""
+
+    artifact: ModelArtifactSpec
+    gate: Gate | None = None
+    job: QuantizationJob = DEFAULT_JOB
+    classes: tuple[str, ...] = ()
+    """Of the role that serves it."""
+    secret: SecretKeyRef | None = None
+    """Of the token that opens the source."""
+    why: str = ""
+    """Why it is this scheme, where the user has left it open."""
+
+    @property
+    def key(self) -> str:
+        """Name of the artifact."""
+        return self.artifact.key
+
+    @property
+    def artifacts(self) -> tuple[ModelArtifactSpec, ...]:
+        """All that have to be there for it: the model as it is, and then the form in which it is served."""
+        first = self.artifact.as_it_is
+        return (first,) if first == self.artifact else (first, self.artifact)
+
+    @property
+    def serves_source(self) -> bool:
+        """Whether the model as it is may be served, too."""
+        failing = self.gate.on_failure if self.gate else GateFailure.WARN
+        return self.artifact.quantization is None or failing is GateFailure.SERVE_UNQUANTIZED
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What of the operator's configuration decides over artifacts."""
+
+    table: Mapping[str, AcceleratorClass]
+    config: OperatorConfig
+
+    @classmethod
+    def of(cls, config: OperatorConfig) -> Self:
+        """Raises InvalidConfigError."""
+        return cls(table_of(config), config)
+
+
+def needs_of(deployment: LLMDeployment, settings: Settings) -> dict[Role, Need]:
+    """What the models that a spec uses need, by what they do.
+
+    Raises RejectedSpecError for a scheme without a kernel, or a hub that the configuration does not know.
+    """
+    found = {}
+    for role in Role:
+        model = deployment.model(role)
+        if model is not None:
+            found[role] = _need(deployment, role, model, settings)
+    return found
+
+
+def needs_in(body: Manifest, settings: Settings) -> dict[Role, Need]:
+    """The same of a raw LLMDeployment; none for a spec that is refused."""
+    try:
+        return needs_of(LLMDeployment.parse(body), settings)
+    except (InvalidSpecError, RejectedSpecError):
+        return {}
+
+
+def all_needs_in(body: Manifest, settings: Settings) -> Iterator[Need]:
+    """What every model that a raw LLMDeployment names would need, used or not: what must not be thrown away."""
+    try:
+        deployment = LLMDeployment.parse(body)
+    except InvalidSpecError:
+        return
+    in_engine = deployment.spec.speculation.in_engine
+    draft = deployment.spec.draft
+    named: list[tuple[Role, Model | None]] = [
+        (Role.VERIFIER, deployment.spec.verifier.model),
+        (Role.DRAFT, draft.model if draft else None),
+        (Role.DRAFT, in_engine.model if in_engine else None),
+    ]
+    for role, model in named:
+        try:
+            if model is not None:
+                yield _need(deployment, role, model, settings)
+        except RejectedSpecError:
+            continue  # it needs nothing that could be made
+
+
+def _need(deployment: LLMDeployment, role: Role, model: Model, settings: Settings) -> Need:
+    spec, cache = deployment.role(role), deployment.spec.cache
+    is_in_engine = spec is None or spec.model is not model
+    path = "spec.speculation.inEngine" if is_in_engine else f"spec.{role}"
+    _require_hub(model, f"{path}.model.source.huggingFace.hub", settings.config)
+    hub = model.source.hugging_face
+    claim = cache.volume.claim_name if cache is not None and model.needs_cache else None
+    tenant = None if claim is None or settings.config.share_artifacts else deployment.owner.namespace
+    artifact = ModelArtifactSpec(source=model.source, claim_name=claim, tenant=tenant)
+    quantization = None if is_in_engine or spec is None else spec.model.quantization
+    if quantization is None or spec is None or quantization.mode is QuantizationMode.PREQUANTIZED:
+        return Need(artifact, secret=hub.secret_key_ref if hub else None)
+    scheme, why = _scheme(quantization, spec, path=f"{path}.model.quantization.scheme", table=settings.table)
+    _require_engine(spec, quantization, path=path)
+    if quantization.mode is QuantizationMode.ONLINE:
+        return Need(artifact, secret=hub.secret_key_ref if hub else None, why=why)
+    made = _quantization(quantization, scheme, path=f"{path}.model.quantization")
+    return Need(
+        artifact.model_copy(update={"quantization": made}),
+        quantization.gate,
+        quantization.job or DEFAULT_JOB,
+        spec.accelerator.classes,
+        secret=hub.secret_key_ref if hub else None,
+        why=why,
+    )
+
+
+def online_scheme_of(spec: RoleSpec, path: str, *, table: Mapping[str, AcceleratorClass]) -> OnlineQuantization | None:
+    """What the engine is told to make of the weights; None unless the engine itself is to quantize.
+
+    Raises RejectedSpecError.
+    """
+    quantization = spec.model.quantization
+    if quantization is None or quantization.mode is not QuantizationMode.ONLINE:
+        return None
+    scheme, _ = _scheme(quantization, spec, path=f"{path}.model.quantization.scheme", table=table)
+    return ONLINE_SCHEMES[scheme]
+
+
+def _scheme(
+    quantization: Quantization, spec: RoleSpec, *, path: str, table: Mapping[str, AcceleratorClass]
+) -> tuple[Scheme, str]:
+    """The scheme, and why it is this one; every class that pods may land on must have a kernel for it."""
+    classes = [table[name] for name in spec.accelerator.classes if name in table]
+    allowed = [
+        scheme
+        for scheme in (classes[0].schemes if classes else ())
+        if all(scheme in other.schemes for other in classes)
+        and (quantization.mode is not QuantizationMode.ONLINE or scheme in ONLINE_SCHEMES)
+    ]
+    told = ", ".join(allowed) or "none that Tandem knows of"
+    names = " and ".join(each.name for each in classes)
+    if quantization.scheme is None:
+        if not allowed:
+            raise RejectedSpecError(
+                Reason.SCHEME_NOT_SUPPORTED,
+                f"{path} (is omitted): there is no scheme to choose on {names}: the accelerator table allows {told}",
+            )
+        return allowed[0], f"the first that {names} has a kernel for"
+    lacking = next((each for each in classes if quantization.scheme not in each.schemes), None)
+    if lacking is not None:
+        note = lacking.scheme_notes.get(quantization.scheme, "")
+        raise RejectedSpecError(
+            Reason.SCHEME_NOT_SUPPORTED,
+            f"{path} (is {quantization.scheme}): {lacking.name} cannot serve it{f': {note}' if note else ''}; "
+            f"allowed on {names}: {told}",
+        )
+    return quantization.scheme, ""
+
+
+def _quantization(given: Quantization, scheme: Scheme, *, path: str) -> ArtifactQuantization:
+    algorithm = given.algorithm or scheme.algorithms[0]
+    try:
+        recipe = Recipe(scheme=scheme, algorithm=algorithm, kv_cache=given.kv_cache, ignore=given.ignore)
+    except InvalidRecipeError as error:  # only an omitted scheme can lead here: the CRD compares those that are given
+        raise RejectedSpecError(Reason.SCHEME_NOT_SUPPORTED, f"{path}.{error}") from error
+    return ArtifactQuantization(
+        scheme=scheme,
+        algorithm=algorithm,
+        kv_cache=given.kv_cache,
+        ignore=given.ignore,
+        calibration=(given.calibration or Calibration()) if recipe.needs_calibration else None,
+        toolchain=dict(TOOLCHAIN),
+    )
+
+
+def _require_engine(spec: RoleSpec, quantization: Quantization, *, path: str) -> None:
+    """Refuse what the engine of the role cannot load."""
+    if spec.engine.type is EngineType.TRITON:
+        raise RejectedSpecError(
+            Reason.SCHEME_NOT_SUPPORTED,
+            f"{path}.model.quantization (is given): must be left out with engine.type Triton, which exports the "
+            "weights to ONNX; VLLM and Transformers read quantized ones",
+        )
+    if quantization.mode is QuantizationMode.ONLINE and spec.engine.type is not EngineType.VLLM:
+        raise RejectedSpecError(
+            Reason.SCHEME_NOT_SUPPORTED,
+            f"{path}.model.quantization.mode (is Online): must be Offline with engine.type {spec.engine.type}: only "
+            "VLLM quantizes while it loads a model",
+        )
+
+
+def _require_hub(model: Model, path: str, config: OperatorConfig) -> None:
+    source = model.source.hugging_face
+    if source is None or source.hub is None or source.hub in config.model_hubs:
+        return
+    listed = ", ".join(sorted(config.model_hubs))
+    allowed = f"must be one of {listed}" if listed else "must be left out: the operator's modelHubs has none"
+    raise RejectedSpecError(Reason.UNKNOWN_HUB, f"{path} (is {source.hub}): {allowed}")

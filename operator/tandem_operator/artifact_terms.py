@@ -1,0 +1,208 @@
+"""On which terms an artifact is made: what those ask for who refer to it, and the Job that follows. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from tandem_contracts.model_facts import ModelFacts
+from tandem_contracts.termination import Phase
+from tandem_operator import names
+from tandem_operator.accelerators import CPU, AcceleratorClass
+from tandem_operator.api.access import SecretKeyRef
+from tandem_operator.api.artifact import ModelArtifactSpec
+from tandem_operator.api.deployment import InvalidSpecError, LLMDeployment, Owner
+from tandem_operator.api.quantization import QuantizationJob
+from tandem_operator.artifact_cost import SMALL_MODEL_PARAMETERS, Estimate, estimate_of, parameters_of
+from tandem_operator.artifact_facts import artifact_facts_of
+from tandem_operator.artifact_needs import DEFAULT_JOB, Need, Settings, all_needs_in
+from tandem_operator.artifact_plan import Artifact, Asked, Unmakeable
+from tandem_operator.artifact_steps import Step, Texts
+from tandem_operator.facts import ArtifactFacts, Manifest
+from tandem_operator.model_files import ModelFiles
+from tandem_operator.names import Reason
+from tandem_operator.objects.artifact_jobs import INSPECT_LIMIT_SECONDS, JobTerms, job_of
+
+_IMAGE_ENDING = "-artifacts"
+"""Of keys in `engineImages`, for Jobs that do not run in the image of their accelerator class."""
+MADE_ON_THE_FLY = frozenset({Phase.FETCH, Phase.EVICT})
+"""What needs no accelerator and no memory to speak of."""
+
+
+class Referrers:
+    """Who refers to one artifact, and what they want of it. The same for the same objects in any order."""
+
+    def __init__(self, name: str, naming: Iterable[Manifest], settings: Settings) -> None:
+        self._settings = settings
+        naming = tuple(naming)
+        self._revisions = [each for each in naming if each["kind"] == "ControllerRevision"]
+        self._artifacts = [each for each in naming if each["kind"] == names.ARTIFACT_KIND]
+        deployments = sorted(
+            (each for each in naming if each["kind"] == names.KIND), key=lambda each: str(each["metadata"]["name"])
+        )
+        self._ttls = [ttl for each in deployments if (ttl := _ttl(each)) is not None]
+        needs = [need for each in deployments for need in all_needs_in(each, settings)]
+        self._needs = [need for need in needs if need.key == name]
+        """Of those who serve it."""
+        self._opening = [need for need in needs if name in {spec.key for spec in need.artifacts}]
+        self._serving_source = [need for need in self._opening if need.key == name or need.serves_source]
+
+    @property
+    def asked(self) -> Asked:
+        """What the artifact's plan goes by."""
+        is_used = bool(self._serving_source or self._revisions or any(map(_is_being_made, self._artifacts)))
+        texts = {str(found): found for need in self._needs if (found := Texts.of_gate(need.gate))}
+        return Asked(is_used, tuple(texts[name] for name in sorted(texts)) or (Texts(),))
+
+    @property
+    def secret(self) -> SecretKeyRef | None:
+        """Of the token that opens the source: that of the first deployment that names one."""
+        return next((need.secret for need in self._opening if need.secret is not None), None)
+
+    @property
+    def job(self) -> QuantizationJob:
+        """Where and how long its Jobs run, as the first deployment says that serves it."""
+        return next((need.job for need in self._needs), DEFAULT_JOB)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Of the role that serves it."""
+        return next((need.classes for need in self._needs if need.classes), ())
+
+    def ttl_kept(self, status: Mapping[str, Any]) -> int | None:
+        """The longest time that any of them wants it kept; while nobody refers to it, that of before."""
+        if self._needs or self._opening:
+            return max(self._ttls, default=None)
+        kept = status.get("ttlSeconds")
+        return kept if isinstance(kept, int) else None
+
+    def ttl_seconds(self, status: Mapping[str, Any]) -> float:
+        """How long it is kept once nothing refers to it."""
+        kept = self.ttl_kept(status)
+        return self._settings.config.artifact_ttl_seconds if kept is None else float(kept)
+
+    def source_of(self, spec: ModelArtifactSpec | None, find: Callable[[str], Manifest | None]) -> ArtifactFacts | None:
+        """The artifact that a quantized one is made from."""
+        return artifact_facts_of(Need(spec.as_it_is), find) if spec is not None and spec.quantization else None
+
+
+def _ttl(body: Manifest) -> int | None:
+    try:
+        cache = LLMDeployment.parse(body).spec.cache
+    except InvalidSpecError:
+        return None
+    return cache.ttl_seconds if cache else None
+
+
+def _is_being_made(artifact: Manifest) -> bool:
+    conditions = (artifact.get("status") or {}).get("conditions") or []
+    return not any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)
+
+
+def job_maker(
+    owner: Owner,
+    artifact: Artifact,
+    source: ArtifactFacts | None,
+    *,
+    referrers: Referrers,
+    settings: Settings,
+) -> Callable[[Step], Manifest | Unmakeable]:
+    """What makes the Job of a step."""
+
+    def made(step: Step) -> Manifest | Unmakeable:
+        spec = artifact.spec
+        assert spec is not None  # noqa: S101 -- narrows the type: a spec that is refused has no steps
+        if step.phase is Phase.INSPECT:
+            return _inspecting(owner, spec, settings)
+        return _making(owner, artifact, spec, source, step=step, referrers=referrers, settings=settings)
+
+    return made
+
+
+def _inspecting(owner: Owner, spec: ModelArtifactSpec, settings: Settings) -> Manifest | Unmakeable:
+    node, config = settings.table[CPU], settings.config
+    image = config.engine_images.get(node.engine_image)
+    if image is None:
+        message = "the operator's engineImages has no image of class cpu, which the Job runs that inspects the model"
+        return Unmakeable(Reason.NO_INSPECT_IMAGE, message)
+    terms = JobTerms(image, (node,), config.engine_pull_secrets, source=ModelFiles.of(spec.source))
+    return job_of(owner, spec, Step(Phase.INSPECT), terms)
+
+
+def _making(
+    owner: Owner,
+    artifact: Artifact,
+    spec: ModelArtifactSpec,
+    source: ArtifactFacts | None,
+    *,
+    step: Step,
+    referrers: Referrers,
+    settings: Settings,
+) -> Manifest | Unmakeable:
+    model, job = source.model if source else None, referrers.job
+    classes = _classes(spec, step, model, referrers=referrers, settings=settings)
+    if isinstance(classes, Unmakeable):
+        return classes
+    if step.phase is Phase.QUANTIZE and model is not None and model.quantization:
+        message = f"the source is quantized already ({model.quantization}): quantization.mode must be Prequantized"
+        return Unmakeable(Reason.QUANTIZED_ALREADY, message)
+    key = classes[0].engine_image + _IMAGE_ENDING
+    image = settings.config.engine_images.get(key)
+    if image is None:
+        there = ", ".join(sorted(settings.config.engine_images))
+        message = f"the operator's engineImages has no {key!r}, which the Job {step.phase} runs; it has {there}"
+        return Unmakeable(Reason.NO_JOB_IMAGE, message)
+    fetched = spec.source.hugging_face
+    hub = settings.config.model_hubs.get(fetched.hub, "") if fetched and fetched.hub else ""
+    if fetched is not None and fetched.hub is not None and not hub and step.phase is Phase.FETCH:
+        message = f"the operator's modelHubs has no {fetched.hub!r} any more, from which the model is to be fetched"
+        return Unmakeable(Reason.UNKNOWN_HUB, message)
+    estimate = estimate_of(step.phase, model, spec.quantization, on_cpu=classes[0].is_cpu)
+    deadline = job.active_deadline_seconds
+    if estimate.seconds > deadline:
+        return Unmakeable(Reason.DEADLINE_TOO_SHORT, _too_short(spec, estimate, job, classes[0]))
+    asked = job.memory if job.memory and step.phase not in MADE_ON_THE_FLY else estimate.memory
+    terms = JobTerms(
+        image,
+        classes,
+        settings.config.engine_pull_secrets,
+        memory=artifact.status.get("memory") or asked,
+        deadline_seconds=max(deadline, INSPECT_LIMIT_SECONDS) if step.phase in MADE_ON_THE_FLY else deadline,
+        secret=referrers.secret or (fetched.secret_key_ref if fetched else None),
+        source=source.files if source else None,
+        hub=hub,
+    )
+    return job_of(owner, spec, step, terms)
+
+
+def _classes(
+    spec: ModelArtifactSpec, step: Step, model: ModelFacts | None, *, referrers: Referrers, settings: Settings
+) -> tuple[AcceleratorClass, ...] | Unmakeable:
+    """Where a step runs: on the CPU unless it computes with a large model, or somebody has said where."""
+    named = () if step.phase in MADE_ON_THE_FLY else referrers.job.classes
+    is_large = model is not None and parameters_of(model) > SMALL_MODEL_PARAMETERS
+    is_calibrated = spec.quantization is not None and spec.quantization.calibration is not None
+    if not named and is_large and is_calibrated and step.phase not in MADE_ON_THE_FLY:
+        named = referrers.classes
+    found = [settings.table[name] for name in named if name in settings.table]
+    unknown = [name for name in named if name not in settings.table]
+    if unknown:
+        message = f"quantization.job.classes (is {', '.join(unknown)}): must be classes of the accelerator table"
+        return Unmakeable(Reason.UNKNOWN_ACCELERATOR_CLASS, message)
+    if any(each.is_claimed for each in found):
+        told = ", ".join(each.name for each in found if each.is_claimed)
+        message = (
+            f"quantization.job.classes (is {told}): Jobs ask for no ResourceClaim: name another class, such as cpu"
+        )
+        return Unmakeable(Reason.MIXED_ACCELERATOR_RESOURCES, message)
+    return tuple(found) or (settings.table[CPU],)
+
+
+def _too_short(spec: ModelArtifactSpec, estimate: Estimate, job: QuantizationJob, where: AcceleratorClass) -> str:
+    made = spec.quantization
+    how = f"{made.scheme} by {made.algorithm}" if made else "it"
+    return (
+        f"quantization.job.activeDeadline (is {job.active_deadline}): {how} takes about "
+        f"{estimate.seconds / 3600:.1f} h on {where.name} by estimate; a longer deadline, fewer samples, or other "
+        "classes in quantization.job.classes"
+    )
