@@ -23,6 +23,11 @@ VOLUME_FOLDER = "/artifacts"
 """Where the volume of artifacts is."""
 TOKEN_VARIABLE = "HF_TOKEN"  # noqa: S105 - its name
 """Environment variable with the token for the hub: of `fetch` alone, and never an argument."""
+ACCESS_KEY_VARIABLE = "AWS_ACCESS_KEY_ID"
+SECRET_KEY_VARIABLE = "AWS_SECRET_ACCESS_KEY"  # noqa: S105 - its name
+SESSION_TOKEN_VARIABLE = "AWS_SESSION_TOKEN"  # noqa: S105 - its name
+"""Environment variables with the credentials for S3: as with the token. The last one goes with temporary ones only."""
+_S3_KIND = "S3"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,6 +52,40 @@ class HubSource:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class S3Source:
+    """A model in a bucket, its files directly below `prefix`, which needs no slash at its end.
+
+    Empty `endpoint`: Amazon's own, in `region`; any other URL: what speaks the same protocol there. Empty `region`:
+    us-east-1, which stores other than Amazon's rarely care about.
+    """
+
+    bucket: str
+    prefix: str
+    endpoint: str = ""
+    region: str = ""
+
+    def to_data(self) -> dict[str, str]:
+        """JSON values. They have a kind, which those of the hub do not."""
+        return {"kind": _S3_KIND, **dataclasses.asdict(self)}
+
+    @classmethod
+    def from_data(cls, data: object) -> Self:
+        """The reverse. Raises ValueError."""
+        if not isinstance(data, dict) or data.get("kind") != _S3_KIND:
+            raise ValueError(f"source (is {data!r}): no source of kind {_S3_KIND}")
+        try:
+            return cls(**{name: value for name, value in data.items() if name != "kind"})
+        except TypeError as error:
+            raise ValueError(f"source (is {data!r}): {error}") from error
+
+
+def source_from_data(data: object) -> HubSource | S3Source:
+    """A source of any kind from its JSON values. Raises ValueError."""
+    kind = S3Source if isinstance(data, dict) and data.get("kind") == _S3_KIND else HubSource
+    return kind.from_data(data)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Made:
     """The last word of a program that has published an artifact, or found it published."""
 
@@ -60,7 +99,7 @@ class Made:
     seconds: float
     """That making it took; 0 where it was there before."""
     revision: str = ""
-    """The commit that was fetched; empty for what was not fetched."""
+    """The commit that was fetched, or a digest that stands for one; empty for what was not fetched."""
     source: str = ""
     """SHA-256 in hex over paths, sizes and digests of what was fetched: the same from every mirror."""
 
@@ -107,7 +146,7 @@ class Evaluated:
             raise ValueError(f"not the last word of a Job that evaluates: {text[:200]!r}") from error
 
 
-def fetch_arguments(*, source: HubSource, key: str, owner: str) -> list[str]:
+def fetch_arguments(*, source: HubSource | S3Source, key: str, owner: str) -> list[str]:
     """The arguments after `python -m FETCH_MODULE`. `owner`: the pod's own uid."""
     return [f"--source={json.dumps(source.to_data(), sort_keys=True)}", f"--key={key}", f"--owner={owner}"]
 

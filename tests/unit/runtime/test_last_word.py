@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from tandem_contracts.artifact_job import Evaluated, HubSource, Made
-from tandem_contracts.model_facts import ModelFacts
+from tandem_contracts.artifact_job import (
+    Evaluated,
+    HubSource,
+    Made,
+    S3Source,
+    fetch_arguments,
+    source_from_data,
+)
 from tandem_contracts.recipe import InvalidRecipeError
 from tandem_contracts.termination import MESSAGE_LIMIT_BYTES, ExitCode, Phase, Reason, TerminationMessage
 from tandem_runtime.artifacts.last_word import CODES, RefusedError, ended
@@ -84,9 +91,43 @@ def test_what_is_no_good_end_is_refused(kind: type[Made] | type[Evaluated], text
         kind.decode(text)
 
 
-def test_a_source_of_the_hub_comes_back_and_nothing_else_does() -> None:
-    source = HubSource(repo="a/b", revision="main", endpoint="https://hub.example")
-    assert HubSource.from_data(source.to_data()) == source
+SOURCES: list[HubSource | S3Source] = [
+    HubSource(repo="a/b", revision="main"),
+    HubSource(repo="a/b", revision="main", endpoint="https://hub.example"),
+    S3Source(bucket="a", prefix="b/c"),
+    S3Source(bucket="a", prefix="", endpoint="https://minio.example", region="eu-central-1"),
+]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_source_comes_back_from_the_arguments_as_it_was(source: HubSource | S3Source) -> None:
+    argument = fetch_arguments(source=source, key="key", owner="owner")[0].removeprefix("--source=")
+    assert source_from_data(json.loads(argument)) == source
+
+
+def test_the_arguments_for_the_hub_have_no_kind_and_those_for_s3_have_one() -> None:
+    hub, s3 = (fetch_arguments(source=source, key="key", owner="owner") for source in (SOURCES[0], SOURCES[2]))
+    assert hub == ['--source={"endpoint": "", "repo": "a/b", "revision": "main"}', "--key=key", "--owner=owner"]
+    told = '{"bucket": "a", "endpoint": "", "kind": "S3", "prefix": "b/c", "region": ""}'
+    assert s3 == [f"--source={told}", "--key=key", "--owner=owner"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        [],
+        "S3",
+        {},
+        {"repo": "a/b"},
+        {"kind": "S3"},
+        {"kind": "S3", "bucket": "a"},
+        {"kind": "S3", "bucket": "a", "prefix": "b", "secret": "c"},
+        {"kind": "S4", "bucket": "a", "prefix": "b"},
+        {"kind": "S3", "repo": "a/b", "revision": "main"},
+        {"bucket": "a", "prefix": "b"},
+    ],
+)
+def test_what_is_no_source_is_refused(data: object) -> None:
     with pytest.raises(ValueError, match="source"):
-        HubSource.from_data({"repo": "a/b"})
-    assert isinstance(MADE.model, ModelFacts)
+        source_from_data(data)
