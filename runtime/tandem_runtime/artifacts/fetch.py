@@ -18,14 +18,14 @@ from pathlib import Path
 
 from tandem_contracts.artifact_job import FETCH_MODULE, TOKEN_VARIABLE, HubSource
 from tandem_contracts.model_reader import read_model
-from tandem_contracts.termination import ExitCode, Phase, Reason
-from tandem_runtime.artifacts.last_word import RefusedError, ended, made_of
+from tandem_contracts.termination import ExitCode, Phase
+from tandem_runtime.artifacts.last_word import ended, made_of
 from tandem_runtime.artifacts.options import parser_of
+from tandem_runtime.artifacts.origin import Origin, is_as_told, require_no_code, require_weights
 from tandem_runtime.artifacts.progress import Progress
 from tandem_runtime.artifacts.volume import Volume
 
 MARGIN_BYTES = 64 << 20
-_CONFIGURATIONS = ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json")
 
 
 def main(arguments: list[str]) -> ExitCode:
@@ -47,11 +47,8 @@ def _fetched(options: argparse.Namespace) -> str:
     progress = Progress(port=options.metrics_port)
     progress.begin(Phase.FETCH, 0)
 
-    # It takes seconds to import, and only what gets here needs it.
-    from tandem_runtime.artifacts.hub import Hub, is_as_told, require_weights
-
-    hub = Hub(endpoint=source.endpoint, token=os.environ.get(TOKEN_VARIABLE, ""))
-    snapshot = hub.snapshot(source.repo, source.revision)
+    origin = _origin_of(source)
+    snapshot = origin.snapshot()
     require_weights(snapshot)
     kept = volume.kept(f"{options.key}.{snapshot.commit}")
     missing = [
@@ -64,35 +61,27 @@ def _fetched(options: argparse.Namespace) -> str:
         # Small ones first: a configuration that is refused ends it before the weights are there.
         for file in sorted(snapshot.files, key=lambda file: file.bytes):
             if file in missing:
-                hub.download(snapshot, file, folder).replace(kept / file.path)
+                origin.download(snapshot, file, folder).replace(kept / file.path)
                 done += file.bytes
-            if file.path in _CONFIGURATIONS:
-                _require_no_code(kept / file.path)
+            require_no_code(kept / file.path)
         _emptied(folder)
         for file in snapshot.files:
             _linked(kept / file.path, folder / file.path)
         facts = read_model(folder)
-        how = {
-            "repo": source.repo,
-            "revision": snapshot.commit,
-            "asked for": source.revision,
-            "model": facts.to_data(),
-        }
+        how = {**snapshot.provenance, "revision": snapshot.commit, "model": facts.to_data()}
         _, manifest = volume.publish(options.key, folder, how)
     shutil.rmtree(kept, ignore_errors=True)
     return made_of(volume, manifest, seconds=time.monotonic() - begun)
 
 
-def _require_no_code(path: Path) -> None:
-    """Refuse a configuration that names classes of the model's own: they are code that would have to be run."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise RefusedError(Reason.CONFIG_INVALID, f"{path.name} is not JSON: {error}") from error
-    if isinstance(data, dict) and data.get("auto_map"):
-        raise RefusedError(
-            Reason.SOURCE_UNSAFE, f"{path.name} has auto_map: the model needs code of its own, which is never run"
-        )
+def _origin_of(source: HubSource) -> Origin:
+    """With what the environment has of secrets. Raises RefusedError.
+
+    Only here are the libraries imported: it takes seconds, and what was fetched before needs none of them.
+    """
+    from tandem_runtime.artifacts.hub import Hub
+
+    return Hub(source, token=os.environ.get(TOKEN_VARIABLE, ""))
 
 
 def _emptied(folder: Path) -> None:

@@ -5,9 +5,7 @@ Whoever calls has the token; no message of an error here has it, nor anything of
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -22,50 +20,25 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from tandem_contracts.model_reader import PICKLES
+from tandem_contracts.artifact_job import HubSource
 from tandem_contracts.termination import Reason
 from tandem_runtime.artifacts.last_word import RefusedError
+from tandem_runtime.artifacts.origin import RemoteFile, Snapshot, is_as_told, is_wanted
 
-WANTED_ENDINGS = (".safetensors", ".json", ".jinja", ".model", ".tiktoken", "vocab.txt", "merges.txt")
-"""Of files that engines read. Nothing in folders below: those hold other forms of the model."""
 ANSWER_LIMIT_SECONDS = 30.0
-_BLOCK_BYTES = 1 << 20
-
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """One file of a revision. One of the two digests is known: SHA-256 of large files, git's own of small ones."""
-
-    path: str
-    bytes: int
-    sha256: str
-    git_sha1: str
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A revision, as a commit, and what of it is wanted."""
-
-    repo: str
-    commit: str
-    files: tuple[RemoteFile, ...]
-    others: tuple[str, ...]
-    """Names of files that are left where they are."""
-
-    @property
-    def bytes(self) -> int:
-        return sum(file.bytes for file in self.files)
 
 
 class Hub:
-    """One endpoint, asked with one token or none."""
+    """A model on the hub, asked for with a token or none."""
 
-    def __init__(self, *, endpoint: str = "", token: str = "") -> None:
-        self._endpoint, self._token = endpoint or None, token or False
+    def __init__(self, source: HubSource, *, token: str = "") -> None:
+        self._source = source
+        self._endpoint, self._token = source.endpoint or None, token or False
         self._api = HfApi(endpoint=self._endpoint, token=self._token)
 
-    def snapshot(self, repo: str, revision: str) -> Snapshot:
-        """Resolve a revision once. Raises RefusedError."""
+    def snapshot(self) -> Snapshot:
+        """Resolve the revision once. Raises RefusedError."""
+        repo, revision = self._source.repo, self._source.revision
         try:
             told = self._api.model_info(repo, revision=revision, files_metadata=True, timeout=ANSWER_LIMIT_SECONDS)
         except Exception as error:  # noqa: BLE001 - of several libraries; none of their texts may get out
@@ -74,12 +47,19 @@ class Hub:
             raise RefusedError(Reason.SOURCE_NOT_FOUND, f"{repo} at {revision}: the hub names no commit")
         files, others = [], []
         for each in told.siblings or ():
-            if "/" in each.rfilename or not each.rfilename.endswith(WANTED_ENDINGS):
+            if not is_wanted(each.rfilename):
                 others.append(each.rfilename)
                 continue
             sha256 = each.lfs.sha256 if each.lfs else ""
-            files.append(RemoteFile(each.rfilename, each.size or 0, sha256, "" if sha256 else each.blob_id or ""))
-        return Snapshot(repo, told.sha, tuple(files), tuple(others))
+            git_sha1 = "" if sha256 else each.blob_id or ""
+            files.append(RemoteFile(path=each.rfilename, bytes=each.size or 0, sha256=sha256, git_sha1=git_sha1))
+        return Snapshot(
+            name=repo,
+            commit=told.sha,
+            files=tuple(files),
+            others=tuple(others),
+            provenance={"repo": repo, "asked for": revision},
+        )
 
     def download(self, snapshot: Snapshot, file: RemoteFile, folder: Path) -> Path:
         """One file into `folder`, which is nobody else's; checked. Raises RefusedError, OSError of the folder."""
@@ -87,7 +67,7 @@ class Hub:
             try:
                 path = Path(
                     hf_hub_download(
-                        snapshot.repo,
+                        self._source.repo,
                         file.path,
                         revision=snapshot.commit,
                         local_dir=folder,
@@ -100,43 +80,13 @@ class Hub:
             except Exception as error:
                 if type(error) is OSError or getattr(error, "errno", None) is not None:
                     raise  # of the folder
-                raise _refusal(error, f"{snapshot.repo}, {file.path}") from None
+                raise _refusal(error, f"{snapshot.name}, {file.path}") from None
             if is_as_told(path, file):
                 return path
             path.unlink()
         raise RefusedError(
-            Reason.CHECKSUM_MISMATCH, f"{snapshot.repo}, {file.path}: what was downloaded is not what the hub describes"
+            Reason.CHECKSUM_MISMATCH, f"{snapshot.name}, {file.path}: what was downloaded is not what the hub describes"
         )
-
-
-def require_weights(snapshot: Snapshot) -> None:
-    """Before anything is downloaded. Raises RefusedError."""
-    if any(file.path.endswith(".safetensors") for file in snapshot.files):
-        return
-    pickles = [name for name in snapshot.others if name.endswith(PICKLES)]
-    if pickles:
-        told = f"{snapshot.repo} has its weights only as pickles ({pickles[0]}), which run code when they are loaded"
-        raise RefusedError(Reason.PICKLES_ONLY, f"{told}; *.safetensors is needed")
-    raise RefusedError(Reason.NO_WEIGHTS, f"{snapshot.repo} has no weights (*.safetensors)")
-
-
-def is_as_told(path: Path, file: RemoteFile) -> bool:
-    """Whether a file has the size and the digest that the hub tells. A digest that it does not tell is not missed."""
-    if path.stat().st_size != file.bytes:
-        return False
-    if file.sha256:
-        return _digest(path, "sha256", b"") == file.sha256
-    if file.git_sha1:
-        return _digest(path, "sha1", f"blob {file.bytes}\0".encode()) == file.git_sha1
-    return True
-
-
-def _digest(path: Path, algorithm: str, before: bytes) -> str:
-    content = hashlib.new(algorithm, before, usedforsecurity=False)
-    with path.open("rb") as opened:
-        while block := opened.read(_BLOCK_BYTES):
-            content.update(block)
-    return content.hexdigest()
 
 
 _REASONS: Sequence[tuple[type[BaseException], Reason, str]] = (
