@@ -1,7 +1,8 @@
-"""`python -m tandem_runtime.artifacts.fetch`: brings a model from the Hugging Face hub onto the volume, as it is.
+"""`python -m tandem_runtime.artifacts.fetch`: brings a model from the hub or from S3 onto the volume, as it is.
 
-The only program that has a network, and a token (`HF_TOKEN`). Files that were fetched and checked stay on the volume
-until the artifact is published, so that another try goes on where one was killed. Its last word is `Made`.
+The only program that has a network, and a secret: `HF_TOKEN`, or `AWS_ACCESS_KEY_ID` and the two that go with it.
+Files that were fetched and checked stay on the volume until the artifact is published, so that another try goes on
+where one was killed. Its last word is `Made`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,16 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from tandem_contracts.artifact_job import FETCH_MODULE, TOKEN_VARIABLE, HubSource
+from tandem_contracts.artifact_job import (
+    ACCESS_KEY_VARIABLE,
+    FETCH_MODULE,
+    SECRET_KEY_VARIABLE,
+    SESSION_TOKEN_VARIABLE,
+    TOKEN_VARIABLE,
+    HubSource,
+    S3Source,
+    source_from_data,
+)
 from tandem_contracts.model_reader import read_model
 from tandem_contracts.termination import ExitCode, Phase
 from tandem_runtime.artifacts.last_word import ended, made_of
@@ -31,7 +41,7 @@ MARGIN_BYTES = 64 << 20
 def main(arguments: list[str]) -> ExitCode:
     """Fetch one model."""
     parser = parser_of(FETCH_MODULE, __doc__)
-    parser.add_argument("--source", type=json.loads, required=True, help="HubSource as JSON")
+    parser.add_argument("--source", type=json.loads, required=True, help="HubSource or S3Source as JSON")
     parser.add_argument("--owner", required=True, help="what tells this try from others, such as the pod's uid")
     options = parser.parse_args(arguments)
     step = partial(_fetched, options)
@@ -39,7 +49,7 @@ def main(arguments: list[str]) -> ExitCode:
 
 
 def _fetched(options: argparse.Namespace) -> str:
-    source = HubSource.from_data(options.source)
+    source = source_from_data(options.source)
     volume, begun = Volume(options.volume), time.monotonic()
     there = volume.find(options.key)
     if there is not None:
@@ -74,14 +84,25 @@ def _fetched(options: argparse.Namespace) -> str:
     return made_of(volume, manifest, seconds=time.monotonic() - begun)
 
 
-def _origin_of(source: HubSource) -> Origin:
+def _origin_of(source: HubSource | S3Source) -> Origin:
     """With what the environment has of secrets. Raises RefusedError.
 
     Only here are the libraries imported: it takes seconds, and what was fetched before needs none of them.
     """
-    from tandem_runtime.artifacts.hub import Hub
+    if isinstance(source, HubSource):
+        from tandem_runtime.artifacts.hub import Hub
 
-    return Hub(source, token=os.environ.get(TOKEN_VARIABLE, ""))
+        return Hub(source, token=os.environ.get(TOKEN_VARIABLE, ""))
+    from tandem_runtime.artifacts.s3 import S3, Credentials
+
+    return S3(
+        source,
+        Credentials(
+            access_key=os.environ.get(ACCESS_KEY_VARIABLE, ""),
+            secret_key=os.environ.get(SECRET_KEY_VARIABLE, ""),
+            session_token=os.environ.get(SESSION_TOKEN_VARIABLE, ""),
+        ),
+    )
 
 
 def _emptied(folder: Path) -> None:

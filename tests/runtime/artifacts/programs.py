@@ -40,7 +40,7 @@ class Program:
         self._word, self._log = folder / "termination-log", folder / "log"
         self._word.unlink(missing_ok=True)
         command = [str(artifacts_environment()), "-m", module, *arguments, f"--termination-log={self._word}"]
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "AWS_"))}
         own = {"PYTHONPATH": str(REPOSITORY / "runtime"), "HOME": str(folder), "OMP_WAIT_POLICY": "passive"}
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
