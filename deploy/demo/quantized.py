@@ -9,7 +9,7 @@ import sys
 import time
 from typing import Any
 
-from deploy import chart, model_volume, openai
+from deploy import chart, model_hub, model_volume, openai
 from deploy.demo.steps import DemoError, crd_values, namespace_of, place_on_this_machine
 from deploy.fixtures.pair import model_pair
 from deploy.images import api as images
@@ -23,7 +23,6 @@ MANIFEST = REPOSITORY / "deploy/demo/quantized.yaml"
 SERVED, REFUSED = ("code-w8a8", "code-w4a16"), "code-w2a16"
 IMAGES = ("operator", "engine-cpu", "artifacts")
 READY_LIMIT_SECONDS = 900
-HUB_PORT = 8080
 PROMPT = "def read_lines(path):"
 
 
@@ -41,7 +40,7 @@ def tell_quantized() -> None:
         model_volume.provide_from_node(place, NAMESPACE, folder=pair.folder)
         folder = cluster.layout.state / "volumes" / NAMESPACE
         model_volume.provide_cache_on_node(place, NAMESPACE, folder=folder)
-        place.apply(*hub_of(references["operator"]), namespace=NAMESPACE)
+        place.apply(*model_hub.objects_of(references["operator"]), namespace=NAMESPACE)
         place.run("rollout", "status", "deployment/hub", "-n", NAMESPACE, "--timeout=120s", limit_seconds=130)
     with progress.step(f"helm install {chart.RELEASE}"):
         values = values_of(references, NAMESPACE)
@@ -66,70 +65,9 @@ def values_of(references: dict[str, str], namespace: str) -> dict[str, Any]:
     """
     values = chart.values_of(references)
     config = values["config"]
-    config["modelHubs"] = {"demo": f"http://hub.{namespace}.svc:{HUB_PORT}"}
+    config["modelHubs"] = {"demo": model_hub.address_in(namespace)}
     config["accelerators"]["cpu"]["schemes"] = ["W8A8", "W4A16", "W4A16_ASYM", "W2A16"]
     return values
-
-
-def hub_of(image: str, *, token_secret: str = "") -> tuple[dict[str, Any], ...]:
-    """The hub as a pod, `image` being any with Python: its program, a Deployment and a Service."""
-    program = REPOSITORY / "deploy/fixtures/hub.py"
-    labels = {"app": "hub"}
-    token = {"secretKeyRef": {"name": token_secret, "key": "token"}}
-    environment = [{"name": "TOKEN", "valueFrom": token}] if token_secret else []
-    container = {
-        "name": "hub",
-        "image": image,
-        "command": ["python3", f"/hub/{program.name}", "/models"],
-        "env": [{"name": "PORT", "value": str(HUB_PORT)}, *environment],
-        "ports": [{"containerPort": HUB_PORT}],
-        "readinessProbe": {"tcpSocket": {"port": HUB_PORT}, "periodSeconds": 1},
-        "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-        "volumeMounts": [
-            {"name": "hub", "mountPath": "/hub"},
-            {"name": "models", "mountPath": "/models", "readOnly": True},
-        ],
-    }
-    pod = {
-        "automountServiceAccountToken": False,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": 10001,
-            "runAsGroup": 10001,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "containers": [container],
-        "volumes": [
-            {"name": "hub", "configMap": {"name": "hub"}},
-            {"name": "models", "persistentVolumeClaim": {"claimName": model_volume.CLAIM, "readOnly": True}},
-        ],
-    }
-    metadata = {"name": "hub"}
-    return (
-        {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": metadata,
-            "data": {program.name: program.read_text(encoding="utf-8")},
-        },
-        {
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "metadata": metadata,
-            "spec": {
-                "replicas": 1,
-                "selector": {"matchLabels": labels},
-                "template": {"metadata": {"labels": labels}, "spec": pod},
-            },
-        },
-        {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": metadata,
-            "spec": {"selector": labels, "ports": [{"port": HUB_PORT}]},
-        },
-    )
 
 
 def _follow(place: Place, progress: Progress) -> None:

@@ -6,6 +6,7 @@ Parses raw objects, decides nothing but what a measured loss is worth.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import Enum
@@ -14,13 +15,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from tandem_contracts.artifact import is_artifact_key
-from tandem_contracts.artifact_job import Evaluated, Made
+from tandem_contracts.artifact_job import Evaluated, Made, Smoked
 from tandem_contracts.launch import Role
 from tandem_contracts.model_facts import ModelFacts
 from tandem_contracts.quality import Quality, shortcomings
 from tandem_contracts.termination import Phase, TerminationMessage
 from tandem_operator import names
-from tandem_operator.api.artifact import ArtifactFiles, ArtifactLoss, ModelArtifactSpec, shown
+from tandem_operator.api.artifact import ArtifactFiles, ArtifactLoss, ArtifactSmoke, ModelArtifactSpec, shown
 from tandem_operator.api.quantization import Gate, GateFailure
 from tandem_operator.artifact_needs import Need, Settings, all_needs_in
 from tandem_operator.artifact_steps import Step, Texts, first_step_of
@@ -53,9 +54,11 @@ class JobFacts:
     """Why it failed, as its controller says it."""
     ended: datetime | None = None
     """When it came to its end; None while it runs."""
+    made: datetime | None = None
+    """When it was made."""
 
 
-Result = ModelFacts | Made | Evaluated
+Result = ModelFacts | Made | Evaluated | Smoked
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,8 @@ class Known:
     files: ArtifactFiles | None = None
     losses: Mapping[str, Quality] = field(default_factory=dict)
     """By the name of the texts."""
+    smokes: Mapping[str, ArtifactSmoke] = field(default_factory=dict)
+    """By the name of the target."""
 
 
 NOTHING_KNOWN = Known()
@@ -130,7 +135,12 @@ def known_in(status: Mapping[str, Any]) -> Known:
         files = ArtifactFiles.model_validate(status["files"]) if status.get("files") else None
     except ValidationError:
         files = None
-    return Known(model_in(status), files, losses)
+    smokes = {}
+    for written in status.get("smokes") or []:
+        with suppress(ValidationError):  # what cannot be read is asked again
+            smoke = ArtifactSmoke.model_validate(written)
+            smokes[smoke.target] = smoke
+    return Known(model_in(status), files, losses, smokes)
 
 
 def model_in(status: Mapping[str, Any]) -> ModelFacts | None:
@@ -153,6 +163,7 @@ _DOES = {
     Phase.FETCH: "fetches",
     Phase.QUANTIZE: "quantizes",
     Phase.EVALUATE: "measures what quantizing has cost:",
+    Phase.SMOKE: "asks, in the engine that is to serve it,",
     Phase.EVICT: "deletes the files of",
 }
 DOING = {
@@ -160,6 +171,7 @@ DOING = {
     Phase.FETCH: Reason.FETCHING,
     Phase.QUANTIZE: Reason.QUANTIZING,
     Phase.EVALUATE: Reason.EVALUATING,
+    Phase.SMOKE: Reason.SMOKE_TESTING,
     Phase.EVICT: Reason.EVICTING,
 }
 
@@ -239,7 +251,17 @@ def _seen(spec: ModelArtifactSpec, there: Manifest | None) -> ArtifactFacts:
     if known.model is not None and (lies is not None or known.files is not None):
         files = lies or ModelFiles(claim_name=spec.claim_name or "", path=name)
         reason = Reason.INSPECTED if lies else Reason.PUBLISHED
-        return ArtifactFacts(name, known.model, reason, status.get("summary", ""), files=files)
+        return ArtifactFacts(
+            name,
+            known.model,
+            reason,
+            status.get("summary", ""),
+            files=files,
+            is_stuck=is_stuck,
+            smoked=frozenset(known.smokes) if spec.quantization else None,
+            job=status.get("job", ""),
+            telling=ready.get("message", ""),
+        )
     reason = Reason.INSPECT_FAILED if lies and is_stuck else _reason(ready, DOING[first.phase])
     message = ready.get("message", "") or doing(first, name, spec)
     return ArtifactFacts(name, None, reason, message, files=lies, is_stuck=is_stuck)
@@ -321,6 +343,7 @@ def _job(manifest: Manifest) -> JobFacts:
         is_going="deletionTimestamp" in metadata,
         message=told if course is Course.FAILED else "",
         ended=_time(end.get("lastTransitionTime")) if end else None,
+        made=_time(metadata.get("creationTimestamp")),
     )
 
 
@@ -361,6 +384,8 @@ def _result(message: str, phase: str) -> Result | None:
             return Made.decode(message)
         case Phase.EVALUATE:
             return Evaluated.decode(message)
+        case Phase.SMOKE:
+            return Smoked.decode(message)
     return ModelFacts.decode(message)
 
 

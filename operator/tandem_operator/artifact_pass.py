@@ -21,6 +21,7 @@ from tandem_operator.api.deployment import Owner, faults_of
 from tandem_operator.artifact_facts import JobFacts, attempts_of, with_artifacts
 from tandem_operator.artifact_needs import Need, Settings
 from tandem_operator.artifact_plan import Artifact, ArtifactPlan, plan_artifact
+from tandem_operator.artifact_smoke import SmokeTarget
 from tandem_operator.artifact_status import Progress, artifact_status_of, progress_in
 from tandem_operator.artifact_terms import Referrers, job_maker
 from tandem_operator.cluster import Cluster, ClusterError, ConflictError, NotFoundError, RefusedError
@@ -44,6 +45,8 @@ class ArtifactPasses:
         self._cluster, self._store, self._settings, self._now = cluster, store, settings, clock
         self._mishaps = Mishaps(cluster)
         self._pages = PodPages(METRICS_PORT)
+        self._smokes: dict[Key, dict[Key, tuple[SmokeTarget, ...]]] = {}
+        """By artifact and by the deployment that waits for it. A pass of the deployment says it again."""
         self._being_made: set[Key] = set()
         """By passes that run beside each other: one write is enough."""
 
@@ -76,6 +79,24 @@ class ArtifactPasses:
                 self._being_made.discard(key)
         return tuple(made)
 
+    def ask_smokes(self, targets: Iterable[SmokeTarget], deployment: Key) -> tuple[Key, ...]:
+        """Have artifacts asked on these targets, and on no others for this deployment; which have to be looked at."""
+        asked: dict[Key, tuple[SmokeTarget, ...]] = {}
+        for target in targets:
+            key = Key(deployment.namespace, target.artifact, names.ARTIFACT_KIND)
+            asked[key] = (*asked.get(key, ()), target)
+        news = []
+        for key in {*self._smokes, *asked}:
+            waiting = self._smokes.setdefault(key, {})
+            if asked.get(key, ()) != waiting.get(deployment, ()):
+                news += [key] if key in asked else []
+                waiting[deployment] = asked.get(key, ())
+            if not waiting.get(deployment):
+                waiting.pop(deployment, None)
+            if not waiting:
+                del self._smokes[key]
+        return tuple(sorted(news))
+
     def seen(self, facts: Facts, needs: Mapping[Role, Need], namespace: str) -> Facts:
         """A deployment's facts with those of its artifacts."""
         return with_artifacts(facts, needs, find=partial(self.find, namespace))
@@ -94,12 +115,15 @@ class ArtifactPasses:
         mishaps = await self._mishaps.look(key, self._store.children(key))
         referrers = Referrers(key.name, self._naming(key), self._settings)
         source = referrers.source_of(artifact.spec, partial(self.find, key.namespace))
+        smokes = tuple(target for each in self._smokes.get(key, {}).values() for target in each)
         decide = partial(
             plan_artifact,
             artifact,
             attempts_of(self._store.children(key), artifact_uid=artifact.uid, mishaps=mishaps),
-            asked=referrers.asked,
-            job_of=job_maker(Owner.of(body), artifact, source, referrers=referrers, settings=self._settings),
+            asked=referrers.asked(smokes),
+            job_of=job_maker(
+                Owner.of(body), artifact, source, referrers=referrers, settings=self._settings, smokes=smokes
+            ),
             source=source,
             now=self._now(),
             ttl=timedelta(seconds=referrers.ttl_seconds(artifact.status)),
@@ -200,7 +224,7 @@ class ArtifactPasses:
 
 def _told(status: Mapping[str, object]) -> dict[str, object]:
     """What of an artifact's status anybody else goes by."""
-    return {name: status.get(name) for name in ("conditions", "model", "files", "losses")}
+    return {name: status.get(name) for name in ("conditions", "model", "files", "losses", "smokes", "job")}
 
 
 def _artifact(body: Manifest) -> Artifact:

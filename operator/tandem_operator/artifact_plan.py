@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tandem_contracts.artifact_job import Evaluated, Made
+from tandem_contracts.artifact_job import Evaluated, Made, Smoked
 from tandem_contracts.model_facts import ModelFacts
 from tandem_contracts.termination import Phase
 from tandem_contracts.termination import Reason as Cause
 from tandem_operator import names
-from tandem_operator.api.artifact import ArtifactFiles, ModelArtifactSpec, shown
+from tandem_operator.api.artifact import ArtifactFiles, ArtifactSmoke, ModelArtifactSpec, shown
 from tandem_operator.artifact_facts import (
     DOING,
     NO_ATTEMPT,
@@ -29,6 +29,7 @@ from tandem_operator.artifact_facts import (
     doing,
     known_in,
 )
+from tandem_operator.artifact_smoke import SmokeTarget
 from tandem_operator.artifact_steps import Step, Texts, first_step_of
 from tandem_operator.causes import steady
 from tandem_operator.facts import ArtifactFacts, Manifest
@@ -44,6 +45,9 @@ LOST_POD_SECONDS = 120.0
 """Longer than the resync, which would have found the pod of a Job that is complete."""
 AGAIN_AFTER_REFUSAL_SECONDS = 15.0
 AGAIN_BEFORE_EVICTION_SECONDS = 1.0
+NO_ROOM_SECONDS = 120.0
+"""A smoke test that no node has room for is given up after this long: old pods may hold what it needs until new ones
+come."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,8 @@ class Asked:
     is_used: bool = True
     texts: tuple[Texts, ...] = (Texts(),)
     """That a quantized one is measured on."""
+    smokes: tuple[SmokeTarget, ...] = ()
+    """On which deployments wait for it to be asked."""
 
 
 @dataclass(frozen=True)
@@ -218,7 +224,8 @@ class _Planner:
             return Finding(Reason.KEY_MISMATCH, message, is_stalled=True)
         step = self._due(spec)
         if step is None and known.model is not None:
-            return Finding(_done(spec), summary_of(known.model), is_ready=True, known=known)
+            summary = summary_of(known.model)
+            return Finding(_done(spec), summary, is_ready=True, known=known, delete_job=self._given_up())
         assert step is not None  # noqa: S101 -- narrows the type: what has no model has a step that is due
         attempt = self._attempts.get(step.job_name(artifact.name), NO_ATTEMPT)
         if step.needs_source and attempt.job is None and (self._source is None or self._source.files is None):
@@ -237,8 +244,9 @@ class _Planner:
             return first
         if spec.quantization is None:
             return None
-        missing = (texts for texts in self._asked.texts if str(texts) not in known.losses)
-        return next((Step(Phase.EVALUATE, texts) for texts in missing), None)
+        missing = [Step(Phase.EVALUATE, texts) for texts in self._asked.texts if str(texts) not in known.losses]
+        missing += [_smoke_step(target) for target in self._asked.smokes if target.name not in known.smokes]
+        return next(iter(missing), None)
 
     def _all_known(self) -> Known:
         """What the status holds, and what the last words of Jobs add to it."""
@@ -258,7 +266,38 @@ class _Planner:
             said = attempt.word.result if attempt.word else None
             if isinstance(said, Evaluated):
                 losses.setdefault(str(texts), said.quality)
-        return replace(known, losses=losses)
+        return replace(known, losses=losses, smokes=self._smokes(known))
+
+    def _smokes(self, known: Known) -> Mapping[str, ArtifactSmoke]:
+        """Those that were passed. One for which no node has room is not waited for: the rollout will tell."""
+        smokes = dict(known.smokes)
+        for target in self._asked.smokes:
+            attempt = self._attempts.get(_smoke_step(target).job_name(self._artifact.name), NO_ATTEMPT)
+            said = attempt.word.result if attempt.word else None
+            if isinstance(said, Smoked):
+                smokes.setdefault(target.name, _smoke(target, said))
+            elif attempt.word is not None and self._waits_for_room(attempt) >= NO_ROOM_SECONDS:
+                smokes.setdefault(target.name, _smoke(target, f"not asked: {attempt.word.trouble}"))
+        return smokes
+
+    def _waits_for_room(self, attempt: Attempt) -> float:
+        """Seconds that a Job's pod has been waiting for a node; 0 for one that is not."""
+        made = attempt.job.made if attempt.job else None
+        if made is None or attempt.word is None or not attempt.word.trouble.startswith("Unschedulable"):
+            return 0.0
+        return (self.now - made).total_seconds()
+
+    def _given_up(self) -> JobFacts | None:
+        """A smoke test that is not waited for any more, and that would take room from the pods to come."""
+        for target in self._asked.smokes:
+            attempt = self._attempts.get(_smoke_step(target).job_name(self._artifact.name), NO_ATTEMPT)
+            if (
+                attempt.job is not None
+                and self._waits_for_room(attempt) >= NO_ROOM_SECONDS
+                and not attempt.job.is_going
+            ):
+                return attempt.job
+        return None
 
     def _waits_for_source(self, step: Step) -> Finding:
         source = self._source
@@ -285,7 +324,9 @@ class _Planner:
             return replace(on, message=message, delete_job=there)
         if there.course is Course.RUNNING:
             waits = f": {trouble}" if trouble else ""
-            return replace(on, message=doing(step, self._artifact.name, spec) + waits)
+            has_room = step.phase is not Phase.SMOKE or not self._waits_for_room(attempt)
+            due = 0.0 if has_room else max(1.0, NO_ROOM_SECONDS - self._waits_for_room(attempt))
+            return replace(on, message=doing(step, self._artifact.name, spec) + waits, due_seconds=due)
         age = (self.now - (there.ended or self.now)).total_seconds()
         if there.course is Course.COMPLETE and (word is None or not word.is_over):
             if age < LOST_POD_SECONDS:
@@ -314,6 +355,24 @@ class _Planner:
             return ""
         limit = wanted["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"]
         return f"{in_bytes(limit) * 3 // 2 // (1 << 20):.0f}Mi"
+
+
+def _smoke_step(target: SmokeTarget) -> Step:
+    return Step(Phase.SMOKE, smoke=target.name)
+
+
+def _smoke(target: SmokeTarget, said: Smoked | str) -> ArtifactSmoke:
+    inputs = target.inputs
+    about = ArtifactSmoke(
+        target=target.name,
+        image=inputs.image,
+        classes=f"{inputs.count} × {', '.join(each.name for each in inputs.accelerators)}",
+        message=said[:1024] if isinstance(said, str) else "",
+    )
+    if isinstance(said, str):
+        return about
+    figures = {"ready_seconds": round(said.ready_seconds, 1), "tokens_per_second": round(said.tokens_per_second, 1)}
+    return about.model_copy(update={**figures, "kernel": said.kernel[:128]})
 
 
 def _done(spec: ModelArtifactSpec) -> Reason:
@@ -357,6 +416,7 @@ FAILED = {
     Phase.FETCH: Reason.FETCH_FAILED,
     Phase.QUANTIZE: Reason.QUANTIZE_FAILED,
     Phase.EVALUATE: Reason.EVALUATE_FAILED,
+    Phase.SMOKE: Reason.SMOKE_FAILED,
     Phase.EVICT: Reason.EVICT_FAILED,
 }
 

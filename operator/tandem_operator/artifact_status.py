@@ -79,6 +79,7 @@ def artifact_status_of(
         loss=loss_line(quality) if quality else "",
         model=InspectedModel.model_validate(known.model.to_data()) if known.model else None,
         files=known.files,
+        smokes=tuple(smoke for _, smoke in sorted(known.smokes.items())),
         losses=tuple(ArtifactLoss.of(texts, quality) for texts, quality in sorted(known.losses.items())),
         progress=_progress(found, progress),
         job=step.job_name(artifact.name) if step and has_its_key else "",

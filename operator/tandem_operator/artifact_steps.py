@@ -31,10 +31,11 @@ class Texts:
 
 @dataclass(frozen=True)
 class Step:
-    """One step. `texts`: those of an evaluation."""
+    """One step. `texts`: those of an evaluation. `smoke`: the name of the target of a smoke test."""
 
     phase: Phase
     texts: Texts = Texts()
+    smoke: str = ""
 
     @property
     def changes_files(self) -> bool:
@@ -48,6 +49,8 @@ class Step:
 
     def job_name(self, artifact: str) -> str:
         """Name of the step's Job."""
+        if self.smoke:
+            return names.artifact_job_name(artifact, self.phase, ending=self.smoke)
         return names.artifact_job_name(artifact, self.phase, texts=str(self.texts) if self.texts.reference else "")
 
 

@@ -17,11 +17,12 @@ from tandem_operator.artifact_cost import SMALL_MODEL_PARAMETERS, Estimate, esti
 from tandem_operator.artifact_facts import artifact_facts_of
 from tandem_operator.artifact_needs import DEFAULT_JOB, Need, Settings, all_needs_in
 from tandem_operator.artifact_plan import Artifact, Asked, Unmakeable
+from tandem_operator.artifact_smoke import SmokeTarget
 from tandem_operator.artifact_steps import Step, Texts
 from tandem_operator.facts import ArtifactFacts, Manifest
 from tandem_operator.model_files import ModelFiles
 from tandem_operator.names import Reason
-from tandem_operator.objects.artifact_jobs import INSPECT_LIMIT_SECONDS, JobTerms, job_of
+from tandem_operator.objects.artifact_jobs import INSPECT_LIMIT_SECONDS, JobTerms, job_of, smoke_job_of
 
 _IMAGE_ENDING = "-artifacts"
 """Of keys in `engineImages`, for Jobs that do not run in the image of their accelerator class."""
@@ -47,12 +48,16 @@ class Referrers:
         self._opening = [need for need in needs if name in {spec.key for spec in need.artifacts}]
         self._serving_source = [need for need in self._opening if need.key == name or need.serves_source]
 
-    @property
-    def asked(self) -> Asked:
-        """What the artifact's plan goes by."""
+    def asked(self, smokes: Iterable[SmokeTarget] = ()) -> Asked:
+        """What the artifact's plan goes by. `smokes`: on which deployments wait for it to be asked."""
         is_used = bool(self._serving_source or self._revisions or any(map(_is_being_made, self._artifacts)))
         texts = {str(found): found for need in self._needs if (found := Texts.of_gate(need.gate))}
-        return Asked(is_used, tuple(texts[name] for name in sorted(texts)) or (Texts(),))
+        targets = {target.name: target for target in smokes}
+        return Asked(
+            is_used,
+            tuple(texts[name] for name in sorted(texts)) or (Texts(),),
+            tuple(targets[name] for name in sorted(targets)),
+        )
 
     @property
     def secret(self) -> SecretKeyRef | None:
@@ -106,14 +111,19 @@ def job_maker(
     *,
     referrers: Referrers,
     settings: Settings,
+    smokes: Iterable[SmokeTarget] = (),
 ) -> Callable[[Step], Manifest | Unmakeable]:
-    """What makes the Job of a step."""
+    """What makes the Job of a step. `smokes`: the targets that smoke tests may be of."""
+    targets = {target.name: target for target in smokes}
 
     def made(step: Step) -> Manifest | Unmakeable:
         spec = artifact.spec
         assert spec is not None  # noqa: S101 -- narrows the type: a spec that is refused has no steps
         if step.phase is Phase.INSPECT:
             return _inspecting(owner, spec, settings)
+        if step.phase is Phase.SMOKE:
+            deadline = referrers.job.active_deadline_seconds
+            return smoke_job_of(owner, targets[step.smoke], settings.config.engine_pull_secrets, deadline)
         return _making(owner, artifact, spec, source, step=step, referrers=referrers, settings=settings)
 
     return made

@@ -176,6 +176,12 @@ class ArtifactFacts:
     """Where pods find what is to be served; None until it is there, and may be served."""
     is_stuck: bool = False
     """Whether somebody has to do something before it gets further."""
+    smoked: frozenset[str] | None = None
+    """Targets on which it has answered; None for a model that is not asked."""
+    job: str = ""
+    """The Job that `telling` speaks of."""
+    telling: str = ""
+    """What the artifact itself says, whatever it is worth to this deployment."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from tandem_contracts.engine_settings import DataType, EngineSettings
 from tandem_contracts.launch import DraftEngine, InEngineKind, Role, Speculation
 from tandem_contracts.model_facts import ModelFacts
+from tandem_contracts.termination import Phase
 from tandem_operator.accelerators import AcceleratorClass
 from tandem_operator.api.access import SecretKeyRef
 from tandem_operator.api.deployment import LLMDeployment, RoleSpec
@@ -24,6 +25,8 @@ from tandem_operator.api.model import Model
 from tandem_operator.api.quantization import QuantizationMode
 from tandem_operator.api.speculation import InEngine
 from tandem_operator.artifact_needs import online_scheme_of
+from tandem_operator.artifact_smoke import SmokeTarget, smoke_target_of
+from tandem_operator.artifact_steps import Step
 from tandem_operator.config import OperatorConfig
 from tandem_operator.facts import ArtifactFacts, Manifest
 from tandem_operator.model_files import ModelFiles
@@ -34,11 +37,14 @@ from tandem_operator.sizing import COUNTS, SizingRequest, Unfit, size_over, spli
 
 
 class ModelNotReadyError(Exception):
-    """Pods of the role cannot be made yet, since of their model something is missing; the message says what."""
+    """Pods of the role cannot be made yet, since of their model something is missing; the message says what.
 
-    def __init__(self, reason: Reason, message: str) -> None:
+    `smoke`: on what the model has to be asked first.
+    """
+
+    def __init__(self, reason: Reason, message: str, *, smoke: SmokeTarget | None = None) -> None:
         super().__init__(message)
-        self.reason = reason
+        self.reason, self.smoke = reason, smoke
 
 
 CLASSES_TOLD = 8
@@ -183,6 +189,21 @@ def _files(model: Model, path: str, artifact: ArtifactFacts | None) -> ModelFile
         told = f": {artifact.message}" if artifact and artifact.message else ""
         raise ModelNotReadyError(reason, f"{path}.model is not ready to be served{told}")
     return files
+
+
+def require_smoked(inputs: RoleInputs, artifact: ArtifactFacts | None) -> None:
+    """Hold back a quantized model that has not answered yet in the engine that is to serve it.
+
+    Raises ModelNotReadyError.
+    """
+    target = smoke_target_of(inputs)
+    if target is None or artifact is None or artifact.smoked is None or target.name in artifact.smoked:
+        return
+    job = Step(Phase.SMOKE, smoke=target.name).job_name(target.artifact)
+    has_failed = artifact.job == job and artifact.is_stuck
+    reason = Reason.SMOKE_FAILED if has_failed else Reason.SMOKE_TESTING
+    told = artifact.telling if artifact.job == job else f"Job {job} asks it in the engine that is to serve it"
+    raise ModelNotReadyError(reason, told, smoke=target)
 
 
 def _in_engine_files(in_engine: InEngine | None, artifact: ArtifactFacts | None) -> ModelFiles | None:

@@ -130,6 +130,8 @@ class Reason(StrEnum):
     MEASURED_LOSS = "MeasuredLoss"
     SOURCE_NOT_READY = "SourceNotReady"
     DEADLINE_TOO_SHORT = "DeadlineTooShort"
+    SMOKE_TESTING = "SmokeTesting"
+    SMOKE_FAILED = "SmokeFailed"
     GATE_PASSED = "GatePassed"
     GATE_FAILED = "GateFailed"
     BELOW_GATE = "BelowGate"
@@ -164,7 +166,7 @@ def protection_name(deployment: str, role: Role) -> str:
     return f"{deployment}-{role}"
 
 
-def artifact_job_name(artifact: str, phase: Phase, *, texts: str = "") -> str:
+def artifact_job_name(artifact: str, phase: Phase, *, texts: str = "", ending: str = "") -> str:
     """Name of the Job of one step of an artifact; `texts`: those of an evaluation that are not built in."""
-    ending = f"-{hashlib.sha256(texts.encode()).hexdigest()[:8]}" if texts else ""
-    return f"{artifact}-{phase}{ending}"
+    digits = hashlib.sha256(texts.encode()).hexdigest()[:8] if texts else ending
+    return f"{artifact}-{phase}-{digits}" if digits else f"{artifact}-{phase}"

@@ -130,6 +130,7 @@ class Reconciler:
             self._speculation.forget(key)
             self._writing.pop(key, None)
             await self._loads.idle(key, {})
+            self._artifacts.ask_smokes((), key)
             return Outcome()  # the children carry an ownerReference; the garbage collector takes them
         owner = Owner.of(body)
         mishaps = await self._mishaps.look(key, self._store.children(key))
@@ -185,6 +186,7 @@ class Reconciler:
         if carried.failed:
             raise max(carried.failed, key=lambda error: error.retry_after_seconds)
         asked = await self._artifacts.ask(needed, owner.namespace)  # last: what serves comes first
+        asked += self._artifacts.ask_smokes(intent.smokes, key)
         if carried.wrote or is_news:
             return Outcome(self._after_a_write(key), asked)
         self._writing.pop(key, None)

@@ -131,7 +131,7 @@ def flipped(previous: Mapping[str, Any], status: Mapping[str, Any]) -> tuple[Man
     return tuple(news)
 
 
-_STALLING = frozenset({Reason.ROLLOUT_FAILED, Reason.GATE_FAILED})
+_STALLING = frozenset({Reason.ROLLOUT_FAILED, Reason.GATE_FAILED, Reason.SMOKE_FAILED})
 """What does not pass by itself, besides a spec that is not accepted."""
 _TOLD = frozenset({ConditionType.AVAILABLE, ConditionType.READY, ConditionType.STALLED})
 _AT_FIRST = {ConditionType.AVAILABLE.value: ("False", Reason.NO_READY_VERIFIER.value)}

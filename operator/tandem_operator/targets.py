@@ -16,6 +16,7 @@ from tandem_operator.api.artifact import ModelArtifactSpec
 from tandem_operator.api.deployment import InvalidSpecError, LLMDeployment
 from tandem_operator.api.rollout import Rollout
 from tandem_operator.artifact_needs import Need, Settings, needs_in, needs_of
+from tandem_operator.artifact_smoke import SmokeTarget
 from tandem_operator.assessment import UNASSESSED, Assessment, assess, pair_of
 from tandem_operator.config import OperatorConfig
 from tandem_operator.facts import ArtifactFacts, Facts, Manifest, RevisionFacts
@@ -24,6 +25,7 @@ from tandem_operator.inputs import (
     is_same_request,
     requested_of,
     require_servable,
+    require_smoked,
     resolve,
 )
 from tandem_operator.names import ConditionType, Reason
@@ -56,6 +58,8 @@ class Intent:
     problem: Problem | None = None
     waits: tuple[Wait, ...] = ()
     """Roles that want nothing yet, and what for."""
+    smokes: tuple[SmokeTarget, ...] = ()
+    """On which models have to be asked before pods serve them."""
     assessment: Assessment = UNASSESSED
 
 
@@ -78,7 +82,7 @@ def intent_of(body: Manifest, facts: Facts, *, config: OperatorConfig, table: Ma
         wanted = wants_of(deployment, facts, config=config, table=table, refresh=refresh)
     except RejectedSpecError as error:
         return replace(known, problem=Problem(error.reason, str(error)))
-    return replace(known, wants=wanted.roles, waits=wanted.waits)
+    return replace(known, wants=wanted.roles, waits=wanted.waits, smokes=wanted.smokes)
 
 
 def needed_by(
@@ -117,6 +121,7 @@ class Wanted:
 
     roles: Mapping[Role, Want]
     waits: tuple[Wait, ...] = ()
+    smokes: tuple[SmokeTarget, ...] = ()
 
 
 def wants_of(
@@ -135,6 +140,7 @@ def wants_of(
     _require_a_pair(deployment, facts)
     wants: dict[Role, Want] = {}
     waits: list[Wait] = []
+    smokes: list[SmokeTarget] = []
     for role in Role:
         spec = deployment.role(role)
         if spec is not None and deployment.uses(role):
@@ -144,9 +150,10 @@ def wants_of(
                 target = _target(today, facts.revisions_of(role), refresh=refresh)
             except ModelNotReadyError as error:
                 waits.append(Wait(ROLE_CONDITIONS[role], error.reason, _told(error, facts.artifacts.get(role))))
+                smokes += [error.smoke] if error.smoke else []
                 continue
             wants[role] = Want(target, _replicas(deployment, role), _outdated_by(today, target))
-    return Wanted(wants, tuple(waits))
+    return Wanted(wants, tuple(waits), tuple(smokes))
 
 
 def _told(error: ModelNotReadyError, artifact: ArtifactFacts | None) -> str:
@@ -200,6 +207,10 @@ class _Today:
         self.deployment, self.role, self._config, self._table, self._facts = deployment, role, config, table, facts
         self.requested = requested_of(deployment, role)
 
+    @property
+    def artifact(self) -> ArtifactFacts | None:
+        return self._facts.artifacts.get(self.role)
+
     def inputs(self) -> RoleInputs:
         return resolve(
             self.deployment,
@@ -224,6 +235,7 @@ def _target(today: _Today, history: tuple[RevisionFacts, ...], *, refresh: str) 
             known = is_request_of(frozen, requested)
             wordings = frozen.wordings if known else (*frozen.wordings, requested)[-WORDINGS_KEPT:]
             return replace(frozen, wordings=wordings, refreshed=refresh)
+    require_smoked(inputs, today.artifact)
     number = 1 + max((frozen.number for frozen in history), default=0)
     made = frozen_revision(today.deployment.owner, inputs, requested=requested, number=number)
     return replace(made, refreshed=refresh)

@@ -18,6 +18,7 @@ FETCH_MODULE = "tandem_runtime.artifacts.fetch"
 QUANTIZE_MODULE = "tandem_runtime.artifacts.quantize"
 EVALUATE_MODULE = "tandem_runtime.artifacts.evaluate"
 EVICT_MODULE = "tandem_runtime.artifacts.evict"
+SMOKE_MODULE = "tandem_runtime.artifacts.smoke"
 
 VOLUME_FOLDER = "/artifacts"
 """Where the volume of artifacts is."""
@@ -146,6 +147,35 @@ class Evaluated:
             raise ValueError(f"not the last word of a Job that evaluates: {text[:200]!r}") from error
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Smoked:
+    """The last word of a program that has asked a model of the engine that is to serve it."""
+
+    ready_seconds: float
+    """From the start of the engine until it answered."""
+    tokens_per_second: float
+    """Of one greedy request after the other."""
+    kernel: str
+    """That the engine has chosen for the quantized weights, as its log says it; empty where it says none."""
+
+    def encode(self) -> str:
+        """JSON."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def decode(cls, text: str) -> Self:
+        """The reverse. Raises ValueError."""
+        data = _object(text)
+        try:
+            return cls(
+                ready_seconds=float(data["ready_seconds"]),
+                tokens_per_second=float(data["tokens_per_second"]),
+                kernel=str(data["kernel"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not the last word of a Job that asks a model: {text[:200]!r}") from error
+
+
 def fetch_arguments(*, source: HubSource | S3Source, key: str, owner: str) -> list[str]:
     """The arguments after `python -m FETCH_MODULE`. `owner`: the pod's own uid."""
     return [f"--source={json.dumps(source.to_data(), sort_keys=True)}", f"--key={key}", f"--owner={owner}"]
@@ -168,6 +198,11 @@ def quantize_arguments(
 def evaluate_arguments(*, source: str, key: str, texts: str = "") -> list[str]:
     """The arguments after `python -m EVALUATE_MODULE`."""
     return [f"--source={source}", f"--key={key}", *([f"--texts={texts}"] if texts else [])]
+
+
+def smoke_arguments(*, key: str, deadline_seconds: int, launch: list[str]) -> list[str]:
+    """The arguments after `python -m SMOKE_MODULE`. `launch`: those of the launcher that starts the engine."""
+    return [f"--key={key}", f"--deadline-seconds={deadline_seconds}", "--", *launch]
 
 
 def evict_arguments(*, key: str) -> list[str]:

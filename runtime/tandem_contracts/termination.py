@@ -23,6 +23,7 @@ class ExitCode(IntEnum):
     SOURCE_INVALID = 13
     RECIPE_UNSUPPORTED = 14
     TEXTS_INVALID = 15
+    SMOKE_FAILED = 16
     VOLUME_FULL = 20
     NETWORK_FAILED = 21
     CHECKSUM_MISMATCH = 22
@@ -44,6 +45,7 @@ class Phase(StrEnum):
     QUANTIZE = "quantize"
     EVALUATE = "evaluate"
     EVICT = "evict"
+    SMOKE = "smoke"
     CHECK = "check"
     PROCESS = "process"
     WEIGHTS = "weights"
@@ -76,6 +78,7 @@ class Reason(StrEnum):
     TEXTS_INVALID = "TextsInvalid"
     VOLUME_FULL = "VolumeFull"
     STEP_FAILED = "StepFailed"
+    SMOKE_FAILED = "SmokeFailed"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -257,7 +257,7 @@ def test_jobs_that_make_models_reach_nothing_and_are_asked_only_how_far_they_are
     assert [set(peer) for peer in rule["from"]] == [{"podSelector"}, {"namespaceSelector"}]
     labels, (components,) = spec["podSelector"]["matchLabels"], spec["podSelector"]["matchExpressions"]
     assert labels == {names.LABEL_MANAGED_BY: names.MANAGED_BY}
-    offline = {Phase.INSPECT, Phase.QUANTIZE, Phase.EVALUATE, Phase.EVICT}
+    offline = {Phase.INSPECT, Phase.QUANTIZE, Phase.EVALUATE, Phase.SMOKE, Phase.EVICT}
     assert (components["key"], set(components["values"])) == (names.LABEL_COMPONENT, offline)
 
 

@@ -201,6 +201,25 @@ class ArtifactFiles(ApiModel):
     """That were free on the volume afterwards."""
 
 
+class ArtifactSmoke(ApiModel):
+    """A smoke test that was passed: the model has answered in the engine that is to serve it."""
+
+    target: Annotated[str, Field(max_length=8)]
+    """8 hex digits over image, settings and hardware."""
+    image: Annotated[str, Field(max_length=512)]
+    """The engine's image."""
+    classes: Annotated[str, Field(max_length=512)]
+    """Accelerator classes, and how many of them."""
+    kernel: Annotated[str, Field(max_length=128)] = ""
+    """That the engine has chosen for the quantized weights."""
+    ready_seconds: float = 0.0
+    """From the start of the engine until it answered."""
+    tokens_per_second: float = 0.0
+    """Of one request after the other."""
+    message: Annotated[str, Field(max_length=1024)] = ""
+    """Why it was not asked, where no node had room for it."""
+
+
 class ArtifactProgress(ApiModel):
     """How far a running Job is."""
 
@@ -246,6 +265,14 @@ class ModelArtifactStatus(ApiModel):
         ),
     ] = ()
     """What quantizing has cost, for each set of texts that somebody's gate names."""
+    smokes: Annotated[
+        tuple[ArtifactSmoke, ...],
+        Field(
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["target"]},
+            max_length=16,
+        ),
+    ] = ()
+    """In which engines, on which hardware, it has answered."""
     progress: ArtifactProgress | None = None
     """How far the Job is that runs."""
     job: Annotated[str, Field(max_length=63)] = ""

@@ -14,6 +14,7 @@ from tandem_contracts.artifact_job import (
     EVICT_MODULE,
     FETCH_MODULE,
     QUANTIZE_MODULE,
+    SMOKE_MODULE,
     TOKEN_VARIABLE,
     VOLUME_FOLDER,
     HubSource,
@@ -21,6 +22,7 @@ from tandem_contracts.artifact_job import (
     evict_arguments,
     fetch_arguments,
     quantize_arguments,
+    smoke_arguments,
 )
 from tandem_contracts.ports import METRICS_PORT, METRICS_PORT_NAME
 from tandem_contracts.recipe import CalibrationSettings
@@ -31,12 +33,14 @@ from tandem_operator.api.access import SecretKeyRef
 from tandem_operator.api.artifact import ArtifactQuantization, ModelArtifactSpec
 from tandem_operator.api.deployment import Owner
 from tandem_operator.api.quantization import ConfigMapKeyRef
+from tandem_operator.artifact_smoke import SmokeTarget
 from tandem_operator.artifact_steps import Step
 from tandem_operator.facts import Manifest
 from tandem_operator.model_files import ModelFiles
 from tandem_operator.objects.model_volumes import MODELS, folder_of, mount_of, volume_of
 from tandem_operator.objects.ownership import sealed
 from tandem_operator.objects.placement import placement_of
+from tandem_operator.objects.pod_template import pod_template_of
 from tandem_operator.objects.restricted import container_security, pod_security
 
 BACKOFF_LIMIT = 3
@@ -83,9 +87,46 @@ def job_of(artifact: Owner, spec: ModelArtifactSpec, step: Step, terms: JobTerms
     """The Job of one step. There is no deadline of the Job as a whole: a claim that is not there yet may come
     tomorrow.
     """
+    volumes, mounts, source = _volumes(spec, step, terms)
+    pod = {
+        "activeDeadlineSeconds": terms.deadline_seconds,
+        "containers": [_container(artifact, spec, step, terms, mounts=mounts, source=source)],
+        "volumes": volumes,
+        **placement_of(terms.classes),
+    }
+    return _job(artifact, step, pod, terms.pull_secrets)
+
+
+def smoke_job_of(
+    artifact: Owner, target: SmokeTarget, pull_secrets: tuple[str, ...], deadline_seconds: int
+) -> Manifest:
+    """The Job that asks a model in the engine that is to serve it: a pod like those to come, which ends."""
+    rendered = pod_template_of(artifact, target.inputs)["spec"]
+    (engine,) = rendered["containers"]
+    kept = ("image", "imagePullPolicy", "env", "resources", "securityContext", "volumeMounts")
+    container = {
+        "name": Phase.SMOKE.value,
+        **{name: engine[name] for name in kept},
+        "command": ["python", "-m", SMOKE_MODULE],
+        "args": smoke_arguments(key=artifact.name, deadline_seconds=deadline_seconds, launch=engine["args"]),
+        "ports": _PORTS,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }
+    placed = {name: rendered[name] for name in ("affinity", "tolerations", "priorityClassName") if name in rendered}
+    pod = {
+        "activeDeadlineSeconds": deadline_seconds,
+        "containers": [container],
+        "volumes": rendered["volumes"],
+        **placed,
+    }
+    return _job(artifact, Step(Phase.SMOKE, smoke=target.name), pod, pull_secrets)
+
+
+def _job(artifact: Owner, step: Step, pod: Manifest, pull_secrets: tuple[str, ...]) -> Manifest:
+    """A Job with what all of them have in common."""
     labels = {**_labels(artifact.name), names.LABEL_COMPONENT: step.phase.value}
     codes = _DEFINITE_CODES_OF_INSPECT if step.phase is Phase.INSPECT else _DEFINITE_CODES
-    volumes, mounts, source = _volumes(spec, step, terms)
+    secrets = {"imagePullSecrets": [{"name": name} for name in pull_secrets]} if pull_secrets else {}
     return sealed(
         {
             "apiVersion": "batch/v1",
@@ -114,28 +155,18 @@ def job_of(artifact: Owner, spec: ModelArtifactSpec, step: Step, terms: JobTerms
                             "action": "Ignore",
                             "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
                         },
-                        {
-                            "action": "FailJob",
-                            "onExitCodes": {"operator": "In", "values": codes},
-                        },
+                        {"action": "FailJob", "onExitCodes": {"operator": "In", "values": codes}},
                     ]
                 },
                 "template": {
                     "metadata": {"labels": labels},
                     "spec": {
                         "restartPolicy": "Never",
-                        "activeDeadlineSeconds": terms.deadline_seconds,
                         "automountServiceAccountToken": False,
                         "enableServiceLinks": False,
                         "securityContext": pod_security(),
-                        "containers": [_container(artifact, spec, step, terms, mounts=mounts, source=source)],
-                        "volumes": volumes,
-                        **(
-                            {"imagePullSecrets": [{"name": name} for name in terms.pull_secrets]}
-                            if terms.pull_secrets
-                            else {}
-                        ),
-                        **placement_of(terms.classes),
+                        **secrets,
+                        **pod,
                     },
                 },
             },

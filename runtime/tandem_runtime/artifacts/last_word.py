@@ -34,6 +34,7 @@ CODES = {
     Reason.TEXTS_INVALID: ExitCode.TEXTS_INVALID,
     Reason.VOLUME_FULL: ExitCode.VOLUME_FULL,
     Reason.STEP_FAILED: ExitCode.STEP_FAILED,
+    Reason.SMOKE_FAILED: ExitCode.SMOKE_FAILED,
 }
 """The exit code of each reason that a Job's program can end with."""
 _FULL = ("os error 28", "errno 28")

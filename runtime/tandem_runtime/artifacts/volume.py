@@ -90,6 +90,7 @@ class Volume:
             stop.set()
             beating.join()
             _alive(folder).unlink(missing_ok=True)
+            _remove(folder)  # what was not published
 
     def publish(self, key: str, staged: Path, provenance: Mapping[str, Any]) -> tuple[Published, Manifest]:
         """Make what is staged the artifact. The staging folder is gone afterwards. Raises OSError."""
