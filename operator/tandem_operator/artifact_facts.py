@@ -70,7 +70,6 @@ class LastWord:
     refusal: TerminationMessage | None = None
     trouble: str = ""
     """In one line; empty when nothing is known."""
-    is_out_of_memory: bool = False
     runs_at: str = ""
     """The pod's address while it runs."""
 
@@ -81,6 +80,8 @@ class Attempt:
 
     job: JobFacts | None = None
     word: LastWord | None = None
+    is_out_of_memory: bool = False
+    """Whether any of its pods was killed for want of memory."""
 
 
 NO_ATTEMPT = Attempt()
@@ -100,7 +101,8 @@ def attempts_of(children: Iterable[Manifest], *, artifact_uid: str, mishaps: Map
         pods = [each for each in children if each["kind"] == "Pod" and _labels(each).get(_JOB_UID) == job.uid]
         newest = max(pods, key=lambda pod: (pod["metadata"].get("creationTimestamp", ""), Ref.of(pod)), default=None)
         mishap = mishaps.get(newest["metadata"].get("uid", ""), "") if newest else ""
-        found[job.ref.name] = Attempt(job, _word(newest, mishap, phase) if newest else None)
+        word = _word(newest, mishap, phase) if newest else None
+        found[job.ref.name] = Attempt(job, word, any(map(_was_out_of_memory, pods)))
     return found
 
 
@@ -347,7 +349,10 @@ def _job(manifest: Manifest) -> JobFacts:
     )
 
 
-_OUT_OF_MEMORY = "OOMKilled"
+def _was_out_of_memory(pod: Manifest) -> bool:
+    containers = (pod.get("status") or {}).get("containerStatuses") or []
+    states = [(container.get("state") or {}).get("terminated") or {} for container in containers]
+    return any(state.get("reason") == "OOMKilled" for state in states)
 
 
 def _word(pod: Manifest, mishap: str, phase: str) -> LastWord:
@@ -371,7 +376,6 @@ def _word(pod: Manifest, mishap: str, phase: str) -> LastWord:
         result,
         refusal,
         trouble_of(pod, mishap=mishap),
-        is_out_of_memory=(ended or {}).get("reason") == _OUT_OF_MEMORY,
         runs_at=status.get("podIP", "") if "running" in state and not is_over else "",
     )
 

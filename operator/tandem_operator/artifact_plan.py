@@ -322,6 +322,10 @@ class _Planner:
         if is_outdated and there.course is not Course.COMPLETE and not is_at_work:
             message = f"Job {there.ref.name} is made again, since the operator's configuration is another one"
             return replace(on, message=message, delete_job=there)
+        memory = self._more_memory(attempt, wanted)
+        if memory:  # at once: the Job's own tries would have as little as the first one
+            message = f"Job {there.ref.name} was killed for want of memory, and is tried once more with {memory}"
+            return replace(on, message=message, delete_job=there, memory=memory)
         if there.course is Course.RUNNING:
             waits = f": {trouble}" if trouble else ""
             has_room = step.phase is not Phase.SMOKE or not self._waits_for_room(attempt)
@@ -334,10 +338,6 @@ class _Planner:
                 return replace(on, message=message, due_seconds=LOST_POD_SECONDS - age)
             message = f"Job {there.ref.name} is made again: it is complete, and its pod was deleted before it was read"
             return replace(on, message=message, delete_job=there)
-        memory = self._more_memory(attempt, wanted)
-        if memory:
-            message = f"Job {there.ref.name} was killed for want of memory, and is tried once more with {memory}"
-            return replace(on, message=message, delete_job=there, memory=memory)
         reason, cause = _failure(step, there, attempt)
         retry_seconds = _retry_seconds(step, attempt)
         if age >= retry_seconds:
@@ -351,7 +351,7 @@ class _Planner:
 
     def _more_memory(self, attempt: Attempt, wanted: Manifest) -> str:
         """Half as much again, for a Job that was killed for want of it, and not for the second time."""
-        if attempt.word is None or not attempt.word.is_out_of_memory or self._artifact.status.get("memory"):
+        if not attempt.is_out_of_memory or self._artifact.status.get("memory"):
             return ""
         limit = wanted["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"]
         return f"{in_bytes(limit) * 3 // 2 // (1 << 20):.0f}Mi"

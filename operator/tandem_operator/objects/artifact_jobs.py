@@ -49,8 +49,9 @@ INSPECT_LIMIT_SECONDS = 1800
 """From the moment that a node has the pod, so the pull of the image counts. A pod that no node can take waits."""
 _OWNER_VARIABLE = "POD_UID"
 _TEXTS_FOLDER, _TEXTS_FILE = "/texts", "texts.jsonl"
-_DEFINITE_CODES = [*range(10, ExitCode.VOLUME_FULL + 1), 137]
-"""Exit codes after which another try of the same would end in the same way. 137: killed for want of memory."""
+_DEFINITE_CODES = list(range(10, ExitCode.VOLUME_FULL + 1))
+"""Exit codes after which another try of the same would end in the same way. Not 137: a pod that is deleted by force has
+it, too, and a policy cannot tell that from want of memory."""
 _DEFINITE_CODES_OF_INSPECT = list(range(10, 20))
 _REQUESTED_CPU = {Phase.INSPECT: "50m", Phase.FETCH: "100m", Phase.EVICT: "50m"}
 
