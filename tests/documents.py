@@ -126,9 +126,14 @@ def hub(repo: str) -> Manifest:
     }
 
 
-def _quantized(repo: str) -> Manifest:
+def bucket(path: str) -> Manifest:
+    place = {"bucket": "team-models", "prefix": path, "store": "minio", "region": "eu-1"}
+    return {"s3": {**place, "secretName": "keys"}}
+
+
+def _quantized(source: Manifest) -> Manifest:
     return {
-        "source": hub(repo),
+        "source": source,
         "quantization": {
             "mode": "Offline",
             "scheme": "W4A16",
@@ -154,9 +159,19 @@ def _quantized(repo: str) -> Manifest:
 
 
 QUANTIZED: Manifest = {
-    "verifier": {"model": _quantized("big"), "accelerator": {"classes": ["nvidia-h100-80gb"]}},
-    "draft": {"model": _quantized("small"), "accelerator": {"classes": ["nvidia-l4-24gb"]}},
+    "verifier": {"model": _quantized(hub("big")), "accelerator": {"classes": ["nvidia-h100-80gb"]}},
+    "draft": {"model": _quantized(hub("small")), "accelerator": {"classes": ["nvidia-l4-24gb"]}},
     "cache": {"volume": {"claimName": "cache"}, "ttlAfterUnused": "24h"},
+}
+OF_BUCKETS: Manifest = {
+    "verifier": {"model": {"source": bucket("a/big")}, "accelerator": {"classes": ["nvidia-h100-80gb"]}},
+    "draft": {"model": {"source": bucket("a/small")}, "accelerator": {"classes": ["nvidia-l4-24gb"]}},
+    "cache": {"volume": {"claimName": "cache"}},
+}
+HEAD_OF_BUCKET: Manifest = {
+    "verifier": {"model": claim("big"), "accelerator": {"classes": ["nvidia-h100-80gb"]}},
+    "speculation": {"method": "InEngine", "inEngine": {"kind": "EAGLE3", "model": {"source": bucket("head")}}},
+    "cache": {"volume": {"claimName": "cache"}},
 }
 HEAD_OF_HUB: Manifest = {
     "verifier": {"model": claim("big"), "accelerator": {"classes": ["nvidia-h100-80gb"]}},
@@ -164,7 +179,16 @@ HEAD_OF_HUB: Manifest = {
     "cache": {"volume": {"claimName": "cache"}},
 }
 SHORTEST: Manifest = {"verifier": {"model": claim("big"), "accelerator": {"classes": ["cpu"]}}}
-BASES: tuple[Manifest, ...] = (REMOTE, IN_ENGINE, HEAD_ON_CLAIM, QUANTIZED, HEAD_OF_HUB, SHORTEST)
+BASES: tuple[Manifest, ...] = (
+    REMOTE,
+    IN_ENGINE,
+    HEAD_ON_CLAIM,
+    QUANTIZED,
+    OF_BUCKETS,
+    HEAD_OF_BUCKET,
+    HEAD_OF_HUB,
+    SHORTEST,
+)
 
 
 # -- places in a document ----------------------------------------------------------------------------------------

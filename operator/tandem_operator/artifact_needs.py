@@ -14,7 +14,6 @@ from tandem_contracts.engine_settings import OnlineQuantization
 from tandem_contracts.launch import Role
 from tandem_contracts.recipe import TOOLCHAIN, InvalidRecipeError, Recipe, Scheme
 from tandem_operator.accelerators import AcceleratorClass, table_of
-from tandem_operator.api.access import SecretKeyRef
 from tandem_operator.api.artifact import ArtifactQuantization, ModelArtifactSpec
 from tandem_operator.api.deployment import InvalidSpecError, LLMDeployment, RoleSpec
 from tandem_operator.api.engine import EngineType
@@ -30,6 +29,7 @@ from tandem_operator.api.quantization import (
 )
 from tandem_operator.config import OperatorConfig
 from tandem_operator.facts import Manifest
+from tandem_operator.model_files import Credential, credentials_of
 from tandem_operator.names import Reason
 from tandem_operator.rejection import RejectedSpecError
 
@@ -45,8 +45,8 @@ class Need:
     job: QuantizationJob = DEFAULT_JOB
     classes: tuple[str, ...] = ()
     """Of the role that serves it."""
-    secret: SecretKeyRef | None = None
-    """Of the token that opens the source."""
+    credentials: tuple[Credential, ...] = ()
+    """What opens the source."""
     why: str = ""
     """Why it is this scheme, where the user has left it open."""
 
@@ -127,25 +127,25 @@ def _need(deployment: LLMDeployment, role: Role, model: Model, settings: Setting
     spec, cache = deployment.role(role), deployment.spec.cache
     is_in_engine = spec is None or spec.model is not model
     path = "spec.speculation.inEngine" if is_in_engine else f"spec.{role}"
-    _require_hub(model, f"{path}.model.source.huggingFace.hub", settings.config)
-    hub = model.source.hugging_face
+    _require_place(model, f"{path}.model.source", settings.config)
+    credentials = credentials_of(model.source)
     claim = cache.volume.claim_name if cache is not None and model.needs_cache else None
     tenant = None if claim is None or settings.config.share_artifacts else deployment.owner.namespace
     artifact = ModelArtifactSpec(source=model.source, claim_name=claim, tenant=tenant)
     quantization = None if is_in_engine or spec is None else spec.model.quantization
     if quantization is None or spec is None or quantization.mode is QuantizationMode.PREQUANTIZED:
-        return Need(artifact, secret=hub.secret_key_ref if hub else None)
+        return Need(artifact, credentials=credentials)
     scheme, why = _scheme(quantization, spec, path=f"{path}.model.quantization.scheme", table=settings.table)
     _require_engine(spec, quantization, path=path)
     if quantization.mode is QuantizationMode.ONLINE:
-        return Need(artifact, secret=hub.secret_key_ref if hub else None, why=why)
+        return Need(artifact, credentials=credentials, why=why)
     made = _quantization(quantization, scheme, path=f"{path}.model.quantization")
     return Need(
         artifact.model_copy(update={"quantization": made}),
         quantization.gate,
         quantization.job or DEFAULT_JOB,
         spec.accelerator.classes,
-        secret=hub.secret_key_ref if hub else None,
+        credentials=credentials,
         why=why,
     )
 
@@ -225,10 +225,20 @@ def _require_engine(spec: RoleSpec, quantization: Quantization, *, path: str) ->
         )
 
 
-def _require_hub(model: Model, path: str, config: OperatorConfig) -> None:
-    source = model.source.hugging_face
-    if source is None or source.hub is None or source.hub in config.model_hubs:
-        return
-    listed = ", ".join(sorted(config.model_hubs))
-    allowed = f"must be one of {listed}" if listed else "must be left out: the operator's modelHubs has none"
-    raise RejectedSpecError(Reason.UNKNOWN_HUB, f"{path} (is {source.hub}): {allowed}")
+def _require_place(model: Model, path: str, config: OperatorConfig) -> None:
+    """Refuse a hub or a store that the administrator has not named."""
+    hub, s3 = model.source.hugging_face, model.source.s3
+    if hub is not None and hub.hub is not None and hub.hub not in config.model_hubs:
+        told = _allowed("modelHubs", config.model_hubs)
+        raise RejectedSpecError(Reason.UNKNOWN_HUB, f"{path}.huggingFace.hub (is {hub.hub}): {told}")
+    if s3 is not None and s3.store is not None and s3.store not in config.model_stores:
+        told = _allowed("modelStores", config.model_stores)
+        raise RejectedSpecError(Reason.UNKNOWN_STORE, f"{path}.s3.store (is {s3.store}): {told}")
+
+
+def _allowed(setting: str, known: Mapping[str, str]) -> str:
+    return (
+        f"must be one of {', '.join(sorted(known))}"
+        if known
+        else f"must be left out: the operator's {setting} has none"
+    )

@@ -9,7 +9,6 @@ from tandem_contracts.model_facts import ModelFacts
 from tandem_contracts.termination import Phase
 from tandem_operator import names
 from tandem_operator.accelerators import CPU, AcceleratorClass
-from tandem_operator.api.access import SecretKeyRef
 from tandem_operator.api.artifact import ModelArtifactSpec
 from tandem_operator.api.deployment import InvalidSpecError, LLMDeployment, Owner
 from tandem_operator.api.quantization import QuantizationJob
@@ -19,8 +18,9 @@ from tandem_operator.artifact_needs import DEFAULT_JOB, Need, Settings, all_need
 from tandem_operator.artifact_plan import Artifact, Asked, Unmakeable
 from tandem_operator.artifact_smoke import SmokeTarget
 from tandem_operator.artifact_steps import Step, Texts
+from tandem_operator.config import OperatorConfig
 from tandem_operator.facts import ArtifactFacts, Manifest
-from tandem_operator.model_files import ModelFiles
+from tandem_operator.model_files import Credential, ModelFiles, credentials_of
 from tandem_operator.names import Reason
 from tandem_operator.objects.artifact_jobs import INSPECT_LIMIT_SECONDS, JobTerms, job_of, smoke_job_of
 
@@ -60,9 +60,9 @@ class Referrers:
         )
 
     @property
-    def secret(self) -> SecretKeyRef | None:
-        """Of the token that opens the source: that of the first deployment that names one."""
-        return next((need.secret for need in self._opening if need.secret is not None), None)
+    def credentials(self) -> tuple[Credential, ...]:
+        """What opens the source: those of the first deployment that has any."""
+        return next((need.credentials for need in self._opening if need.credentials), ())
 
     @property
     def job(self) -> QuantizationJob:
@@ -162,11 +162,9 @@ def _making(
         there = ", ".join(sorted(settings.config.engine_images))
         message = f"the operator's engineImages has no {key!r}, which the Job {step.phase} runs; it has {there}"
         return Unmakeable(Reason.NO_JOB_IMAGE, message)
-    fetched = spec.source.hugging_face
-    hub = settings.config.model_hubs.get(fetched.hub, "") if fetched and fetched.hub else ""
-    if fetched is not None and fetched.hub is not None and not hub and step.phase is Phase.FETCH:
-        message = f"the operator's modelHubs has no {fetched.hub!r} any more, from which the model is to be fetched"
-        return Unmakeable(Reason.UNKNOWN_HUB, message)
+    endpoint = _endpoint(spec, settings.config) if step.phase is Phase.FETCH else ""
+    if isinstance(endpoint, Unmakeable):
+        return endpoint
     estimate = estimate_of(step.phase, model, spec.quantization, on_cpu=classes[0].is_cpu)
     deadline = job.active_deadline_seconds
     if estimate.seconds > deadline:
@@ -178,11 +176,25 @@ def _making(
         settings.config.engine_pull_secrets,
         memory=artifact.status.get("memory") or asked,
         deadline_seconds=max(deadline, INSPECT_LIMIT_SECONDS) if step.phase in MADE_ON_THE_FLY else deadline,
-        secret=referrers.secret or (fetched.secret_key_ref if fetched else None),
+        credentials=referrers.credentials or credentials_of(spec.source),
         source=source.files if source else None,
-        hub=hub,
+        endpoint=endpoint,
     )
     return job_of(owner, spec, step, terms)
+
+
+def _endpoint(spec: ModelArtifactSpec, config: OperatorConfig) -> str | Unmakeable:
+    """Where the source is fetched from; empty: the public hub, or Amazon's S3."""
+    hub, s3 = spec.source.hugging_face, spec.source.s3
+    if hub is not None and hub.hub is not None and hub.hub not in config.model_hubs:
+        message = f"the operator's modelHubs has no {hub.hub!r} any more, from which the model is to be fetched"
+        return Unmakeable(Reason.UNKNOWN_HUB, message)
+    if s3 is not None and s3.store is not None and s3.store not in config.model_stores:
+        message = f"the operator's modelStores has no {s3.store!r} any more, from which the model is to be fetched"
+        return Unmakeable(Reason.UNKNOWN_STORE, message)
+    if hub is not None:
+        return config.model_hubs[hub.hub] if hub.hub else ""
+    return config.model_stores[s3.store] if s3 is not None and s3.store else ""
 
 
 def _classes(

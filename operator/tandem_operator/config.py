@@ -142,6 +142,8 @@ class OperatorConfig(BaseModel):
     """A ModelArtifact that nothing has referred to for this long is deleted, with its files: a week."""
     model_hubs: dict[DnsLabel, Annotated[str, Field(pattern=r"^https?://[^\s@?#]+$", max_length=512)]] = {}
     """Addresses of servers that speak as the Hugging Face hub does, by the name that users give them."""
+    model_stores: dict[DnsLabel, Annotated[str, Field(pattern=r"^https?://[^\s@?#]+$", max_length=512)]] = {}
+    """Addresses of stores that speak as Amazon S3 does, by the name that users give them."""
     share_artifacts: bool = False
     """Whether namespaces whose claims lead to the same storage use the same files. Who may read a claim may then use a
     model that somebody else had the token for."""

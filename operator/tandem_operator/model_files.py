@@ -1,10 +1,38 @@
-"""Where a model's files are, as pods mount them. Pure."""
+"""Where a model's files are, as pods mount them, and what opens a source that has to be fetched first. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tandem_contracts.artifact_job import (
+    ACCESS_KEY_VARIABLE,
+    SECRET_KEY_VARIABLE,
+    SESSION_TOKEN_VARIABLE,
+    TOKEN_VARIABLE,
+)
 from tandem_operator.api.model import ModelSource
+
+
+@dataclass(frozen=True)
+class Credential:
+    """An environment variable of the Job that fetches, from a key of a Secret."""
+
+    variable: str
+    secret: str
+    key: str
+    is_optional: bool = False
+    """Whether the key may be missing."""
+
+
+def credentials_of(source: ModelSource) -> tuple[Credential, ...]:
+    """What opens a source; nothing for one that everybody may read."""
+    hub, s3 = source.hugging_face, source.s3
+    if hub is not None and hub.secret_key_ref is not None:
+        return (Credential(TOKEN_VARIABLE, hub.secret_key_ref.name, hub.secret_key_ref.key),)
+    if s3 is not None and s3.secret_name is not None:
+        keys = (ACCESS_KEY_VARIABLE, SECRET_KEY_VARIABLE, SESSION_TOKEN_VARIABLE)
+        return tuple(Credential(key, s3.secret_name, key, key == SESSION_TOKEN_VARIABLE) for key in keys)
+    return ()
 
 
 @dataclass(frozen=True)

@@ -140,6 +140,7 @@ class Reason(StrEnum):
     QUANTIZED_ALREADY = "QuantizedAlready"
     NOT_QUANTIZED = "NotQuantized"
     UNKNOWN_HUB = "UnknownHub"
+    UNKNOWN_STORE = "UnknownStore"
     NO_FACTS = "NoFacts"
     NO_INSPECT_IMAGE = "NoInspectImage"
     NO_JOB_IMAGE = "NoJobImage"

@@ -59,7 +59,7 @@ class ModelArtifactSpec(ApiModel):
             "a ModelArtifact never changes, since its name is the key of what it is made from: make another one",
         ),
         Rule(
-            "has(self.claimName) || !(has(self.source.huggingFace) || has(self.quantization))",
+            "has(self.claimName) || !(has(self.source.huggingFace) || has(self.source.s3) || has(self.quantization))",
             lambda spec: spec.claim_name is not None or not (spec.source.is_fetched or spec.quantization),
             "claimName is required for a source that is fetched, and for a quantized model",
             path=".claimName",
@@ -287,7 +287,7 @@ class ModelArtifactStatus(ApiModel):
 
 def source_data(source: ModelSource) -> dict[str, Any]:
     """A source as the JSON values that a key is made from, defaults included, and without what opens it."""
-    opens = {"hugging_face": {"secret_key_ref"}}
+    opens = {"hugging_face": {"secret_key_ref"}, "s3": {"secret_name"}}
     data: dict[str, Any] = source.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=opens)
     return data
 
@@ -305,4 +305,7 @@ def shown(source: ModelSource) -> str:
     if kind == "huggingFace":
         where = f", hub {value['hub']}" if "hub" in value else ""
         return f"{value['repo']} at {value['revision']}{where}"
+    if kind == "s3":
+        where = f", store {value['store']}" if "store" in value else ""
+        return f"s3://{value['bucket']}/{value['prefix']}{where}"
     return f"{kind} {' '.join(str(part) for part in value.values())}"

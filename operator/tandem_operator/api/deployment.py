@@ -86,7 +86,11 @@ class RoleSpec(ApiModel):
 def _needs_cache(model: str) -> str:
     """CEL for `needs_cache` of a role's model."""
     offline = f"(!has({model}.quantization.mode) || {model}.quantization.mode == 'Offline')"
-    return f"has({model}.source.huggingFace) || (has({model}.quantization) && {offline})"
+    return f"{_is_fetched(model)} || (has({model}.quantization) && {offline})"
+
+
+def _is_fetched(model: str) -> str:
+    return f"has({model}.source.huggingFace) || has({model}.source.s3)"
 
 
 _CEL_NEEDS_CACHE = " || ".join(
@@ -94,7 +98,7 @@ _CEL_NEEDS_CACHE = " || ".join(
         _needs_cache("self.verifier.model"),
         f"(has(self.draft) && ({_needs_cache('self.draft.model')}))",
         "(has(self.speculation) && has(self.speculation.inEngine) && has(self.speculation.inEngine.model)"
-        " && has(self.speculation.inEngine.model.source.huggingFace))",
+        f" && ({_is_fetched('self.speculation.inEngine.model')}))",
     )
 )
 
@@ -119,7 +123,7 @@ class LLMDeploymentSpec(ApiModel):
         Rule(
             f"has(self.cache) || !({_CEL_NEEDS_CACHE})",
             lambda spec: spec.cache is not None or not any(model.needs_cache for model in spec.models()),
-            "spec.cache is required for a model that is fetched (source.huggingFace) or quantized (quantization)",
+            "spec.cache is required for a model that is fetched (huggingFace, s3) or quantized (quantization)",
             path=".cache",
         ),
     )

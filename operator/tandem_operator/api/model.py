@@ -68,7 +68,35 @@ class ImageSource(ApiModel):
     """Folder of the model inside the image. Omitted: the image's root. Relative, without '..'."""
 
 
-_KINDS_OF_SOURCE = 3
+BucketName = Annotated[
+    str,
+    Field(min_length=3, max_length=63),
+    matching("^[a-z0-9][a-z0-9.-]*[a-z0-9]$", "the name of a bucket: lower-case letters, digits, '.' and '-'"),
+]
+RegionName = Annotated[
+    str,
+    Field(min_length=1, max_length=63),
+    matching("^[a-z0-9]+(-[a-z0-9]+)*$", "the name of a region: lower-case letters, digits and '-'"),
+]
+
+
+class S3Source(ApiModel):
+    """A model in a bucket of Amazon S3, or of a store that speaks as it does. A Job fetches it once."""
+
+    bucket: BucketName
+    """The bucket."""
+    prefix: RelativePath
+    """What the names of the model's objects begin with, as the path of a folder. Relative, without '..'."""
+    store: DnsLabel | None = None
+    """Another store than Amazon's, by its name in the operator's modelStores."""
+    region: RegionName | None = None
+    """The bucket's region. Omitted: us-east-1."""
+    secret_name: DnsSubdomain | None = None
+    """Name of a Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, maybe AWS_SESSION_TOKEN. Only the Job that
+    fetches sees it. Omitted: the bucket is public."""
+
+
+_KINDS_OF_SOURCE = 4
 
 
 class ModelSource(ApiModel):
@@ -76,11 +104,10 @@ class ModelSource(ApiModel):
 
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            "[has(self.persistentVolumeClaim), has(self.image), has(self.huggingFace)].filter(it, it).size() == 1",
-            lambda source: (
-                [source.persistent_volume_claim, source.image, source.hugging_face].count(None) == _KINDS_OF_SOURCE - 1
-            ),
-            "exactly one source is required: persistentVolumeClaim, image or huggingFace",
+            "[has(self.persistentVolumeClaim), has(self.image), has(self.huggingFace), has(self.s3)]"
+            ".filter(it, it).size() == 1",
+            lambda source: list(dict(source).values()).count(None) == _KINDS_OF_SOURCE - 1,
+            "exactly one source is required: persistentVolumeClaim, image, huggingFace or s3",
         ),
     )
 
@@ -90,11 +117,13 @@ class ModelSource(ApiModel):
     """The model lies in an image."""
     hugging_face: HuggingFaceSource | None = None
     """The model is fetched from the Hugging Face hub onto spec.cache.volume."""
+    s3: S3Source | None = None
+    """The model is fetched from a bucket onto spec.cache.volume."""
 
     @property
     def is_fetched(self) -> bool:
         """Whether a Job has to bring it before it can be mounted."""
-        return self.hugging_face is not None
+        return self.hugging_face is not None or self.s3 is not None
 
 
 class Model(ApiModel):

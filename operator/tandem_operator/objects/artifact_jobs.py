@@ -15,9 +15,9 @@ from tandem_contracts.artifact_job import (
     FETCH_MODULE,
     QUANTIZE_MODULE,
     SMOKE_MODULE,
-    TOKEN_VARIABLE,
     VOLUME_FOLDER,
     HubSource,
+    S3Source,
     evaluate_arguments,
     evict_arguments,
     fetch_arguments,
@@ -29,14 +29,13 @@ from tandem_contracts.recipe import CalibrationSettings
 from tandem_contracts.termination import ExitCode, Phase
 from tandem_operator import names
 from tandem_operator.accelerators import AcceleratorClass
-from tandem_operator.api.access import SecretKeyRef
 from tandem_operator.api.artifact import ArtifactQuantization, ModelArtifactSpec
 from tandem_operator.api.deployment import Owner
 from tandem_operator.api.quantization import ConfigMapKeyRef
 from tandem_operator.artifact_smoke import SmokeTarget
 from tandem_operator.artifact_steps import Step
 from tandem_operator.facts import Manifest
-from tandem_operator.model_files import ModelFiles
+from tandem_operator.model_files import Credential, ModelFiles
 from tandem_operator.objects.model_volumes import MODELS, folder_of, mount_of, volume_of
 from tandem_operator.objects.ownership import sealed
 from tandem_operator.objects.placement import placement_of
@@ -65,12 +64,12 @@ class JobTerms:
     pull_secrets: tuple[str, ...] = ()
     memory: str = "2Gi"
     deadline_seconds: int = INSPECT_LIMIT_SECONDS
-    secret: SecretKeyRef | None = None
-    """Of the token that opens the source: for `fetch` alone."""
+    credentials: tuple[Credential, ...] = ()
+    """What opens the source: for `fetch` alone."""
     source: ModelFiles | None = None
     """Where the model lies that the artifact is made from."""
-    hub: str = ""
-    """Address that it is fetched from; empty: the public hub."""
+    endpoint: str = ""
+    """Address that it is fetched from; empty: the public hub, or Amazon's S3."""
 
 
 def artifact_of(spec: ModelArtifactSpec, namespace: str) -> Manifest:
@@ -221,7 +220,7 @@ def _container(
     mounts: list[Manifest],
     source: str,
 ) -> Manifest:
-    module, arguments = _program(artifact, spec, step, source=source, hub=terms.hub)
+    module, arguments = _program(artifact, spec, step, source=source, endpoint=terms.endpoint)
     is_inspecting = step.phase is Phase.INSPECT
     limits, devices = {"memory": terms.memory}, _devices(terms)
     requests = {"cpu": _requested_cpu(step, terms), "memory": "256Mi" if is_inspecting else terms.memory, **devices}
@@ -257,9 +256,9 @@ def _devices(terms: JobTerms) -> dict[str, str]:
 def _environment(step: Step, terms: JobTerms) -> list[Manifest]:
     """Nobody but `fetch` looks for anything on a network, and nobody else has the token."""
     found: list[Manifest] = [{"name": "HOME", "value": "/tmp"}]  # noqa: S108 -- the pod's own emptyDir
-    if step.phase is Phase.FETCH and terms.secret is not None:
-        reference = {"name": terms.secret.name, "key": terms.secret.key}
-        found.append({"name": TOKEN_VARIABLE, "valueFrom": {"secretKeyRef": reference}})
+    for each in terms.credentials if step.phase is Phase.FETCH else ():
+        reference = {"name": each.secret, "key": each.key, **({"optional": True} if each.is_optional else {})}
+        found.append({"name": each.variable, "valueFrom": {"secretKeyRef": reference}})
     if step.phase is not Phase.FETCH:
         found.append({"name": "HF_HUB_OFFLINE", "value": "1"})
     found.append({"name": _OWNER_VARIABLE, "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}})
@@ -268,7 +267,9 @@ def _environment(step: Step, terms: JobTerms) -> list[Manifest]:
     return sorted(found, key=lambda variable: str(variable["name"]))
 
 
-def _program(artifact: Owner, spec: ModelArtifactSpec, step: Step, *, source: str, hub: str) -> tuple[str, list[str]]:
+def _program(
+    artifact: Owner, spec: ModelArtifactSpec, step: Step, *, source: str, endpoint: str
+) -> tuple[str, list[str]]:
     key, owner, texts = artifact.name, f"$({_OWNER_VARIABLE})", ""
     if _texts(spec, step) is not None:
         texts = f"{_TEXTS_FOLDER}/{_TEXTS_FILE}"
@@ -276,7 +277,7 @@ def _program(artifact: Owner, spec: ModelArtifactSpec, step: Step, *, source: st
         case Phase.INSPECT:
             return INSPECT_MODULE, inspect_arguments(source)
         case Phase.FETCH:
-            return FETCH_MODULE, fetch_arguments(source=_hub(spec, hub), key=key, owner=owner)
+            return FETCH_MODULE, fetch_arguments(source=_place(spec, endpoint), key=key, owner=owner)
         case Phase.QUANTIZE:
             made = _made(spec)
             calibration = made.calibration
@@ -301,10 +302,12 @@ def _program(artifact: Owner, spec: ModelArtifactSpec, step: Step, *, source: st
     raise ValueError(f"{step.phase} is no step of an artifact")
 
 
-def _hub(spec: ModelArtifactSpec, endpoint: str) -> HubSource:
-    hub = spec.source.hugging_face
-    assert hub is not None  # noqa: S101 -- narrows the type: only such a source is fetched
-    return HubSource(repo=hub.repo, revision=hub.revision, endpoint=endpoint)
+def _place(spec: ModelArtifactSpec, endpoint: str) -> HubSource | S3Source:
+    hub, s3 = spec.source.hugging_face, spec.source.s3
+    if hub is not None:
+        return HubSource(repo=hub.repo, revision=hub.revision, endpoint=endpoint)
+    assert s3 is not None  # noqa: S101 -- narrows the type: only such sources are fetched
+    return S3Source(bucket=s3.bucket, prefix=s3.prefix, endpoint=endpoint, region=s3.region or "")
 
 
 def _made(spec: ModelArtifactSpec) -> ArtifactQuantization:

@@ -80,7 +80,9 @@ def test_a_model_in_an_image_is_an_image_volume_that_nobody_can_write_to(path: M
     ids=["none", "both"],
 )
 def test_exactly_one_source_is_required(source: Manifest) -> None:
-    expected = "spec.verifier.model.source: exactly one source is required: persistentVolumeClaim, image or huggingFace"
+    expected = (
+        "spec.verifier.model.source: exactly one source is required: persistentVolumeClaim, image, huggingFace or s3"
+    )
     assert expected in refusal_of(make_spec(verifier=role(model={"source": source})))
 
 

@@ -54,7 +54,7 @@ def test_a_model_of_a_hub_is_one_artifact_on_the_cache_whoever_holds_the_token()
     plain, gated = (need({**made, "model": {"source": source}}) for source in (HUB, opened))
     assert plain.key == gated.key
     assert is_artifact_key(plain.key)
-    assert gated.secret is not None
+    assert [(each.variable, each.secret, each.key) for each in gated.credentials] == [("HF_TOKEN", "hf", "token")]
     assert "secretKeyRef" not in str(gated.artifact.to_data())
     assert gated.artifact.to_data() == {
         "source": {"huggingFace": {"repo": "team/model", "revision": "main"}},
@@ -131,6 +131,21 @@ def test_a_hub_that_the_configuration_does_not_know_is_refused_with_those_that_i
     refused = rejection_of(role(source), settings)
     assert refused.reason is Reason.UNKNOWN_HUB
     assert "spec.verifier.model.source.huggingFace.hub (is mirror): must be one of inner" in str(refused)
+
+
+def test_a_bucket_is_one_artifact_and_its_keys_are_those_of_a_secret() -> None:
+    source = {"s3": {"bucket": "models", "prefix": "llama/8b", "secretName": "s3"}}
+    made = make_role()
+    found = need({**made, "model": {"source": source}})
+    assert found.artifact.to_data()["source"] == {"s3": {"bucket": "models", "prefix": "llama/8b"}}
+    assert [(each.variable, each.secret, each.is_optional) for each in found.credentials] == [
+        ("AWS_ACCESS_KEY_ID", "s3", False), ("AWS_SECRET_ACCESS_KEY", "s3", False), ("AWS_SESSION_TOKEN", "s3", True),
+    ]  # fmt: skip
+    stored = {"s3": {**source["s3"], "store": "minio"}}
+    refused = rejection_of({**made, "model": {"source": stored}})
+    assert refused.reason is Reason.UNKNOWN_STORE
+    settings = Settings.of(make_config(modelStores={"minio": "https://minio.example:9000"}))
+    assert need({**made, "model": {"source": stored}}, settings).key != found.key
 
 
 def test_online_and_prequantized_models_are_served_as_they_are() -> None:
