@@ -17,7 +17,7 @@ from tandem_contracts.model_facts import ModelFacts
 from tandem_contracts.termination import Phase
 from tandem_contracts.termination import Reason as Cause
 from tandem_operator import names
-from tandem_operator.api.artifact import ArtifactFiles, ModelArtifactSpec, shown
+from tandem_operator.api.artifact import LOSSES_KEPT, ArtifactFiles, ModelArtifactSpec, shown
 from tandem_operator.artifact_facts import (
     DOING,
     NO_ATTEMPT,
@@ -44,6 +44,7 @@ LOST_POD_SECONDS = 120.0
 """Longer than the resync, which would have found the pod of a Job that is complete."""
 AGAIN_AFTER_REFUSAL_SECONDS = 15.0
 AGAIN_BEFORE_EVICTION_SECONDS = 1.0
+_BUILT_IN = (Texts(),)
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,12 @@ class Artifact:
     @property
     def is_evicting(self) -> bool:
         """Whether nobody may count on its files any more."""
-        conditions = self.status.get("conditions") or []
-        return any(c.get("type") == "Ready" and c.get("reason") == Reason.EVICTING for c in conditions)
+        return bool(self.status.get("job") == Step(Phase.EVICT).job_name(self.name))
+
+    def memory_of(self, step: Step) -> str:
+        """What the step's Job gets after one of less was killed for want of it; empty: as usual."""
+        memory = self.status.get("memory") if self.status.get("job") == step.job_name(self.name) else ""
+        return memory if isinstance(memory, str) else ""
 
 
 @dataclass(frozen=True)
@@ -74,8 +79,8 @@ class Asked:
     """What those who refer to an artifact want of it."""
 
     is_used: bool = True
-    texts: tuple[Texts, ...] = (Texts(),)
-    """That a quantized one is measured on."""
+    texts: tuple[Texts, ...] = ()
+    """That a quantized one is measured on. Empty where nobody says so: then once, on the built-in ones."""
 
 
 @dataclass(frozen=True)
@@ -140,16 +145,13 @@ def plan_artifact(
     planner = _Planner(artifact, attempts, asked, job_of, source, now)
     eviction = attempts.get(Step(Phase.EVICT).job_name(artifact.name), NO_ATTEMPT)
     if artifact.spec is not None and (eviction.job is not None or (is_over and planner.has_files)):
-        return _evicted(artifact, planner, eviction, unused_since=unused_since if is_over else None)
+        unused_since = unused_since if is_over else None
+        return _evicted(artifact, planner, eviction, unused_since=unused_since, refused=refused)
     if is_over:
         return ArtifactPlan(planner.found(), unused_since, delete_artifact=True)
     found = planner.found()
     if refused:
-        name = found.step.job_name(artifact.name) if found.step else artifact.name
-        message = f"Job {name} cannot be made: {steady(refused)}"
-        found = Finding(
-            Reason.API_REFUSED, message, known=found.known, step=found.step, due_seconds=AGAIN_AFTER_REFUSAL_SECONDS
-        )
+        found = _without_job(found, artifact, refused)
     if unused_since is not None and not found.is_ready:  # whoever needs it next has it made
         job = attempts.get(found.step.job_name(artifact.name), NO_ATTEMPT).job if found.step else None
         going = job if job and not job.is_going else None
@@ -158,8 +160,16 @@ def plan_artifact(
     return ArtifactPlan(found, unused_since, found.make_job, found.delete_job, due_seconds=found.due_seconds)
 
 
+def _without_job(found: Finding, artifact: Artifact, refused: str) -> Finding:
+    name = found.step.job_name(artifact.name) if found.step else artifact.name
+    message = f"Job {name} cannot be made: {steady(refused)}"
+    return Finding(
+        Reason.API_REFUSED, message, known=found.known, step=found.step, due_seconds=AGAIN_AFTER_REFUSAL_SECONDS
+    )
+
+
 def _evicted(
-    artifact: Artifact, planner: _Planner, eviction: Attempt, *, unused_since: datetime | None
+    artifact: Artifact, planner: _Planner, eviction: Attempt, *, unused_since: datetime | None, refused: str
 ) -> ArtifactPlan:
     """First nobody may count on the files any more, then they go, then the artifact. Who needs it again waits."""
     step, job = Step(Phase.EVICT), eviction.job
@@ -167,13 +177,18 @@ def _evicted(
     found = Finding(Reason.EVICTING, doing(step, artifact.name, artifact.spec), step=step)
     if job is None and not artifact.is_evicting:
         return ArtifactPlan(found, unused_since, due_seconds=AGAIN_BEFORE_EVICTION_SECONDS)
+    if job is None and refused:
+        found = _without_job(found, artifact, refused)
+        return ArtifactPlan(found, unused_since, due_seconds=found.due_seconds)
     if job is None:
         made = planner.job_of(step)
         if isinstance(made, Unmakeable):
             return ArtifactPlan(replace(found, message=made.message, is_stalled=True), unused_since)
         return ArtifactPlan(found, unused_since, make_job=made)
     if job.course is Course.RUNNING or job.is_going:
-        return ArtifactPlan(found, unused_since)
+        trouble = eviction.word.trouble if eviction.word else ""
+        waits = f"{found.message}: {trouble}" if trouble else found.message
+        return ArtifactPlan(replace(found, message=waits), unused_since)
     if job.course is Course.COMPLETE or unused_since is None:
         # Also where it is needed again: whoever needs it asks for a new one, that no Job of before speaks for.
         return ArtifactPlan(found, unused_since, delete_artifact=True)
@@ -209,17 +224,22 @@ class _Planner:
         return is_own and (self._known.files is not None or self._artifact.is_evicting)
 
     def found(self) -> Finding:
-        """What is known of it, and the step that is due."""
+        """What is known of it, and the step that is due: the first one that nothing keeps from going on."""
         artifact, spec, known = self._artifact, self._artifact.spec, self._known
         if spec is None:
             return Finding(Reason.INVALID_SPEC, artifact.problem, is_stalled=True)
         if artifact.name != spec.key:
             message = f"metadata.name (is {artifact.name!r}): must be {spec.key}, the key of what it is made from"
             return Finding(Reason.KEY_MISMATCH, message, is_stalled=True)
-        step = self._due(spec)
-        if step is None and known.model is not None:
+        steps = self._due(spec)
+        if not steps and known.model is not None:
             return Finding(_done(spec), summary_of(known.model), is_ready=True, known=known)
-        assert step is not None  # noqa: S101 -- narrows the type: what has no model has a step that is due
+        found = [self._found_of(step, spec) for step in steps]
+        due = min((each.due_seconds for each in found if each.due_seconds), default=0.0)
+        return next((each for each in found if not each.is_stalled), replace(found[0], due_seconds=due))
+
+    def _found_of(self, step: Step, spec: ModelArtifactSpec) -> Finding:
+        artifact, known = self._artifact, self._known
         attempt = self._attempts.get(step.job_name(artifact.name), NO_ATTEMPT)
         if step.needs_source and attempt.job is None and (self._source is None or self._source.files is None):
             return self._waits_for_source(step)
@@ -231,14 +251,15 @@ class _Planner:
             return Finding(DOING[step.phase], message, known=known, step=step, make_job=wanted)
         return self._found_by_job(step, attempt.job, attempt, wanted=wanted, spec=spec)
 
-    def _due(self, spec: ModelArtifactSpec) -> Step | None:
-        first, known = first_step_of(spec), self._known
+    def _due(self, spec: ModelArtifactSpec) -> tuple[Step, ...]:
+        """Steps that have still to be taken; evaluations do not wait for each other."""
+        known = self._known
         if known.model is None or (spec.claim_name is not None and known.files is None):
-            return first
+            return (first_step_of(spec),)
         if spec.quantization is None:
-            return None
-        missing = (texts for texts in self._asked.texts if str(texts) not in known.losses)
-        return next((Step(Phase.EVALUATE, texts) for texts in missing), None)
+            return ()
+        asked = self._asked.texts or (() if known.losses else _BUILT_IN)
+        return tuple(Step(Phase.EVALUATE, texts) for texts in asked if str(texts) not in known.losses)
 
     def _all_known(self) -> Known:
         """What the status holds, and what the last words of Jobs add to it."""
@@ -253,12 +274,14 @@ class _Planner:
         elif isinstance(said, Made) and (known.model is None or known.files is None):
             known = replace(known, model=said.model, files=_files(artifact.name, said))
         losses = dict(known.losses)
-        for texts in self._asked.texts:
+        for texts in self._asked.texts or _BUILT_IN:
             attempt = self._attempts.get(Step(Phase.EVALUATE, texts).job_name(artifact.name), NO_ATTEMPT)
             said = attempt.word.result if attempt.word else None
             if isinstance(said, Evaluated):
                 losses.setdefault(str(texts), said.quality)
-        return replace(known, losses=losses)
+        asked = [name for name in map(str, self._asked.texts) if name in losses]
+        kept = [*asked, *(name for name in losses if name not in asked)][:LOSSES_KEPT]
+        return replace(known, losses={name: losses[name] for name in sorted(kept)})
 
     def _waits_for_source(self, step: Step) -> Finding:
         source = self._source
@@ -293,7 +316,7 @@ class _Planner:
                 return replace(on, message=message, due_seconds=LOST_POD_SECONDS - age)
             message = f"Job {there.ref.name} is made again: it is complete, and its pod was deleted before it was read"
             return replace(on, message=message, delete_job=there)
-        memory = self._more_memory(attempt, wanted)
+        memory = self._more_memory(step, attempt, wanted)
         if memory:
             message = f"Job {there.ref.name} was killed for want of memory, and is tried once more with {memory}"
             return replace(on, message=message, delete_job=there, memory=memory)
@@ -308,11 +331,11 @@ class _Planner:
         due = retry_seconds - age
         return Finding(reason, message, is_stalled=True, known=self._known, step=step, due_seconds=due)
 
-    def _more_memory(self, attempt: Attempt, wanted: Manifest) -> str:
+    def _more_memory(self, step: Step, attempt: Attempt, wanted: Manifest) -> str:
         """Half as much again, for a Job that was killed for want of it, and not for the second time."""
-        if attempt.word is None or not attempt.word.is_out_of_memory or self._artifact.status.get("memory"):
-            return ""
         limit = wanted["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"]
+        if attempt.word is None or not attempt.word.is_out_of_memory or limit == self._artifact.memory_of(step):
+            return ""
         return f"{in_bytes(limit) * 3 // 2 // (1 << 20):.0f}Mi"
 
 

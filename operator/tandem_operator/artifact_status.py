@@ -82,7 +82,7 @@ def artifact_status_of(
         losses=tuple(ArtifactLoss.of(texts, quality) for texts, quality in sorted(known.losses.items())),
         progress=_progress(found, progress),
         job=step.job_name(artifact.name) if step and has_its_key else "",
-        memory=found.memory or ("" if found.is_ready else artifact.status.get("memory", "")),
+        memory=found.memory or (artifact.memory_of(found.step) if found.step else ""),
         unused_since=_stamp(planned.unused_since) if planned.unused_since else None,
         ttl_seconds=ttl_seconds,
     )

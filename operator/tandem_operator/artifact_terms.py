@@ -21,7 +21,8 @@ from tandem_operator.artifact_steps import Step, Texts
 from tandem_operator.facts import ArtifactFacts, Manifest
 from tandem_operator.model_files import ModelFiles
 from tandem_operator.names import Reason
-from tandem_operator.objects.artifact_jobs import INSPECT_LIMIT_SECONDS, JobTerms, job_of
+from tandem_operator.objects.artifact_jobs import INSPECT_LIMIT_SECONDS, INSPECT_MEMORY, JobTerms, job_of
+from tandem_operator.quantities import in_bytes
 
 _IMAGE_ENDING = "-artifacts"
 """Of keys in `engineImages`, for Jobs that do not run in the image of their accelerator class."""
@@ -52,7 +53,7 @@ class Referrers:
         """What the artifact's plan goes by."""
         is_used = bool(self._serving_source or self._revisions or any(map(_is_being_made, self._artifacts)))
         texts = {str(found): found for need in self._needs if (found := Texts.of_gate(need.gate))}
-        return Asked(is_used, tuple(texts[name] for name in sorted(texts)) or (Texts(),))
+        return Asked(is_used, tuple(texts[name] for name in sorted(texts)))
 
     @property
     def secret(self) -> SecretKeyRef | None:
@@ -113,19 +114,27 @@ def job_maker(
         spec = artifact.spec
         assert spec is not None  # noqa: S101 -- narrows the type: a spec that is refused has no steps
         if step.phase is Phase.INSPECT:
-            return _inspecting(owner, spec, settings)
+            return _inspecting(owner, spec, settings, more_memory=artifact.memory_of(step))
         return _making(owner, artifact, spec, source, step=step, referrers=referrers, settings=settings)
 
     return made
 
 
-def _inspecting(owner: Owner, spec: ModelArtifactSpec, settings: Settings) -> Manifest | Unmakeable:
+def _inspecting(
+    owner: Owner, spec: ModelArtifactSpec, settings: Settings, *, more_memory: str
+) -> Manifest | Unmakeable:
     node, config = settings.table[CPU], settings.config
     image = config.engine_images.get(node.engine_image)
     if image is None:
         message = "the operator's engineImages has no image of class cpu, which the Job runs that inspects the model"
         return Unmakeable(Reason.NO_INSPECT_IMAGE, message)
-    terms = JobTerms(image, (node,), config.engine_pull_secrets, source=ModelFiles.of(spec.source))
+    terms = JobTerms(
+        image,
+        (node,),
+        config.engine_pull_secrets,
+        memory=_larger(more_memory, INSPECT_MEMORY),
+        source=ModelFiles.of(spec.source),
+    )
     return job_of(owner, spec, Step(Phase.INSPECT), terms)
 
 
@@ -166,13 +175,21 @@ def _making(
         image,
         classes,
         settings.config.engine_pull_secrets,
-        memory=artifact.status.get("memory") or asked,
+        memory=_larger(artifact.memory_of(step), asked),
         deadline_seconds=max(deadline, INSPECT_LIMIT_SECONDS) if step.phase in MADE_ON_THE_FLY else deadline,
         secret=referrers.secret or (fetched.secret_key_ref if fetched else None),
         source=source.files if source else None,
         hub=hub,
     )
     return job_of(owner, spec, step, terms)
+
+
+def _larger(kept: str, asked: str) -> str:
+    """The larger of two quantities; `asked` where the other is none, whoever has written it."""
+    try:
+        return kept if kept and in_bytes(kept) > in_bytes(asked) else asked
+    except ValueError:
+        return asked
 
 
 def _classes(

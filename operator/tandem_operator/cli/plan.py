@@ -156,7 +156,7 @@ def _jobs(
     naming: Iterable[Manifest],
     settings: Settings,
 ) -> Iterator[Manifest]:
-    """The Jobs of an artifact, one after the other. Without `model`, the source, their memory is that of a small one."""
+    """The Jobs of an artifact, one after the other. Without `model`, the source, their memory is a small one's."""
     artifact = Artifact(
         owner.name, owner.namespace, owner.uid, resource_version="", generation=1, is_ours=True, spec=spec
     )

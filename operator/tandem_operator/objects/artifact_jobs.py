@@ -43,6 +43,7 @@ BACKOFF_LIMIT = 3
 """Tries after one that failed for something that may pass by itself."""
 INSPECT_LIMIT_SECONDS = 1800
 """From the moment that a node has the pod, so the pull of the image counts. A pod that no node can take waits."""
+INSPECT_MEMORY = "2Gi"
 _OWNER_VARIABLE = "POD_UID"
 _TEXTS_FOLDER, _TEXTS_FILE = "/texts", "texts.jsonl"
 _DEFINITE_CODES = [*range(10, ExitCode.VOLUME_FULL + 1), 137]
@@ -58,7 +59,7 @@ class JobTerms:
     image: str
     classes: tuple[AcceleratorClass, ...]
     pull_secrets: tuple[str, ...] = ()
-    memory: str = "2Gi"
+    memory: str = INSPECT_MEMORY
     deadline_seconds: int = INSPECT_LIMIT_SECONDS
     secret: SecretKeyRef | None = None
     """Of the token that opens the source: for `fetch` alone."""
