@@ -20,6 +20,7 @@ from tandem_operator import names
 from tandem_operator.api.artifact import LOSSES_KEPT, ArtifactFiles, ModelArtifactSpec, shown
 from tandem_operator.artifact_facts import (
     DOING,
+    FAILED,
     NO_ATTEMPT,
     NOTHING_KNOWN,
     Attempt,
@@ -373,15 +374,6 @@ def _failure(step: Step, there: JobFacts, attempt: Attempt) -> tuple[str, str]:
         return Reason.NO_FACTS, f"Job {there.ref.name} succeeded without saying what the model is: is its image ours?"
     cause = (word.trouble if word else "") or there.message or "no pod of it is left that could say why"
     return FAILED[step.phase], f"Job {there.ref.name} failed: {cause}"
-
-
-FAILED = {
-    Phase.INSPECT: Reason.INSPECT_FAILED,
-    Phase.FETCH: Reason.FETCH_FAILED,
-    Phase.QUANTIZE: Reason.QUANTIZE_FAILED,
-    Phase.EVALUATE: Reason.EVALUATE_FAILED,
-    Phase.EVICT: Reason.EVICT_FAILED,
-}
 
 
 def summary_of(model: ModelFacts) -> str:
