@@ -41,7 +41,7 @@ class Referrers:
         deployments = sorted(
             (each for each in naming if each["kind"] == names.KIND), key=lambda each: str(each["metadata"]["name"])
         )
-        self._ttls = [ttl for each in deployments if (ttl := _ttl(each)) is not None]
+        self._ttls = [_ttl(each) for each in deployments]
         needs = [need for each in deployments for need in all_needs_in(each, settings)]
         self._needs = [need for need in needs if need.key == name]
         """Of those who serve it."""
@@ -62,8 +62,8 @@ class Referrers:
 
     @property
     def job(self) -> QuantizationJob:
-        """Where and how long its Jobs run, as the first deployment says that serves it."""
-        return next((need.job for need in self._needs), DEFAULT_JOB)
+        """Where and how long its Jobs run, as the first deployment says that serves it and says anything."""
+        return next((need.job for need in self._needs if need.job != DEFAULT_JOB), DEFAULT_JOB)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -71,9 +71,14 @@ class Referrers:
         return next((need.classes for need in self._needs if need.classes), ())
 
     def ttl_kept(self, status: Mapping[str, Any]) -> int | None:
-        """The longest time that any of them wants it kept; while nobody refers to it, that of before."""
+        """The longest time that any of them wants it kept; while nobody refers to it, that of before. None: as the
+        operator's configuration, which also counts for those who say nothing.
+        """
         if self._needs or self._opening:
-            return max(self._ttls, default=None)
+            usual = int(self._settings.config.artifact_ttl_seconds)
+            said = [ttl for ttl in self._ttls if ttl is not None]
+            silent = [usual] if len(said) < len(self._ttls) else []
+            return max([*said, *silent]) if said else None
         kept = status.get("ttlSeconds")
         return kept if isinstance(kept, int) else None
 
@@ -96,8 +101,11 @@ def _ttl(body: Manifest) -> int | None:
 
 
 def _is_being_made(artifact: Manifest) -> bool:
-    conditions = (artifact.get("status") or {}).get("conditions") or []
-    return not any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)
+    """Whether an artifact has still a use for what it is made from; what nothing refers to is not made."""
+    status = artifact.get("status") or {}
+    conditions = status.get("conditions") or []
+    is_ready = any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)
+    return not is_ready and not status.get("unusedSince")
 
 
 def job_maker(
