@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tandem_contracts import recipe
 from tandem_operator import names
 from tandem_operator.cluster import KINDS
 from tandem_operator.facts import Manifest
@@ -248,6 +249,26 @@ def test_a_gate_that_lets_it_pass_after_all_rolls_it_out_without_a_job() -> None
     play(script)
 
 
+def test_a_source_that_is_served_in_its_place_is_told_and_a_laxer_gate_rolls_to_the_quantized_one() -> None:
+    async def script(world: World) -> None:
+        nodes = Nodes(is_bad(key_of()))
+        world.deploy(spec=spec_of(gate={"onFailure": "ServeUnquantized"}))
+        await nodes.live(world)
+        assert mounted(world) == {FETCHED.key}
+        assert said(world) == ("True", "RolledOut")
+        assert said(world, "ArtifactsReady") == ("True", "ServesUnquantized")
+        begun = len(nodes.begun)
+        world.deploy(spec=spec_of(gate={"onFailure": "ServeUnquantized", "minTop1Agreement": "0.1"}))
+        await nodes.live(world)
+        world.now += timedelta(hours=1)  # the old pods have drained
+        await nodes.live(world)
+        assert nodes.begun[begun:] == []
+        assert mounted(world) == {key_of()}
+        assert said(world, "ArtifactsReady") == ("True", "GatePassed")
+
+    play(script)
+
+
 def test_an_artifact_that_is_deleted_by_hand_while_it_serves_is_made_again_and_no_pod_restarts() -> None:
     async def script(world: World) -> None:
         nodes = Nodes()
@@ -316,6 +337,107 @@ def test_an_artifact_that_somebody_makes_by_hand_at_the_same_time_stays_theirs()
         await world.reconciler.run(Key(NAMESPACE, "pair"))
         assert "labels" not in world.server.objects[path]["metadata"]
         await Nodes().live(world)
+        assert said(world) == ("True", "RolledOut")
+
+    play(script)
+
+
+# -- another operator --------------------------------------------------------------------------------------------------
+
+NEWER = {"llmcompressor": "9.9", "compressed-tensors": "9.9"}
+
+
+@pytest.fixture
+def upgraded(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What makes an operator of now one with another toolchain."""
+
+    def upgrade(world: World, **settings: Any) -> World:
+        monkeypatch.setattr("tandem_operator.artifact_needs.TOOLCHAIN", NEWER)
+        config = world.config.model_validate(settings)
+        return World(world.server, world.reconciler._cluster, config)
+
+    assert recipe.TOOLCHAIN != NEWER
+    return upgrade
+
+
+NO_W8A8 = {"cpu": {"schemes": ["W4A16"]}}
+
+
+@pytest.mark.parametrize("settings", [{}, {"accelerators": NO_W8A8}], ids=["toolchain", "table"])
+@pytest.mark.parametrize("texts", [None, "mine"])
+def test_a_frozen_revision_keeps_its_artifact_under_another_operator(
+    upgraded: Any, settings: Any, texts: str | None
+) -> None:
+    async def script(world: World) -> None:
+        nodes, key = Nodes(), key_of()
+        gate = {"evaluation": make_texts(texts)} if texts else {}
+        world.deploy(spec=spec_of(gate=gate, ttl="1h"))
+        await nodes.live(world)
+        begun, before = len(nodes.begun), world.paths("Deployment")
+        world = upgraded(world, **settings)
+        await nodes.live(world)
+        world.now = LATER
+        await nodes.live(world)
+        assert nodes.begun[begun:] in ([], [f"{FETCHED.key}-evict"]), "nothing is made again"
+        assert key in artifacts(world)
+        assert world.paths("Deployment") == before
+        assert said(world) == ("True", "RolledOut")
+        assert said(world, "ArtifactsReady") == ("True", "GatePassed")
+
+    play(script)
+
+
+def test_a_changed_gate_under_another_operator_quantizes_nothing(upgraded: Any) -> None:
+    async def script(world: World) -> None:
+        nodes = Nodes()
+        world.deploy(spec=spec_of(gate={}))
+        await nodes.live(world)
+        begun = len(nodes.begun)
+        world = upgraded(world)
+        world.deploy(spec=spec_of(gate={"minTop1Agreement": "0.5"}, job={"memory": "2Gi"}))
+        await nodes.live(world)
+        assert nodes.begun[begun:] == []
+        assert said(world) == ("True", "RolledOut")
+        world.deploy(spec=spec_of(gate={"minTop1Agreement": "1"}))
+        await nodes.live(world)
+        assert said(world, "ArtifactsReady") == ("False", "GateFailed")
+        assert len(world.paths("Deployment")) == 1
+
+    play(script)
+
+
+def test_files_whose_artifact_somebody_deleted_are_served_on_under_another_operator(upgraded: Any) -> None:
+    async def script(world: World) -> None:
+        nodes = Nodes()
+        world.deploy(spec=spec_of(gate={}))
+        await nodes.live(world)
+        begun, before = len(nodes.begun), world.paths("Deployment")
+        del world.server.objects[KINDS[names.ARTIFACT_KIND].path(NAMESPACE, key_of())]
+        world = upgraded(world)
+        await nodes.live(world)
+        assert nodes.begun[begun:] == []
+        assert world.paths("Deployment") == before
+        assert said(world) == ("True", "RolledOut")
+
+    play(script)
+
+
+def test_a_refresh_or_a_new_request_under_another_operator_gets_todays(upgraded: Any) -> None:
+    async def script(world: World) -> None:
+        nodes, old = Nodes(), key_of()
+        world.deploy(spec=spec_of(gate={}))
+        await nodes.live(world)
+        world = upgraded(world)
+        await nodes.live(world)
+        begun = len(nodes.begun)
+        path = KINDS[names.KIND].path(NAMESPACE, "pair")
+        there = world.server.objects[path]
+        annotations = {names.ANNOTATION_REFRESH: "2030-01-01T00:00:00Z"}
+        world.server.put(path, {**there, "metadata": {**there["metadata"], "annotations": annotations}})
+        await nodes.live(world)
+        assert nodes.begun[begun:] == [f"{key_of()}-quantize", f"{key_of()}-evaluate"]
+        assert key_of() != old
+        assert mounted(world) == {key_of()}
         assert said(world) == ("True", "RolledOut")
 
     play(script)
