@@ -34,6 +34,7 @@ from tandem_operator.api.quantization import ConfigMapKeyRef
 from tandem_operator.artifact_steps import Step
 from tandem_operator.facts import Manifest
 from tandem_operator.model_files import ModelFiles
+from tandem_operator.objects.allowance import SCRATCH_LIMIT
 from tandem_operator.objects.model_volumes import MODELS, folder_of, mount_of, volume_of
 from tandem_operator.objects.ownership import sealed
 from tandem_operator.objects.placement import placement_of
@@ -154,7 +155,7 @@ def _volumes(spec: ModelArtifactSpec, step: Step, terms: JobTerms) -> tuple[list
         return [volume_of("models", source)], [mount_of("models", MODELS)], folder_of(MODELS, source)
     kept = {"name": "artifacts", "persistentVolumeClaim": {"claimName": spec.claim_name}}
     mount = {"name": "artifacts", "mountPath": VOLUME_FOLDER}
-    volumes = [kept, {"name": "tmp", "emptyDir": {}}]
+    volumes = [kept, {"name": "tmp", "emptyDir": {"sizeLimit": SCRATCH_LIMIT}}]
     mounts = [
         mount if step.changes_files else {**mount, "readOnly": True},
         {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 -- the pod's own emptyDir
