@@ -54,12 +54,16 @@ class Nodes:
         self.begun.append(job["metadata"]["name"])
         artifact = world.artifact(job["metadata"]["labels"][names.LABEL_ARTIFACT])
         phase = job["metadata"]["labels"][names.LABEL_COMPONENT]
-        form = "compressed-tensors" if phase == Phase.QUANTIZE else ""
-        message = {
-            Phase.INSPECT: TINY.encode(),
-            Phase.EVALUATE: make_measured(self._quality(artifact)),
-            Phase.EVICT: "{}",
-        }.get(phase, replace(MADE, model=replace(TINY, quantization=form)).encode())
+        match phase:
+            case Phase.INSPECT:
+                message = TINY.encode()
+            case Phase.EVALUATE:
+                message = make_measured(self._quality(artifact))
+            case Phase.EVICT:
+                message = "{}"
+            case _:
+                form = "compressed-tensors" if phase == Phase.QUANTIZE else ""
+                message = replace(MADE, model=replace(TINY, quantization=form)).encode()
         world.job_says(message=message, path=path)
 
     @staticmethod
