@@ -113,6 +113,8 @@ class Finding:
     message: str
     is_ready: bool = False
     is_stalled: bool = False
+    is_held_up: bool = False
+    """The step's Job waits for something, such as a ConfigMap or a node."""
     known: Known = NOTHING_KNOWN
     step: Step | None = None
     """The one that is due."""
@@ -187,6 +189,11 @@ def _evicted(
             return ArtifactPlan(replace(found, message=made.message, is_stalled=True), unused_since)
         return ArtifactPlan(found, unused_since, make_job=made)
     if job.course is Course.RUNNING or job.is_going:
+        made = planner.job_of(step)
+        has_begun = eviction.word is not None and (bool(eviction.word.runs_at) or eviction.word.is_over)
+        is_outdated = not isinstance(made, Unmakeable) and _is_outdated(job, made)
+        if is_outdated and unused_since is not None and not has_begun and not job.is_going:
+            return ArtifactPlan(found, unused_since, delete_job=job)
         trouble = eviction.word.trouble if eviction.word else ""
         waits = f"{found.message}: {trouble}" if trouble else found.message
         return ArtifactPlan(replace(found, message=waits), unused_since)
@@ -237,7 +244,9 @@ class _Planner:
             return Finding(_done(spec), summary_of(known.model), is_ready=True, known=known)
         found = [self._found_of(step, spec) for step in steps]
         due = min((each.due_seconds for each in found if each.due_seconds), default=0.0)
-        return next((each for each in found if not each.is_stalled), replace(found[0], due_seconds=due))
+        going = [each for each in found if not each.is_stalled]
+        free = next((each for each in going if not each.is_held_up), None)
+        return free or (going[0] if going else replace(found[0], due_seconds=due))
 
     def _found_of(self, step: Step, spec: ModelArtifactSpec) -> Finding:
         artifact, known = self._artifact, self._known
@@ -245,12 +254,13 @@ class _Planner:
         if step.needs_source and attempt.job is None and (self._source is None or self._source.files is None):
             return self._waits_for_source(step)
         wanted = self.job_of(step)
+        is_at_work = attempt.word is not None and bool(attempt.word.runs_at)
+        if attempt.job is not None and (is_at_work or not isinstance(wanted, Unmakeable)):
+            return self._found_by_job(step, attempt.job, attempt, wanted=wanted, spec=spec)
         if isinstance(wanted, Unmakeable):
             return Finding(wanted.reason, wanted.message, is_stalled=True, known=known, step=step)
-        if attempt.job is None:
-            message = doing(step, artifact.name, spec)
-            return Finding(DOING[step.phase], message, known=known, step=step, make_job=wanted)
-        return self._found_by_job(step, attempt.job, attempt, wanted=wanted, spec=spec)
+        message = doing(step, artifact.name, spec)
+        return Finding(DOING[step.phase], message, known=known, step=step, make_job=wanted)
 
     def _due(self, spec: ModelArtifactSpec) -> tuple[Step, ...]:
         """Steps that have still to be taken; evaluations do not wait for each other."""
@@ -293,7 +303,7 @@ class _Planner:
         return Finding(Reason.SOURCE_NOT_READY, message, is_stalled=is_stuck, known=self._known, step=step)
 
     def _found_by_job(
-        self, step: Step, there: JobFacts, attempt: Attempt, *, wanted: Manifest, spec: ModelArtifactSpec
+        self, step: Step, there: JobFacts, attempt: Attempt, *, wanted: Manifest | Unmakeable, spec: ModelArtifactSpec
     ) -> Finding:
         word, where = attempt.word, shown(spec.source)
         trouble, is_running = (word.trouble, bool(word.runs_at)) if word else ("", False)
@@ -302,14 +312,15 @@ class _Planner:
             return replace(on, message=f"Job {there.ref.name} is being deleted and made again")
         # One that does not say what it was made from is left alone: a webhook that strips annotations must not have it
         # made again without end. Nor is one made again that works: hours of it would be lost for another image.
-        is_outdated = there.applied not in {"", wanted["metadata"]["annotations"][names.ANNOTATION_APPLIED]}
+        is_outdated = not isinstance(wanted, Unmakeable) and _is_outdated(there, wanted)
         is_at_work = is_running and step.phase is not Phase.INSPECT
         if is_outdated and there.course is not Course.COMPLETE and not is_at_work:
             message = f"Job {there.ref.name} is made again, since the operator's configuration is another one"
             return replace(on, message=message, delete_job=there)
         if there.course is Course.RUNNING:
             waits = f": {trouble}" if trouble else ""
-            return replace(on, message=doing(step, self._artifact.name, spec) + waits)
+            message = doing(step, self._artifact.name, spec) + waits
+            return replace(on, message=message, is_held_up=bool(trouble) and not is_running)
         age = (self.now - (there.ended or self.now)).total_seconds()
         if there.course is Course.COMPLETE and (word is None or not word.is_over):
             if age < LOST_POD_SECONDS:
@@ -332,12 +343,19 @@ class _Planner:
         due = retry_seconds - age
         return Finding(reason, message, is_stalled=True, known=self._known, step=step, due_seconds=due)
 
-    def _more_memory(self, step: Step, attempt: Attempt, wanted: Manifest) -> str:
+    def _more_memory(self, step: Step, attempt: Attempt, wanted: Manifest | Unmakeable) -> str:
         """Half as much again, for a Job that was killed for want of it, and not for the second time."""
+        if isinstance(wanted, Unmakeable):
+            return ""
         limit = wanted["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"]
         if attempt.word is None or not attempt.word.is_out_of_memory or limit == self._artifact.memory_of(step):
             return ""
         return f"{in_bytes(limit) * 3 // 2 // (1 << 20):.0f}Mi"
+
+
+def _is_outdated(there: JobFacts, wanted: Manifest) -> bool:
+    """Whether a Job was made from another wish. One that does not say what it was made from never is."""
+    return there.applied not in {"", wanted["metadata"]["annotations"][names.ANNOTATION_APPLIED]}
 
 
 def _done(spec: ModelArtifactSpec) -> Reason:

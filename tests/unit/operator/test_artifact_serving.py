@@ -110,31 +110,42 @@ def test_an_operator_that_is_started_anew_after_every_step_comes_to_the_same_end
     assert ends[0] == ends[1]
 
 
-@pytest.mark.parametrize("number", range(14))
-def test_an_operator_that_dies_at_any_write_leaves_nothing_that_the_next_one_cannot_finish(number: int) -> None:
+@pytest.mark.parametrize("is_carried_out", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("number", range(24))
+def test_an_operator_that_dies_at_any_write_leaves_nothing_that_the_next_one_cannot_finish(
+    number: int, is_carried_out: bool
+) -> None:
     class DiedError(Exception):
         pass
 
     async def script(world: World) -> None:
         nodes, left = Nodes(), number
-        world.deploy(spec=spec_of(gate={}))
-        apply = world.reconciler._cluster._apply
+        world.deploy(spec=spec_of(gate={}, ttl="0s"))
+        cluster = world.reconciler._cluster
 
-        async def dying(*args: Any, **options: Any) -> Any:
-            nonlocal left
-            left -= 1
-            if left < 0:
-                raise DiedError
-            return await apply(*args, **options)
+        def dying(write: Any) -> Any:
+            async def written(*args: Any, **options: Any) -> Any:
+                nonlocal left
+                left -= 1
+                if left >= 0 or is_carried_out:
+                    found = await write(*args, **options)
+                if left < 0:
+                    raise DiedError
+                return found
 
-        world.reconciler._cluster._apply = dying  # type: ignore[method-assign]
-        with suppress(DiedError):
-            await nodes.live(world)
-        world.reconciler._cluster._apply = apply  # type: ignore[method-assign]
+            return written
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(cluster, "_apply", dying(cluster._apply))
+            patched.setattr(cluster, "delete", dying(cluster.delete))
+            with suppress(DiedError):
+                await nodes.live(world)
         again = World(world.server, world.reconciler._cluster)
         await nodes.live(again)
         assert said(again) == ("True", "RolledOut")
-        assert len(nodes.begun) == 3
+        assert artifacts(again) == {key_of()}
+        evictions = [name for name in nodes.begun if name.endswith("-evict")]
+        assert len(nodes.begun) - len(evictions) == 3, "nothing is made twice"
 
     play(script)
 

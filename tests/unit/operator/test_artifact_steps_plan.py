@@ -12,11 +12,12 @@ from tandem_contracts.termination import Reason as Cause
 from tandem_operator import names
 from tandem_operator.api.artifact import ModelArtifactSpec
 from tandem_operator.api.quantization import ConfigMapKeyRef
+from tandem_operator.artifact_needs import Settings
 from tandem_operator.artifact_status import Progress, artifact_status_of, progress_in
 from tandem_operator.artifact_steps import Step, Texts
 from tandem_operator.facts import ArtifactFacts, Manifest
 from tandem_operator.names import Reason
-from tests.builders import make_child
+from tests.builders import make_child, make_config
 from tests.unit.operator.artifacts import (
     FETCHED,
     GOOD,
@@ -38,6 +39,7 @@ from tests.unit.operator.artifacts import (
 FETCH, QUANTIZE, EVALUATE, EVICT = (Step(phase) for phase in (Phase.FETCH, Phase.QUANTIZE, Phase.EVALUATE, Phase.EVICT))
 PLAIN = (make_artifact_body(),)
 LOSSY = (make_artifact_body(quantization={"scheme": "W8A8"}),)
+UNSCHEDULABLE = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no claim"}
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 
 
@@ -219,6 +221,28 @@ def test_texts_that_nobody_can_read_keep_nobody_elses_evaluation_back() -> None:
     done = decide(QUANTIZED, *children, by=by, status=status_of(QUANTIZE, EVALUATE))
     assert done.conditions == stalled("TextsInvalid")
     assert done.plan.due_seconds == 3600
+
+
+def test_texts_that_are_not_there_yet_keep_nobody_elses_evaluation_back() -> None:
+    by = with_texts("a", "absent", "")
+    job = make_job(QUANTIZED, of("absent"), by=by)
+    pod = make_last_word(job, exit_code=None, phase="Pending", containerStatuses=[], conditions=[UNSCHEDULABLE])
+    told = decide(QUANTIZED, job, pod, by=by, status=status_of(QUANTIZE))
+    assert told.job["metadata"]["name"] == f"{QUANTIZED.key}-evaluate"
+    done = decide(QUANTIZED, job, pod, by=by, status=status_of(QUANTIZE, EVALUATE))
+    assert "Unschedulable: no claim" in done.message
+    at_work = decide(QUANTIZED, job, make_last_word(job, exit_code=None), by=by, status=status_of(QUANTIZE))
+    assert at_work.does == "", "one after the other, as long as it goes on"
+
+
+def test_a_job_that_works_goes_on_where_none_could_be_made_any_more() -> None:
+    job = make_job(QUANTIZED, QUANTIZE, by=LOSSY)
+    without = Settings.of(make_config(engineImages={"cpu": "engine:1"}))
+    at_work = decide(QUANTIZED, job, make_last_word(job, exit_code=None), by=LOSSY, settings=without)
+    assert (at_work.does, at_work.conditions) == ("", working("Quantizing"))
+    assert decide(QUANTIZED, by=LOSSY, settings=without).conditions == stalled("NoJobImage")
+    word = make_last_word(job, MADE.encode())
+    assert decide(QUANTIZED, job, word, by=LOSSY, settings=without).status["files"]["path"] == QUANTIZED.key
 
 
 def test_what_is_kept_by_a_revision_alone_is_measured_no_more() -> None:
@@ -404,9 +428,20 @@ def test_an_eviction_that_the_api_server_refuses_or_that_no_node_takes_says_so()
     assert told.plan.due_seconds == 15
     assert decide(FETCHED, status=told.status).does == "make", "it is still known that the files are to go"
     job = make_job(FETCHED, EVICT)
-    unschedulable = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no claim"}
-    pod = make_last_word(job, exit_code=None, phase="Pending", containerStatuses=[], conditions=[unschedulable])
+    pod = make_last_word(job, exit_code=None, phase="Pending", containerStatuses=[], conditions=[UNSCHEDULABLE])
     assert "Unschedulable: no claim" in decide(FETCHED, job, pod, status=EVICTING).message
+
+
+def test_an_eviction_that_cannot_begin_is_made_again_with_another_configuration() -> None:
+    job = make_job(FETCHED, EVICT)
+    mended = Settings.of(make_config(engineImages={"cpu": "engine:1", "cpu-artifacts": "artifacts:2"}))
+    pod = make_last_word(job, exit_code=None, phase="Pending", containerStatuses=[])
+    told = decide(FETCHED, job, pod, status=EVICTING, settings=mended)
+    assert told.does == "delete"
+    assert decide(FETCHED, status=told.status, settings=mended).does == "make"
+    begun = make_last_word(job, exit_code=None)
+    assert decide(FETCHED, job, begun, status=EVICTING, settings=mended).does == ""
+    assert decide(FETCHED, job, pod, by=PLAIN, status=EVICTING, settings=mended).does == ""
 
 
 @pytest.mark.parametrize("unshared", [True, False])
