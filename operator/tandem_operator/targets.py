@@ -115,6 +115,8 @@ class _Kept:
     name: str = ""
     is_request: bool = False
     """The revision is what is asked for; otherwise only its gate or its Job was another one."""
+    is_mounted: bool = False
+    """Pods of the revision are there, or are to be."""
 
 
 def _as_kept(today: Need, kept: _Kept, find: Callable[[str], Manifest | None]) -> Need | None:
@@ -123,7 +125,7 @@ def _as_kept(today: Need, kept: _Kept, find: Callable[[str], Manifest | None]) -
     is_of_source = kept.name == today.artifact.as_it_is.key
     if there is None:
         # Files whose artifact somebody has deleted are served on. No other one is made, which nobody would mount.
-        is_lost = kept.is_request and kept.name != today.key and not is_of_source
+        is_lost = kept.is_request and kept.is_mounted and kept.name != today.key and not is_of_source
         return None if is_lost else today
     if is_of_source and (not kept.is_request or find(today.key) is not None):
         return today  # it is served in place of one that is judged anew
@@ -157,7 +159,8 @@ def _kept_artifact(deployment: LLMDeployment, role: Role, facts: Facts, *, refre
     path = (resolved.get("in_engine_model") or {}).get("path") if is_in_engine else resolved.get("model_path")
     if not isinstance(path, str) or not is_artifact_key(path):
         return _Kept()
-    return _Kept(path, is_request=asked is not None)
+    is_mounted = facts.workload(holder, frozen.revision) is not None
+    return _Kept(path, is_request=asked is not None, is_mounted=is_mounted)
 
 
 @dataclass(frozen=True)
@@ -249,6 +252,23 @@ class _Today:
         self.deployment, self.role, self._config, self._table, self._facts = deployment, role, config, table, facts
         self.requested = requested_of(deployment, role)
 
+    def has_files(self, frozen: RevisionFacts) -> bool:
+        """Whether there is what a frozen revision mounts: artifacts may have been evicted since it had pods."""
+        if self._facts.workload(self.role, frozen.revision) is not None:
+            return True
+        mounted = {self.role: frozen.resolved.get("model_path")}
+        if self.role is Role.VERIFIER:
+            mounted[Role.DRAFT] = (frozen.resolved.get("in_engine_model") or {}).get("path")
+        return all(
+            self._files_of(role) == path
+            for role, path in mounted.items()
+            if isinstance(path, str) and is_artifact_key(path)
+        )
+
+    def _files_of(self, role: Role) -> str:
+        artifact = self._facts.artifacts.get(role)
+        return artifact.files.path if artifact is not None and artifact.files is not None else ""
+
     def inputs(self) -> RoleInputs:
         needs_of(self.deployment, Settings(self._table, self._config))  # what is frozen was allowed when it was made
         return resolve(
@@ -264,7 +284,7 @@ class _Today:
 def _target(today: _Today, history: tuple[RevisionFacts, ...], *, refresh: str) -> RevisionFacts:
     requested = today.requested
     asked = next((frozen for frozen in history if is_request_of(frozen, requested)), None)
-    if asked and refresh in {"", asked.refreshed}:
+    if asked and refresh in {"", asked.refreshed} and today.has_files(asked):
         return asked
     inputs = today.inputs()
     for frozen in history:

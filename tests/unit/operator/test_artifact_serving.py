@@ -353,6 +353,35 @@ def test_an_artifact_that_somebody_makes_by_hand_at_the_same_time_stays_theirs()
     play(script)
 
 
+async def rolled_away_and_evicted(world: World, nodes: Nodes) -> None:
+    """W8A8 was served, W4A16 is served now, and the files of before are gone."""
+    world.deploy(spec=spec_of(gate={}, ttl="1h"))
+    await nodes.live(world)
+    world.deploy(spec=spec_of(scheme="W4A16", gate={}, ttl="1h"))
+    await nodes.live(world)
+    for _ in range(3):
+        world.now += timedelta(hours=2)
+        await nodes.live(world)
+    assert artifacts(world) == {key_of(scheme="W4A16")}
+    assert mounted(world) == {key_of(scheme="W4A16")}
+
+
+def test_a_spec_that_goes_back_to_a_model_that_was_evicted_waits_until_it_is_made_again() -> None:
+    async def script(world: World) -> None:
+        nodes = Nodes()
+        await rolled_away_and_evicted(world, nodes)
+        world.deploy(spec=spec_of(gate={}, ttl="1h"))
+        await world.settle()
+        assert mounted(world) == {key_of(scheme="W4A16")}, "no pod is started for files that are not there"
+        await nodes.live(world)
+        world.now += timedelta(hours=1)
+        await nodes.live(world)
+        assert mounted(world) == {key_of()}
+        assert said(world) == ("True", "RolledOut")
+
+    play(script)
+
+
 # -- another operator --------------------------------------------------------------------------------------------------
 
 NEWER = {"llmcompressor": "9.9", "compressed-tensors": "9.9"}
@@ -428,6 +457,23 @@ def test_files_whose_artifact_somebody_deleted_are_served_on_under_another_opera
         await nodes.live(world)
         assert nodes.begun[begun:] == []
         assert world.paths("Deployment") == before
+        assert said(world) == ("True", "RolledOut")
+
+    play(script)
+
+
+def test_going_back_to_a_model_that_was_evicted_gets_todays(upgraded: Any) -> None:
+    async def script(world: World) -> None:
+        nodes = Nodes()
+        await rolled_away_and_evicted(world, nodes)
+        old = key_of()
+        world = upgraded(world)
+        world.deploy(spec=spec_of(gate={}, ttl="1h"))
+        await nodes.live(world)
+        assert old not in str([world.server.objects[path] for path in world.paths("Deployment")])
+        world.now = LATER
+        await nodes.live(world)
+        assert mounted(world) == {key_of()}
         assert said(world) == ("True", "RolledOut")
 
     play(script)
