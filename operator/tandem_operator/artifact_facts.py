@@ -176,6 +176,14 @@ DOING = {
     Phase.SMOKE: Reason.SMOKE_TESTING,
     Phase.EVICT: Reason.EVICTING,
 }
+FAILED = {
+    Phase.INSPECT: Reason.INSPECT_FAILED,
+    Phase.FETCH: Reason.FETCH_FAILED,
+    Phase.QUANTIZE: Reason.QUANTIZE_FAILED,
+    Phase.EVALUATE: Reason.EVALUATE_FAILED,
+    Phase.SMOKE: Reason.SMOKE_FAILED,
+    Phase.EVICT: Reason.EVICT_FAILED,
+}
 
 
 def doing(step: Step, name: str, spec: ModelArtifactSpec) -> str:
@@ -264,7 +272,8 @@ def _seen(spec: ModelArtifactSpec, there: Manifest | None) -> ArtifactFacts:
             job=status.get("job", ""),
             telling=ready.get("message", ""),
         )
-    reason = Reason.INSPECT_FAILED if lies and is_stuck else _reason(ready, DOING[first.phase])
+    phase = Phase.EVICT if status.get("job") == Step(Phase.EVICT).job_name(name) else first.phase
+    reason = Reason.INSPECT_FAILED if lies and is_stuck else _reason(ready, phase)
     message = ready.get("message", "") or doing(first, name, spec)
     return ArtifactFacts(name, None, reason, message, files=lies, is_stuck=is_stuck)
 
@@ -276,11 +285,13 @@ def _is_of(spec: ModelArtifactSpec, there: Manifest) -> bool:
         return False
 
 
-def _reason(condition: Manifest, usual: Reason) -> Reason:
+def _reason(condition: Manifest, phase: Phase) -> Reason:
+    """Why an artifact is not ready, while this step is due."""
     try:
         return Reason(condition.get("reason", ""))
     except ValueError:  # one of a Job's program
-        return usual if condition.get("status") != "False" or not condition.get("reason") else Reason.INSPECT_FAILED
+        is_told = condition.get("status") == "False" and condition.get("reason")
+        return FAILED[phase] if is_told else DOING[phase]
 
 
 def _judged(need: Need, made: ArtifactFacts, known: Known, find: Callable[[str], Manifest | None]) -> ArtifactFacts:
@@ -293,8 +304,10 @@ def _judged(need: Need, made: ArtifactFacts, known: Known, find: Callable[[str],
         ready: Manifest = next((c for c in status.get("conditions") or [] if c.get("type") == "Ready"), {})
         is_stuck = any(c.get("type") == "Stalled" for c in status.get("conditions") or [])
         step = Step(Phase.EVALUATE, texts)
-        message = ready.get("message", "") if ready.get("status") == "False" else doing(step, need.key, spec)
-        return replace(made, model=None, files=None, reason=Reason.EVALUATING, message=message, is_stuck=is_stuck)
+        is_told = ready.get("status") == "False"
+        reason = _reason(ready, step.phase) if is_told else Reason.EVALUATING
+        message = ready.get("message", "") if is_told else doing(step, need.key, spec)
+        return replace(made, model=None, files=None, reason=reason, message=message, is_stuck=is_stuck)
     assert spec.quantization is not None  # noqa: S101 -- narrows the type: only a quantized one is judged
     scheme = spec.quantization.scheme
     lacks = shortcomings(quality, (gate or Gate()).thresholds(scheme))

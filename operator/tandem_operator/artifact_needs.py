@@ -62,6 +62,11 @@ class Need:
         return (first,) if first == self.artifact else (first, self.artifact)
 
     @property
+    def asked(self) -> tuple[ModelArtifactSpec, ...]:
+        """Those that must be there for as long as it is needed; what it is made from it asks for itself."""
+        return self.artifacts if self.serves_source else (self.artifact,)
+
+    @property
     def serves_source(self) -> bool:
         """Whether the model as it is may be served, too."""
         failing = self.gate.on_failure if self.gate else GateFailure.WARN
@@ -86,12 +91,14 @@ def needs_of(deployment: LLMDeployment, settings: Settings) -> dict[Role, Need]:
 
     Raises RejectedSpecError for a scheme without a kernel, or a hub that the configuration does not know.
     """
-    found = {}
-    for role in Role:
-        model = deployment.model(role)
-        if model is not None:
-            found[role] = _need(deployment, role, model, settings)
-    return found
+    found = {role: need_of(deployment, role, settings) for role in Role}
+    return {role: need for role, need in found.items() if need is not None}
+
+
+def need_of(deployment: LLMDeployment, role: Role, settings: Settings) -> Need | None:
+    """The same of one role; None where it uses no model. Raises RejectedSpecError."""
+    model = deployment.model(role)
+    return None if model is None else _need(deployment, role, model, settings)
 
 
 def needs_in(body: Manifest, settings: Settings) -> dict[Role, Need]:

@@ -19,8 +19,9 @@ from tandem_operator import names
 from tandem_operator.api.artifact import ModelArtifactSpec
 from tandem_operator.api.deployment import Owner, faults_of
 from tandem_operator.artifact_facts import JobFacts, attempts_of, with_artifacts
+from tandem_operator.artifact_known import Artifact
 from tandem_operator.artifact_needs import Need, Settings
-from tandem_operator.artifact_plan import Artifact, ArtifactPlan, plan_artifact
+from tandem_operator.artifact_plan import ArtifactPlan, plan_artifact
 from tandem_operator.artifact_smoke import SmokeTarget
 from tandem_operator.artifact_status import Progress, artifact_status_of, progress_in
 from tandem_operator.artifact_terms import Referrers, job_maker
@@ -55,11 +56,11 @@ class ArtifactPasses:
         await self._pages.close()
 
     async def ask(self, needs: Mapping[Role, Need], namespace: str) -> tuple[Key, ...]:
-        """Make the artifacts of these models that are not there; which were made.
+        """Make the artifacts of these models that are not there; which are new.
 
         One that cannot be made now is asked for again with the next pass: nothing that serves depends on it.
         """
-        return await self._ask((spec for need in needs.values() for spec in need.artifacts), namespace)
+        return await self._ask((spec for need in needs.values() for spec in need.asked), namespace)
 
     async def _ask(self, specs: Iterable[ModelArtifactSpec], namespace: str) -> tuple[Key, ...]:
         made = []
@@ -71,7 +72,7 @@ class ArtifactPasses:
                 continue
             self._being_made.add(key)
             try:
-                self._store.observe(await self._cluster.apply(manifest))
+                self._store.observe(await self._made(manifest))
                 made.append(key)
             except ClusterError as error:
                 _log.warning("%s/%s: the artifact was not made: %s", namespace, ref.name, error)
@@ -96,6 +97,13 @@ class ArtifactPasses:
             if not waiting:
                 del self._smokes[key]
         return tuple(sorted(news))
+
+    async def _made(self, artifact: Manifest) -> Manifest:
+        """The artifact, made, or as somebody has made it: applying it would make that one ours to delete."""
+        try:
+            return await self._cluster.make(artifact)
+        except ConflictError:
+            return await self._cluster.get(Ref.of(artifact), artifact["metadata"]["namespace"])
 
     def seen(self, facts: Facts, needs: Mapping[Role, Need], namespace: str) -> Facts:
         """A deployment's facts with those of its artifacts."""
@@ -135,7 +143,8 @@ class ArtifactPasses:
             await self._cluster.delete(Ref(names.ARTIFACT_KIND, key.name), key.namespace, **seen)
             return Outcome()
         asked: tuple[Key, ...] = ()
-        if artifact.spec is not None and planned.finding.step is not None and planned.finding.step.needs_source:
+        step, is_used = planned.finding.step, planned.unused_since is None
+        if artifact.spec is not None and step is not None and step.needs_source and is_used:
             asked = await self._ask([artifact.spec.as_it_is], key.namespace)
         after_write, refused = await self._carry_out(planned, artifact)
         if refused:
@@ -205,8 +214,18 @@ class ArtifactPasses:
         return tuple(
             manifest
             for manifest in self._store.naming(key)
-            if manifest["kind"] != "ControllerRevision"
-            or self._store.child(Ref("Deployment", manifest["metadata"]["name"]), key.namespace)
+            if manifest["kind"] != "ControllerRevision" or self._has_pods(manifest, key.namespace)
+        )
+
+    def _has_pods(self, revision: Manifest, namespace: str) -> bool:
+        """Whether pods of a revision read its model, or may come to: they go on for a while after their Deployment."""
+        if self._store.child(Ref("Deployment", revision["metadata"]["name"]), namespace) is not None:
+            return True
+        labels = revision["metadata"].get("labels") or {}
+        own = {name: labels.get(name, "") for name in (names.LABEL_ROLE, names.LABEL_REVISION)}
+        return any(
+            child["kind"] == "Pod" and own.items() <= (child["metadata"].get("labels") or {}).items()
+            for child in self._store.children(Key(namespace, labels.get(names.LABEL_DEPLOYMENT, "")))
         )
 
     def _referrers(self, key: Key) -> tuple[Key, ...]:

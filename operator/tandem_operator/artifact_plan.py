@@ -8,18 +8,16 @@ and since when it is unused.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
-from tandem_contracts.artifact_job import Evaluated, Made, Smoked
-from tandem_contracts.model_facts import ModelFacts
 from tandem_contracts.termination import Phase
 from tandem_contracts.termination import Reason as Cause
 from tandem_operator import names
-from tandem_operator.api.artifact import ArtifactFiles, ArtifactSmoke, ModelArtifactSpec, shown
+from tandem_operator.api.artifact import ModelArtifactSpec, shown
 from tandem_operator.artifact_facts import (
     DOING,
+    FAILED,
     NO_ATTEMPT,
     NOTHING_KNOWN,
     Attempt,
@@ -27,10 +25,19 @@ from tandem_operator.artifact_facts import (
     JobFacts,
     Known,
     doing,
-    known_in,
 )
-from tandem_operator.artifact_smoke import SmokeTarget
-from tandem_operator.artifact_steps import Step, Texts, first_step_of
+from tandem_operator.artifact_known import (
+    BUILT_IN,
+    NO_ROOM_SECONDS,
+    Artifact,
+    Asked,
+    given_up,
+    known_of,
+    seconds_without_room,
+    smoke_step,
+    summary_of,
+)
+from tandem_operator.artifact_steps import Step, first_step_of
 from tandem_operator.causes import steady
 from tandem_operator.facts import ArtifactFacts, Manifest
 from tandem_operator.names import Reason
@@ -45,43 +52,6 @@ LOST_POD_SECONDS = 120.0
 """Longer than the resync, which would have found the pod of a Job that is complete."""
 AGAIN_AFTER_REFUSAL_SECONDS = 15.0
 AGAIN_BEFORE_EVICTION_SECONDS = 1.0
-NO_ROOM_SECONDS = 120.0
-"""A smoke test that no node has room for is given up after this long: old pods may hold what it needs until new ones
-come."""
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """One ModelArtifact as its pass sees it."""
-
-    name: str
-    namespace: str
-    uid: str
-    resource_version: str
-    generation: int
-    is_ours: bool
-    """The operator made it, so the operator may delete it."""
-    spec: ModelArtifactSpec | None
-    """None for a spec that is refused; `problem` says why."""
-    problem: str = ""
-    status: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def is_evicting(self) -> bool:
-        """Whether nobody may count on its files any more."""
-        conditions = self.status.get("conditions") or []
-        return any(c.get("type") == "Ready" and c.get("reason") == Reason.EVICTING for c in conditions)
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What those who refer to an artifact want of it."""
-
-    is_used: bool = True
-    texts: tuple[Texts, ...] = (Texts(),)
-    """That a quantized one is measured on."""
-    smokes: tuple[SmokeTarget, ...] = ()
-    """On which deployments wait for it to be asked."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +83,8 @@ class Finding:
     message: str
     is_ready: bool = False
     is_stalled: bool = False
+    is_held_up: bool = False
+    """The step's Job waits for something, such as a ConfigMap or a node."""
     known: Known = NOTHING_KNOWN
     step: Step | None = None
     """The one that is due."""
@@ -146,16 +118,13 @@ def plan_artifact(
     planner = _Planner(artifact, attempts, asked, job_of, source, now)
     eviction = attempts.get(Step(Phase.EVICT).job_name(artifact.name), NO_ATTEMPT)
     if artifact.spec is not None and (eviction.job is not None or (is_over and planner.has_files)):
-        return _evicted(artifact, planner, eviction, unused_since=unused_since if is_over else None)
+        unused_since = unused_since if is_over else None
+        return _evicted(artifact, planner, eviction, unused_since=unused_since, refused=refused)
     if is_over:
         return ArtifactPlan(planner.found(), unused_since, delete_artifact=True)
     found = planner.found()
     if refused:
-        name = found.step.job_name(artifact.name) if found.step else artifact.name
-        message = f"Job {name} cannot be made: {steady(refused)}"
-        found = Finding(
-            Reason.API_REFUSED, message, known=found.known, step=found.step, due_seconds=AGAIN_AFTER_REFUSAL_SECONDS
-        )
+        found = _without_job(found, artifact, refused)
     if unused_since is not None and not found.is_ready:  # whoever needs it next has it made
         job = attempts.get(found.step.job_name(artifact.name), NO_ATTEMPT).job if found.step else None
         going = job if job and not job.is_going else None
@@ -164,8 +133,16 @@ def plan_artifact(
     return ArtifactPlan(found, unused_since, found.make_job, found.delete_job, due_seconds=found.due_seconds)
 
 
+def _without_job(found: Finding, artifact: Artifact, refused: str) -> Finding:
+    name = found.step.job_name(artifact.name) if found.step else artifact.name
+    message = f"Job {name} cannot be made: {steady(refused)}"
+    return Finding(
+        Reason.API_REFUSED, message, known=found.known, step=found.step, due_seconds=AGAIN_AFTER_REFUSAL_SECONDS
+    )
+
+
 def _evicted(
-    artifact: Artifact, planner: _Planner, eviction: Attempt, *, unused_since: datetime | None
+    artifact: Artifact, planner: _Planner, eviction: Attempt, *, unused_since: datetime | None, refused: str
 ) -> ArtifactPlan:
     """First nobody may count on the files any more, then they go, then the artifact. Who needs it again waits."""
     step, job = Step(Phase.EVICT), eviction.job
@@ -173,13 +150,23 @@ def _evicted(
     found = Finding(Reason.EVICTING, doing(step, artifact.name, artifact.spec), step=step)
     if job is None and not artifact.is_evicting:
         return ArtifactPlan(found, unused_since, due_seconds=AGAIN_BEFORE_EVICTION_SECONDS)
+    if job is None and refused:
+        found = _without_job(found, artifact, refused)
+        return ArtifactPlan(found, unused_since, due_seconds=found.due_seconds)
     if job is None:
         made = planner.job_of(step)
         if isinstance(made, Unmakeable):
             return ArtifactPlan(replace(found, message=made.message, is_stalled=True), unused_since)
         return ArtifactPlan(found, unused_since, make_job=made)
     if job.course is Course.RUNNING or job.is_going:
-        return ArtifactPlan(found, unused_since)
+        made = planner.job_of(step)
+        has_begun = eviction.word is not None and (bool(eviction.word.runs_at) or eviction.word.is_over)
+        is_outdated = not isinstance(made, Unmakeable) and _is_outdated(job, made)
+        if is_outdated and unused_since is not None and not has_begun and not job.is_going:
+            return ArtifactPlan(found, unused_since, delete_job=job)
+        trouble = eviction.word.trouble if eviction.word else ""
+        waits = f"{found.message}: {trouble}" if trouble else found.message
+        return ArtifactPlan(replace(found, message=waits), unused_since)
     if job.course is Course.COMPLETE or unused_since is None:
         # Also where it is needed again: whoever needs it asks for a new one, that no Job of before speaks for.
         return ArtifactPlan(found, unused_since, delete_artifact=True)
@@ -205,7 +192,7 @@ class _Planner:
     ) -> None:
         self._artifact, self._attempts, self._asked = artifact, attempts, asked
         self.job_of, self._source, self.now = job_of, source, now
-        self._known = self._all_known()
+        self._known = known_of(artifact, attempts, asked, now)
 
     @property
     def has_files(self) -> bool:
@@ -215,89 +202,48 @@ class _Planner:
         return is_own and (self._known.files is not None or self._artifact.is_evicting)
 
     def found(self) -> Finding:
-        """What is known of it, and the step that is due."""
+        """What is known of it, and the step that is due: the first one that nothing keeps from going on."""
         artifact, spec, known = self._artifact, self._artifact.spec, self._known
         if spec is None:
             return Finding(Reason.INVALID_SPEC, artifact.problem, is_stalled=True)
         if artifact.name != spec.key:
             message = f"metadata.name (is {artifact.name!r}): must be {spec.key}, the key of what it is made from"
             return Finding(Reason.KEY_MISMATCH, message, is_stalled=True)
-        step = self._due(spec)
-        if step is None and known.model is not None:
-            summary = summary_of(known.model)
-            return Finding(_done(spec), summary, is_ready=True, known=known, delete_job=self._given_up())
-        assert step is not None  # noqa: S101 -- narrows the type: what has no model has a step that is due
+        steps = self._due(spec)
+        if not steps and known.model is not None:
+            left = given_up(artifact, self._attempts, self._asked, self.now)
+            return Finding(_done(spec), summary_of(known.model), is_ready=True, known=known, delete_job=left)
+        found = [self._found_of(step, spec) for step in steps]
+        due = min((each.due_seconds for each in found if each.due_seconds), default=0.0)
+        going = [each for each in found if not each.is_stalled]
+        free = next((each for each in going if not each.is_held_up), None)
+        return free or (going[0] if going else replace(found[0], due_seconds=due))
+
+    def _found_of(self, step: Step, spec: ModelArtifactSpec) -> Finding:
+        artifact, known = self._artifact, self._known
         attempt = self._attempts.get(step.job_name(artifact.name), NO_ATTEMPT)
         if step.needs_source and attempt.job is None and (self._source is None or self._source.files is None):
             return self._waits_for_source(step)
         wanted = self.job_of(step)
+        is_at_work = attempt.word is not None and bool(attempt.word.runs_at)
+        if attempt.job is not None and (is_at_work or not isinstance(wanted, Unmakeable)):
+            return self._found_by_job(step, attempt.job, attempt, wanted=wanted, spec=spec)
         if isinstance(wanted, Unmakeable):
             return Finding(wanted.reason, wanted.message, is_stalled=True, known=known, step=step)
-        if attempt.job is None:
-            message = doing(step, artifact.name, spec)
-            return Finding(DOING[step.phase], message, known=known, step=step, make_job=wanted)
-        return self._found_by_job(step, attempt.job, attempt, wanted=wanted, spec=spec)
+        message = doing(step, artifact.name, spec)
+        return Finding(DOING[step.phase], message, known=known, step=step, make_job=wanted)
 
-    def _due(self, spec: ModelArtifactSpec) -> Step | None:
-        first, known = first_step_of(spec), self._known
+    def _due(self, spec: ModelArtifactSpec) -> tuple[Step, ...]:
+        """Steps that have still to be taken; evaluations and smoke tests do not wait for each other."""
+        known = self._known
         if known.model is None or (spec.claim_name is not None and known.files is None):
-            return first
+            return (first_step_of(spec),)
         if spec.quantization is None:
-            return None
-        missing = [Step(Phase.EVALUATE, texts) for texts in self._asked.texts if str(texts) not in known.losses]
-        missing += [_smoke_step(target) for target in self._asked.smokes if target.name not in known.smokes]
-        return next(iter(missing), None)
-
-    def _all_known(self) -> Known:
-        """What the status holds, and what the last words of Jobs add to it."""
-        artifact, spec = self._artifact, self._artifact.spec
-        known = known_in(artifact.status)
-        if spec is None:
-            return known
-        first = self._attempts.get(first_step_of(spec).job_name(artifact.name), NO_ATTEMPT)
-        said = first.word.result if first.word else None
-        if known.model is None and isinstance(said, ModelFacts):
-            known = replace(known, model=said)
-        elif isinstance(said, Made) and (known.model is None or known.files is None):
-            known = replace(known, model=said.model, files=_files(artifact.name, said))
-        losses = dict(known.losses)
-        for texts in self._asked.texts:
-            attempt = self._attempts.get(Step(Phase.EVALUATE, texts).job_name(artifact.name), NO_ATTEMPT)
-            said = attempt.word.result if attempt.word else None
-            if isinstance(said, Evaluated):
-                losses.setdefault(str(texts), said.quality)
-        return replace(known, losses=losses, smokes=self._smokes(known))
-
-    def _smokes(self, known: Known) -> Mapping[str, ArtifactSmoke]:
-        """Those that were passed. One for which no node has room is not waited for: the rollout will tell."""
-        smokes = dict(known.smokes)
-        for target in self._asked.smokes:
-            attempt = self._attempts.get(_smoke_step(target).job_name(self._artifact.name), NO_ATTEMPT)
-            said = attempt.word.result if attempt.word else None
-            if isinstance(said, Smoked):
-                smokes.setdefault(target.name, _smoke(target, said))
-            elif attempt.word is not None and self._waits_for_room(attempt) >= NO_ROOM_SECONDS:
-                smokes.setdefault(target.name, _smoke(target, f"not asked: {attempt.word.trouble}"))
-        return smokes
-
-    def _waits_for_room(self, attempt: Attempt) -> float:
-        """Seconds that a Job's pod has been waiting for a node; 0 for one that is not."""
-        made = attempt.job.made if attempt.job else None
-        if made is None or attempt.word is None or not attempt.word.trouble.startswith("Unschedulable"):
-            return 0.0
-        return (self.now - made).total_seconds()
-
-    def _given_up(self) -> JobFacts | None:
-        """A smoke test that is not waited for any more, and that would take room from the pods to come."""
-        for target in self._asked.smokes:
-            attempt = self._attempts.get(_smoke_step(target).job_name(self._artifact.name), NO_ATTEMPT)
-            if (
-                attempt.job is not None
-                and self._waits_for_room(attempt) >= NO_ROOM_SECONDS
-                and not attempt.job.is_going
-            ):
-                return attempt.job
-        return None
+            return ()
+        asked = self._asked.texts or (() if known.losses else BUILT_IN)
+        evaluations = [Step(Phase.EVALUATE, texts) for texts in asked if str(texts) not in known.losses]
+        smokes = [smoke_step(target) for target in self._asked.smokes if target.name not in known.smokes]
+        return (*evaluations, *smokes)
 
     def _waits_for_source(self, step: Step) -> Finding:
         source = self._source
@@ -308,7 +254,7 @@ class _Planner:
         return Finding(Reason.SOURCE_NOT_READY, message, is_stalled=is_stuck, known=self._known, step=step)
 
     def _found_by_job(
-        self, step: Step, there: JobFacts, attempt: Attempt, *, wanted: Manifest, spec: ModelArtifactSpec
+        self, step: Step, there: JobFacts, attempt: Attempt, *, wanted: Manifest | Unmakeable, spec: ModelArtifactSpec
     ) -> Finding:
         word, where = attempt.word, shown(spec.source)
         trouble, is_running = (word.trouble, bool(word.runs_at)) if word else ("", False)
@@ -317,20 +263,21 @@ class _Planner:
             return replace(on, message=f"Job {there.ref.name} is being deleted and made again")
         # One that does not say what it was made from is left alone: a webhook that strips annotations must not have it
         # made again without end. Nor is one made again that works: hours of it would be lost for another image.
-        is_outdated = there.applied not in {"", wanted["metadata"]["annotations"][names.ANNOTATION_APPLIED]}
+        is_outdated = not isinstance(wanted, Unmakeable) and _is_outdated(there, wanted)
         is_at_work = is_running and step.phase is not Phase.INSPECT
         if is_outdated and there.course is not Course.COMPLETE and not is_at_work:
             message = f"Job {there.ref.name} is made again, since the operator's configuration is another one"
             return replace(on, message=message, delete_job=there)
-        memory = self._more_memory(attempt, wanted)
+        memory = self._more_memory(step, attempt, wanted)
         if memory:  # at once: the Job's own tries would have as little as the first one
             message = f"Job {there.ref.name} was killed for want of memory, and is tried once more with {memory}"
             return replace(on, message=message, delete_job=there, memory=memory)
         if there.course is Course.RUNNING:
             waits = f": {trouble}" if trouble else ""
-            has_room = step.phase is not Phase.SMOKE or not self._waits_for_room(attempt)
-            due = 0.0 if has_room else max(1.0, NO_ROOM_SECONDS - self._waits_for_room(attempt))
-            return replace(on, message=doing(step, self._artifact.name, spec) + waits, due_seconds=due)
+            message = doing(step, self._artifact.name, spec) + waits
+            lacks_room = seconds_without_room(attempt, self.now) if step.phase is Phase.SMOKE else 0.0
+            due = max(1.0, NO_ROOM_SECONDS - lacks_room) if lacks_room else 0.0
+            return replace(on, message=message, is_held_up=bool(trouble) and not is_running, due_seconds=due)
         age = (self.now - (there.ended or self.now)).total_seconds()
         if there.course is Course.COMPLETE and (word is None or not word.is_over):
             if age < LOST_POD_SECONDS:
@@ -349,48 +296,25 @@ class _Planner:
         due = retry_seconds - age
         return Finding(reason, message, is_stalled=True, known=self._known, step=step, due_seconds=due)
 
-    def _more_memory(self, attempt: Attempt, wanted: Manifest) -> str:
+    def _more_memory(self, step: Step, attempt: Attempt, wanted: Manifest | Unmakeable) -> str:
         """Half as much again, for a Job that was killed for want of it, and not for the second time."""
-        if not attempt.is_out_of_memory or self._artifact.status.get("memory"):
+        if isinstance(wanted, Unmakeable) or step.phase is Phase.SMOKE:  # which has what the pods to come will have
             return ""
         limit = wanted["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"]
+        if not attempt.is_out_of_memory or limit == self._artifact.memory_of(step):
+            return ""
         return f"{in_bytes(limit) * 3 // 2 // (1 << 20):.0f}Mi"
 
 
-def _smoke_step(target: SmokeTarget) -> Step:
-    return Step(Phase.SMOKE, smoke=target.name)
-
-
-def _smoke(target: SmokeTarget, said: Smoked | str) -> ArtifactSmoke:
-    inputs = target.inputs
-    about = ArtifactSmoke(
-        target=target.name,
-        image=inputs.image,
-        classes=f"{inputs.count} × {', '.join(each.name for each in inputs.accelerators)}",
-        message=said[:1024] if isinstance(said, str) else "",
-    )
-    if isinstance(said, str):
-        return about
-    figures = {"ready_seconds": round(said.ready_seconds, 1), "tokens_per_second": round(said.tokens_per_second, 1)}
-    return about.model_copy(update={**figures, "kernel": said.kernel[:128]})
+def _is_outdated(there: JobFacts, wanted: Manifest) -> bool:
+    """Whether a Job was made from another wish. One that does not say what it was made from never is."""
+    return there.applied not in {"", wanted["metadata"]["annotations"][names.ANNOTATION_APPLIED]}
 
 
 def _done(spec: ModelArtifactSpec) -> Reason:
     if spec.quantization is not None:
         return Reason.MEASURED_LOSS
     return Reason.PUBLISHED if spec.source.is_fetched else Reason.INSPECTED
-
-
-def _files(path: str, made: Made) -> ArtifactFiles:
-    return ArtifactFiles(
-        path=path,
-        bytes=made.bytes,
-        manifest=made.manifest,
-        seconds=round(made.seconds, 3),
-        revision=made.revision,
-        content=made.source,
-        free_bytes=made.free_bytes,
-    )
 
 
 def _retry_seconds(step: Step, attempt: Attempt) -> float:
@@ -409,31 +333,6 @@ def _failure(step: Step, there: JobFacts, attempt: Attempt) -> tuple[str, str]:
         return Reason.NO_FACTS, f"Job {there.ref.name} succeeded without saying what the model is: is its image ours?"
     cause = (word.trouble if word else "") or there.message or "no pod of it is left that could say why"
     return FAILED[step.phase], f"Job {there.ref.name} failed: {cause}"
-
-
-FAILED = {
-    Phase.INSPECT: Reason.INSPECT_FAILED,
-    Phase.FETCH: Reason.FETCH_FAILED,
-    Phase.QUANTIZE: Reason.QUANTIZE_FAILED,
-    Phase.EVALUATE: Reason.EVALUATE_FAILED,
-    Phase.SMOKE: Reason.SMOKE_FAILED,
-    Phase.EVICT: Reason.EVICT_FAILED,
-}
-
-
-def summary_of(model: ModelFacts) -> str:
-    """The model in one line."""
-    parts = [model.architecture]
-    if model.parameters:
-        billions = model.parameters / 1e9
-        parts.append(f"{billions:.1f}B parameters" if billions >= 0.1 else f"{model.parameters / 1e6:.1f}M parameters")
-    size = size_of(model.weights_bytes)
-    return ", ".join([*parts, size, *(part for part in (model.data_type, model.quantization) if part)])
-
-
-def size_of(count: float) -> str:
-    """Bytes for a person."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
 
 
 def _time(written: object) -> datetime | None:

@@ -12,7 +12,8 @@ from tandem_contracts.termination import Phase
 from tandem_operator.api.artifact import ArtifactLoss, ArtifactProgress, InspectedModel, ModelArtifactStatus, shown
 from tandem_operator.api.status import Condition
 from tandem_operator.artifact_facts import form_of, loss_line
-from tandem_operator.artifact_plan import Artifact, ArtifactPlan, Finding, size_of, summary_of
+from tandem_operator.artifact_known import Artifact, size_of, summary_of
+from tandem_operator.artifact_plan import ArtifactPlan, Finding
 from tandem_operator.artifact_steps import first_step_of
 from tandem_operator.facts import Manifest
 from tandem_operator.names import ConditionType
@@ -83,7 +84,7 @@ def artifact_status_of(
         losses=tuple(ArtifactLoss.of(texts, quality) for texts, quality in sorted(known.losses.items())),
         progress=_progress(found, progress),
         job=step.job_name(artifact.name) if step and has_its_key else "",
-        memory=found.memory or ("" if found.is_ready else artifact.status.get("memory", "")),
+        memory=found.memory or (artifact.memory_of(found.step) if found.step else ""),
         unused_since=_stamp(planned.unused_since) if planned.unused_since else None,
         ttl_seconds=ttl_seconds,
     )

@@ -14,15 +14,23 @@ from tandem_operator.api.deployment import InvalidSpecError, LLMDeployment, Owne
 from tandem_operator.api.quantization import QuantizationJob
 from tandem_operator.artifact_cost import SMALL_MODEL_PARAMETERS, Estimate, estimate_of, parameters_of
 from tandem_operator.artifact_facts import artifact_facts_of
+from tandem_operator.artifact_known import Artifact, Asked
 from tandem_operator.artifact_needs import DEFAULT_JOB, Need, Settings, all_needs_in
-from tandem_operator.artifact_plan import Artifact, Asked, Unmakeable
+from tandem_operator.artifact_plan import Unmakeable
 from tandem_operator.artifact_smoke import SmokeTarget
 from tandem_operator.artifact_steps import Step, Texts
 from tandem_operator.config import OperatorConfig
 from tandem_operator.facts import ArtifactFacts, Manifest
 from tandem_operator.model_files import Credential, ModelFiles, credentials_of
 from tandem_operator.names import Reason
-from tandem_operator.objects.artifact_jobs import INSPECT_LIMIT_SECONDS, JobTerms, job_of, smoke_job_of
+from tandem_operator.objects.artifact_jobs import (
+    INSPECT_LIMIT_SECONDS,
+    INSPECT_MEMORY,
+    JobTerms,
+    job_of,
+    smoke_job_of,
+)
+from tandem_operator.quantities import in_bytes
 
 _IMAGE_ENDING = "-artifacts"
 """Of keys in `engineImages`, for Jobs that do not run in the image of their accelerator class."""
@@ -41,7 +49,7 @@ class Referrers:
         deployments = sorted(
             (each for each in naming if each["kind"] == names.KIND), key=lambda each: str(each["metadata"]["name"])
         )
-        self._ttls = [ttl for each in deployments if (ttl := _ttl(each)) is not None]
+        self._ttls = [_ttl(each) for each in deployments]
         needs = [need for each in deployments for need in all_needs_in(each, settings)]
         self._needs = [need for need in needs if need.key == name]
         """Of those who serve it."""
@@ -55,7 +63,7 @@ class Referrers:
         targets = {target.name: target for target in smokes}
         return Asked(
             is_used,
-            tuple(texts[name] for name in sorted(texts)) or (Texts(),),
+            tuple(texts[name] for name in sorted(texts)),
             tuple(targets[name] for name in sorted(targets)),
         )
 
@@ -66,8 +74,8 @@ class Referrers:
 
     @property
     def job(self) -> QuantizationJob:
-        """Where and how long its Jobs run, as the first deployment says that serves it."""
-        return next((need.job for need in self._needs), DEFAULT_JOB)
+        """Where and how long its Jobs run, as the first deployment says that serves it and says anything."""
+        return next((need.job for need in self._needs if need.job != DEFAULT_JOB), DEFAULT_JOB)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -75,9 +83,14 @@ class Referrers:
         return next((need.classes for need in self._needs if need.classes), ())
 
     def ttl_kept(self, status: Mapping[str, Any]) -> int | None:
-        """The longest time that any of them wants it kept; while nobody refers to it, that of before."""
+        """The longest time that any of them wants it kept; while nobody refers to it, that of before. None: as the
+        operator's configuration, which also counts for those who say nothing.
+        """
         if self._needs or self._opening:
-            return max(self._ttls, default=None)
+            usual = int(self._settings.config.artifact_ttl_seconds)
+            said = [ttl for ttl in self._ttls if ttl is not None]
+            silent = [usual] if len(said) < len(self._ttls) else []
+            return max([*said, *silent]) if said else None
         kept = status.get("ttlSeconds")
         return kept if isinstance(kept, int) else None
 
@@ -100,8 +113,11 @@ def _ttl(body: Manifest) -> int | None:
 
 
 def _is_being_made(artifact: Manifest) -> bool:
-    conditions = (artifact.get("status") or {}).get("conditions") or []
-    return not any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)
+    """Whether an artifact has still a use for what it is made from; what nothing refers to is not made."""
+    status = artifact.get("status") or {}
+    conditions = status.get("conditions") or []
+    is_ready = any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)
+    return not is_ready and not status.get("unusedSince")
 
 
 def job_maker(
@@ -120,7 +136,7 @@ def job_maker(
         spec = artifact.spec
         assert spec is not None  # noqa: S101 -- narrows the type: a spec that is refused has no steps
         if step.phase is Phase.INSPECT:
-            return _inspecting(owner, spec, settings)
+            return _inspecting(owner, spec, settings, more_memory=artifact.memory_of(step))
         if step.phase is Phase.SMOKE:
             deadline = referrers.job.active_deadline_seconds
             return smoke_job_of(owner, targets[step.smoke], settings.config.engine_pull_secrets, deadline)
@@ -129,13 +145,21 @@ def job_maker(
     return made
 
 
-def _inspecting(owner: Owner, spec: ModelArtifactSpec, settings: Settings) -> Manifest | Unmakeable:
+def _inspecting(
+    owner: Owner, spec: ModelArtifactSpec, settings: Settings, *, more_memory: str
+) -> Manifest | Unmakeable:
     node, config = settings.table[CPU], settings.config
     image = config.engine_images.get(node.engine_image)
     if image is None:
         message = "the operator's engineImages has no image of class cpu, which the Job runs that inspects the model"
         return Unmakeable(Reason.NO_INSPECT_IMAGE, message)
-    terms = JobTerms(image, (node,), config.engine_pull_secrets, source=ModelFiles.of(spec.source))
+    terms = JobTerms(
+        image,
+        (node,),
+        config.engine_pull_secrets,
+        memory=_larger(more_memory, INSPECT_MEMORY),
+        source=ModelFiles.of(spec.source),
+    )
     return job_of(owner, spec, Step(Phase.INSPECT), terms)
 
 
@@ -174,7 +198,7 @@ def _making(
         image,
         classes,
         settings.config.engine_pull_secrets,
-        memory=artifact.status.get("memory") or asked,
+        memory=_larger(artifact.memory_of(step), asked),
         deadline_seconds=max(deadline, INSPECT_LIMIT_SECONDS) if step.phase in MADE_ON_THE_FLY else deadline,
         credentials=referrers.credentials or credentials_of(spec.source),
         source=source.files if source else None,
@@ -195,6 +219,14 @@ def _endpoint(spec: ModelArtifactSpec, config: OperatorConfig) -> str | Unmakeab
     if hub is not None:
         return config.model_hubs[hub.hub] if hub.hub else ""
     return config.model_stores[s3.store] if s3 is not None and s3.store else ""
+
+
+def _larger(kept: str, asked: str) -> str:
+    """The larger of two quantities; `asked` where the other is none, whoever has written it."""
+    try:
+        return kept if kept and in_bytes(kept) > in_bytes(asked) else asked
+    except ValueError:
+        return asked
 
 
 def _classes(

@@ -112,6 +112,22 @@ def is_same_request(frozen: Manifest, requested: Manifest) -> bool:
         return False
 
 
+def is_same_form(frozen: Manifest, requested: Manifest) -> bool:
+    """Whether both ask for the same but for what says how good a model must be, and where it is made."""
+    try:
+        return _without_gate(_Request.model_validate(frozen).as_data()) == _without_gate(requested)
+    except ValidationError:
+        return False
+
+
+def _without_gate(requested: Manifest) -> Manifest:
+    model = requested["model"]
+    quantization = dict(model.get("quantization") or {})
+    quantization.pop("job", None)
+    quantization["gate"] = (quantization.pop("gate", None) or {}).get("evaluation")
+    return {**requested, "model": {**model, "quantization": quantization}}
+
+
 def resolve(
     deployment: LLMDeployment,
     role: Role,

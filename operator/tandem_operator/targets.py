@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from pydantic import ValidationError
@@ -14,14 +13,16 @@ from tandem_operator import names
 from tandem_operator.accelerators import AcceleratorClass
 from tandem_operator.api.artifact import ModelArtifactSpec
 from tandem_operator.api.deployment import InvalidSpecError, LLMDeployment
+from tandem_operator.api.quantization import Gate
 from tandem_operator.api.rollout import Rollout
-from tandem_operator.artifact_needs import Need, Settings, needs_in, needs_of
+from tandem_operator.artifact_needs import Need, Settings, need_of, needs_of
 from tandem_operator.artifact_smoke import SmokeTarget
 from tandem_operator.assessment import UNASSESSED, Assessment, assess, pair_of
 from tandem_operator.config import OperatorConfig
 from tandem_operator.facts import ArtifactFacts, Facts, Manifest, RevisionFacts
 from tandem_operator.inputs import (
     ModelNotReadyError,
+    is_same_form,
     is_same_request,
     requested_of,
     require_servable,
@@ -70,7 +71,7 @@ def intent_of(body: Manifest, facts: Facts, *, config: OperatorConfig, table: Ma
     except InvalidSpecError as error:
         return Intent(terms=terms_of(None, config), problem=Problem(Reason.INVALID_SPEC, str(error)))
     asked = {role: _replicas(deployment, role) for role in Role if deployment.role(role)}
-    refresh = (body["metadata"].get("annotations") or {}).get(names.ANNOTATION_REFRESH, "")
+    refresh = _refresh_of(body)
     known = Intent(
         asked_replicas=asked,
         limits=deployment.spec.rollout,
@@ -78,7 +79,6 @@ def intent_of(body: Manifest, facts: Facts, *, config: OperatorConfig, table: Ma
         assessment=assess(deployment, facts.models, table=table),
     )
     try:
-        needs_of(deployment, Settings(table, config))
         wanted = wants_of(deployment, facts, config=config, table=table, refresh=refresh)
     except RejectedSpecError as error:
         return replace(known, problem=Problem(error.reason, str(error)))
@@ -91,28 +91,80 @@ def needed_by(
     """What the models of a raw resource need. A frozen revision keeps the artifacts that it was made with, whatever
     a newer operator or another table would make of the same request. `find`: an artifact by its name.
     """
-    needs = needs_in(body, settings)
-    if not needs:
-        return needs
-    deployment = LLMDeployment.parse(body)
-    for role, need in needs.items():
-        kept = _kept_artifact(deployment, role, facts)
-        there = find(kept) if kept and kept != need.key else None
-        if there is not None:
-            with suppress(ValidationError):
-                needs[role] = replace(need, artifact=ModelArtifactSpec.parse(there.get("spec")))
+    try:
+        deployment = LLMDeployment.parse(body)
+    except InvalidSpecError:
+        return {}
+    needs: dict[Role, Need] = {}
+    for role in Role:
+        kept = _kept_artifact(deployment, role, facts, refresh=_refresh_of(body))
+        try:
+            today = need_of(deployment, role, settings)
+        except RejectedSpecError:
+            there = _spec_in(find(kept.name)) if kept.is_request else None
+            if there is None:
+                return {}  # as for every spec that is refused
+            needs[role] = Need(there, _gate_of(deployment, role))  # what runs was allowed when it was made
+            continue
+        need = today and _as_kept(today, kept, find)
+        if need is not None:
+            needs[role] = need
     return needs
 
 
-def _kept_artifact(deployment: LLMDeployment, role: Role, facts: Facts) -> str:
-    """Name of the artifact that the frozen revision of the same request mounts; empty where there is none."""
+@dataclass(frozen=True)
+class _Kept:
+    """The artifact that a frozen revision mounts; without a name there is none."""
+
+    name: str = ""
+    is_request: bool = False
+    """The revision is what is asked for; otherwise only its gate or its Job was another one."""
+    is_mounted: bool = False
+    """Pods of the revision are there, or are to be."""
+
+
+def _as_kept(today: Need, kept: _Kept, find: Callable[[str], Manifest | None]) -> Need | None:
+    """What is needed of a model, where another artifact may be kept than would be made today."""
+    there = _spec_in(find(kept.name)) if kept.name and kept.name != today.key else None
+    is_of_source = kept.name == today.artifact.as_it_is.key
+    if there is None:
+        # Files whose artifact somebody has deleted are served on. No other one is made, which nobody would mount.
+        is_lost = kept.is_request and kept.is_mounted and kept.name != today.key and not is_of_source
+        return None if is_lost else today
+    if is_of_source and (not kept.is_request or find(today.key) is not None):
+        return today  # it is served in place of one that is judged anew
+    return replace(today, artifact=there)
+
+
+def _spec_in(artifact: Manifest | None) -> ModelArtifactSpec | None:
+    try:
+        return ModelArtifactSpec.parse(artifact.get("spec")) if artifact is not None else None
+    except ValidationError:
+        return None
+
+
+def _gate_of(deployment: LLMDeployment, role: Role) -> Gate | None:
+    spec = deployment.role(role)
+    return spec.model.quantization.gate if spec is not None and spec.model.quantization else None
+
+
+def _kept_artifact(deployment: LLMDeployment, role: Role, facts: Facts, *, refresh: str) -> _Kept:
+    """The artifact that the newest frozen revision of the same request mounts, unless a newer one is asked for."""
     is_in_engine = role is Role.DRAFT and deployment.spec.speculation.in_engine is not None
     holder = Role.VERIFIER if is_in_engine else role
-    requested = requested_of(deployment, holder)
-    frozen = next((each for each in facts.revisions_of(holder) if is_request_of(each, requested)), None)
-    resolved = frozen.resolved if frozen else {}
+    if deployment.role(holder) is None:
+        return _Kept()
+    requested, history = requested_of(deployment, holder), facts.revisions_of(holder)
+    asked = next((each for each in history if is_request_of(each, requested)), None)
+    frozen = asked or next((each for each in history if is_form_of(each, requested)), None)
+    if frozen is None or refresh not in {"", frozen.refreshed}:
+        return _Kept()
+    resolved = frozen.resolved
     path = (resolved.get("in_engine_model") or {}).get("path") if is_in_engine else resolved.get("model_path")
-    return path if isinstance(path, str) and is_artifact_key(path) else ""
+    if not isinstance(path, str) or not is_artifact_key(path):
+        return _Kept()
+    is_mounted = facts.workload(holder, frozen.revision) is not None
+    return _Kept(path, is_request=asked is not None, is_mounted=is_mounted)
 
 
 @dataclass(frozen=True)
@@ -211,7 +263,25 @@ class _Today:
     def artifact(self) -> ArtifactFacts | None:
         return self._facts.artifacts.get(self.role)
 
+    def has_files(self, frozen: RevisionFacts) -> bool:
+        """Whether there is what a frozen revision mounts: artifacts may have been evicted since it had pods."""
+        if self._facts.workload(self.role, frozen.revision) is not None:
+            return True
+        mounted = {self.role: frozen.resolved.get("model_path")}
+        if self.role is Role.VERIFIER:
+            mounted[Role.DRAFT] = (frozen.resolved.get("in_engine_model") or {}).get("path")
+        return all(
+            self._files_of(role) == path
+            for role, path in mounted.items()
+            if isinstance(path, str) and is_artifact_key(path)
+        )
+
+    def _files_of(self, role: Role) -> str:
+        artifact = self._facts.artifacts.get(role)
+        return artifact.files.path if artifact is not None and artifact.files is not None else ""
+
     def inputs(self) -> RoleInputs:
+        needs_of(self.deployment, Settings(self._table, self._config))  # what is frozen was allowed when it was made
         return resolve(
             self.deployment,
             self.role,
@@ -225,7 +295,7 @@ class _Today:
 def _target(today: _Today, history: tuple[RevisionFacts, ...], *, refresh: str) -> RevisionFacts:
     requested = today.requested
     asked = next((frozen for frozen in history if is_request_of(frozen, requested)), None)
-    if asked and refresh in {"", asked.refreshed}:
+    if asked and refresh in {"", asked.refreshed} and today.has_files(asked):
         return asked
     inputs = today.inputs()
     for frozen in history:
@@ -243,6 +313,17 @@ def _target(today: _Today, history: tuple[RevisionFacts, ...], *, refresh: str) 
 
 def is_request_of(frozen: RevisionFacts, requested: Manifest) -> bool:
     return any(is_same_request(wording, requested) for wording in (frozen.requested, *frozen.wordings))
+
+
+def is_form_of(frozen: RevisionFacts, requested: Manifest) -> bool:
+    """The same but for the gate and the Jobs."""
+    return any(is_same_form(wording, requested) for wording in (frozen.requested, *frozen.wordings))
+
+
+def _refresh_of(body: Manifest) -> str:
+    """The last `tandem refresh` of a resource."""
+    found: str = (body["metadata"].get("annotations") or {}).get(names.ANNOTATION_REFRESH, "")
+    return found
 
 
 def _outdated_by(today: _Today, target: RevisionFacts) -> str:

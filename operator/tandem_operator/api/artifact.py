@@ -22,6 +22,8 @@ from tandem_operator.api.status import Condition
 
 BUILT_IN = "built-in"
 """What stands for texts where nobody names any."""
+LOSSES_KEPT = 32
+"""Sets of texts whose figures are kept: those that somebody's gate names first."""
 Word = Annotated[str, Field(max_length=128)]
 
 
@@ -261,7 +263,7 @@ class ModelArtifactStatus(ApiModel):
         tuple[ArtifactLoss, ...],
         Field(
             json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["texts"]},
-            max_length=8,
+            max_length=LOSSES_KEPT,
         ),
     ] = ()
     """What quantizing has cost, for each set of texts that somebody's gate names."""

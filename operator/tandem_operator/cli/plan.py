@@ -20,8 +20,9 @@ from tandem_operator.api.artifact import ModelArtifactSpec
 from tandem_operator.api.crd import crd_schema
 from tandem_operator.api.deployment import InvalidSpecError, LLMDeployment, Owner
 from tandem_operator.artifact_facts import form_of
+from tandem_operator.artifact_known import Artifact
 from tandem_operator.artifact_needs import Need, Settings, needs_in, needs_of
-from tandem_operator.artifact_plan import Artifact, Unmakeable
+from tandem_operator.artifact_plan import Unmakeable
 from tandem_operator.artifact_steps import Step, Texts, first_step_of
 from tandem_operator.artifact_terms import Referrers, job_maker
 from tandem_operator.cli.inputs import CommandError, configuration_in, deployments_in

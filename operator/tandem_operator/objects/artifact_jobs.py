@@ -36,6 +36,7 @@ from tandem_operator.artifact_smoke import SmokeTarget
 from tandem_operator.artifact_steps import Step
 from tandem_operator.facts import Manifest
 from tandem_operator.model_files import Credential, ModelFiles
+from tandem_operator.objects.allowance import SCRATCH_LIMIT
 from tandem_operator.objects.model_volumes import MODELS, folder_of, mount_of, volume_of
 from tandem_operator.objects.ownership import sealed
 from tandem_operator.objects.placement import placement_of
@@ -46,6 +47,7 @@ BACKOFF_LIMIT = 3
 """Tries after one that failed for something that may pass by itself."""
 INSPECT_LIMIT_SECONDS = 1800
 """From the moment that a node has the pod, so the pull of the image counts. A pod that no node can take waits."""
+INSPECT_MEMORY = "2Gi"
 _OWNER_VARIABLE = "POD_UID"
 _TEXTS_FOLDER, _TEXTS_FILE = "/texts", "texts.jsonl"
 _DEFINITE_CODES = list(range(10, ExitCode.VOLUME_FULL + 1))
@@ -62,7 +64,7 @@ class JobTerms:
     image: str
     classes: tuple[AcceleratorClass, ...]
     pull_secrets: tuple[str, ...] = ()
-    memory: str = "2Gi"
+    memory: str = INSPECT_MEMORY
     deadline_seconds: int = INSPECT_LIMIT_SECONDS
     credentials: tuple[Credential, ...] = ()
     """What opens the source: for `fetch` alone."""
@@ -184,7 +186,7 @@ def _volumes(spec: ModelArtifactSpec, step: Step, terms: JobTerms) -> tuple[list
         return [volume_of("models", source)], [mount_of("models", MODELS)], folder_of(MODELS, source)
     kept = {"name": "artifacts", "persistentVolumeClaim": {"claimName": spec.claim_name}}
     mount = {"name": "artifacts", "mountPath": VOLUME_FOLDER}
-    volumes = [kept, {"name": "tmp", "emptyDir": {}}]
+    volumes = [kept, {"name": "tmp", "emptyDir": {"sizeLimit": SCRATCH_LIMIT}}]
     mounts = [
         mount if step.changes_files else {**mount, "readOnly": True},
         {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 -- the pod's own emptyDir

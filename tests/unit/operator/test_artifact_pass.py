@@ -96,6 +96,9 @@ class World:
     def of_deployment(self, kind: str, name: str = "pair") -> tuple[str, str, str] | None:
         return self.condition(KINDS[names.KIND].path(NAMESPACE, name), kind)
 
+    def artifact(self, name: str) -> Manifest:
+        return self.server.objects[KINDS[names.ARTIFACT_KIND].path(NAMESPACE, name)]
+
     def paths(self, kind: str) -> list[str]:
         collection = KINDS[kind].path(NAMESPACE)
         return sorted(path for path in self.server.objects if path.startswith(f"{collection}/"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from tandem_operator import names
 from tandem_operator.accelerators import SHIPPED
 from tandem_operator.api.artifact import ModelArtifactSpec
 from tandem_operator.api.deployment import Owner
-from tandem_operator.artifact_steps import Step
+from tandem_operator.artifact_steps import Step, Texts
 from tandem_operator.cli.plan import plan_of
 from tandem_operator.config import OperatorConfig
 from tandem_operator.facts import Manifest
@@ -26,6 +27,7 @@ from tandem_operator.objects.artifact_jobs import JobTerms, job_of
 from tandem_operator.objects.pod_template import pod_template_of
 from tests.builders import NAME, NAMESPACE, UID, make_inputs, make_role, make_spec
 from tests.pod_security import pods_of, violations_beyond_restricted, violations_of_restricted
+from tests.unit.operator.artifacts import SOURCE, make_artifact_body, make_job, make_texts, need_of
 
 REPOSITORY = Path(__file__).parents[3]
 SAMPLES = sorted((REPOSITORY / "deploy" / "samples").glob("*.yaml"))
@@ -74,6 +76,23 @@ def test_the_job_that_looks_into_a_model_is_restricted_and_more(source: Manifest
     (pod,) = pods_of([job]).values()
     assert violations_of_restricted(pod) == []
     assert violations_beyond_restricted(pod) == []
+
+
+@pytest.mark.parametrize("classes", [("cpu",), ("nvidia-h100-80gb",)], ids=["cpu", "gpu"])
+@pytest.mark.parametrize("source", ["hub", *SOURCES])
+def test_every_job_that_makes_an_artifact_is_restricted_and_more(source: str, classes: tuple[str, ...]) -> None:
+    texts, where = make_texts("texts"), {"job": {"classes": list(classes)}}
+    quantization = {"scheme": "W4A16", "calibration": {"samples": 8, **texts}, "gate": {"evaluation": texts}, **where}
+    body = make_artifact_body(source=SOURCES.get(source), quantization=quantization)
+    need = need_of(body)
+    lies = ModelFiles.of(need.artifact.source)
+    facts = SOURCE if lies is None else replace(SOURCE, files=lies)
+    steps = [Step(Phase.QUANTIZE), Step(Phase.EVALUATE, Texts.of_gate(need.gate)), Step(Phase.EVICT)]
+    jobs = [make_job(need.artifact, step, by=[body], source=facts) for step in steps]
+    fetch = [make_job(need.artifacts[0], Step(Phase.FETCH), by=[body])] if lies is None else []
+    for name, pod in pods_of([*jobs, *fetch]).items():
+        assert violations_of_restricted(pod) == [], name
+        assert violations_beyond_restricted(pod) == [], name
 
 
 def test_the_pod_that_copies_models_into_a_claim_is_restricted() -> None:

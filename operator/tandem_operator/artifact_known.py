@@ -1,0 +1,164 @@
+"""What is known of one ModelArtifact: what its status holds, and what the last words of its Jobs add to it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from tandem_contracts.artifact_job import Evaluated, Made, Smoked
+from tandem_contracts.model_facts import ModelFacts
+from tandem_contracts.termination import Phase
+from tandem_operator.api.artifact import LOSSES_KEPT, ArtifactFiles, ArtifactSmoke, ModelArtifactSpec
+from tandem_operator.artifact_facts import NO_ATTEMPT, Attempt, JobFacts, Known, known_in
+from tandem_operator.artifact_smoke import SmokeTarget
+from tandem_operator.artifact_steps import Step, Texts, first_step_of
+
+NO_ROOM_SECONDS = 120.0
+"""A smoke test that no node has room for is given up after this long: old pods may hold what it needs until new ones
+come."""
+BUILT_IN = (Texts(),)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One ModelArtifact as its pass sees it."""
+
+    name: str
+    namespace: str
+    uid: str
+    resource_version: str
+    generation: int
+    is_ours: bool
+    """The operator made it, so the operator may delete it."""
+    spec: ModelArtifactSpec | None
+    """None for a spec that is refused; `problem` says why."""
+    problem: str = ""
+    status: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_evicting(self) -> bool:
+        """Whether nobody may count on its files any more."""
+        return bool(self.status.get("job") == Step(Phase.EVICT).job_name(self.name))
+
+    def memory_of(self, step: Step) -> str:
+        """What the step's Job gets after one of less was killed for want of it; empty: as usual."""
+        memory = self.status.get("memory") if self.status.get("job") == step.job_name(self.name) else ""
+        return memory if isinstance(memory, str) else ""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What those who refer to an artifact want of it."""
+
+    is_used: bool = True
+    texts: tuple[Texts, ...] = ()
+    """That a quantized one is measured on. Empty where nobody says so: then once, on the built-in ones."""
+    smokes: tuple[SmokeTarget, ...] = ()
+    """On which deployments wait for it to be asked."""
+
+
+def known_of(artifact: Artifact, attempts: Mapping[str, Attempt], asked: Asked, now: datetime) -> Known:
+    """Everything that is known, with as many losses as a status may hold, those that are asked for first."""
+    spec, known = artifact.spec, known_in(artifact.status)
+    if spec is None:
+        return known
+    first = attempts.get(first_step_of(spec).job_name(artifact.name), NO_ATTEMPT)
+    said = first.word.result if first.word else None
+    if known.model is None and isinstance(said, ModelFacts):
+        known = replace(known, model=said)
+    elif isinstance(said, Made) and (known.model is None or known.files is None):
+        known = replace(known, model=said.model, files=_files(artifact.name, said))
+    losses = dict(known.losses)
+    for texts in asked.texts or BUILT_IN:
+        attempt = attempts.get(Step(Phase.EVALUATE, texts).job_name(artifact.name), NO_ATTEMPT)
+        said = attempt.word.result if attempt.word else None
+        if isinstance(said, Evaluated):
+            losses.setdefault(str(texts), said.quality)
+    named = [name for name in map(str, asked.texts) if name in losses]
+    kept = [*named, *(name for name in losses if name not in named)][:LOSSES_KEPT]
+    smokes = {**known.smokes, **_smokes(artifact, attempts, asked, now)}
+    return replace(known, losses={name: losses[name] for name in sorted(kept)}, smokes=smokes)
+
+
+def smoke_step(target: SmokeTarget) -> Step:
+    """The smoke test of a target."""
+    return Step(Phase.SMOKE, smoke=target.name)
+
+
+def given_up(artifact: Artifact, attempts: Mapping[str, Attempt], asked: Asked, now: datetime) -> JobFacts | None:
+    """The Job of a smoke test that is not waited for any more, and that would take room from the pods to come."""
+    for target in asked.smokes:
+        attempt = attempts.get(smoke_step(target).job_name(artifact.name), NO_ATTEMPT)
+        if (
+            attempt.job is not None
+            and not attempt.job.is_going
+            and seconds_without_room(attempt, now) >= NO_ROOM_SECONDS
+        ):
+            return attempt.job
+    return None
+
+
+def seconds_without_room(attempt: Attempt, now: datetime) -> float:
+    """For how long a Job's pod has been waiting for a node; 0 for one that is not."""
+    made = attempt.job.made if attempt.job else None
+    if made is None or attempt.word is None or not attempt.word.trouble.startswith("Unschedulable"):
+        return 0.0
+    return (now - made).total_seconds()
+
+
+def _smokes(
+    artifact: Artifact, attempts: Mapping[str, Attempt], asked: Asked, now: datetime
+) -> Mapping[str, ArtifactSmoke]:
+    """Those that were passed. One for which no node has room is not waited for: the rollout will tell."""
+    found = {}
+    for target in asked.smokes:
+        attempt = attempts.get(smoke_step(target).job_name(artifact.name), NO_ATTEMPT)
+        said = attempt.word.result if attempt.word else None
+        if isinstance(said, Smoked):
+            found[target.name] = _smoke(target, said)
+        elif attempt.word is not None and seconds_without_room(attempt, now) >= NO_ROOM_SECONDS:
+            found[target.name] = _smoke(target, f"not asked: {attempt.word.trouble}")
+    return found
+
+
+def _smoke(target: SmokeTarget, said: Smoked | str) -> ArtifactSmoke:
+    inputs = target.inputs
+    about = ArtifactSmoke(
+        target=target.name,
+        image=inputs.image,
+        classes=f"{inputs.count} × {', '.join(each.name for each in inputs.accelerators)}",
+        message=said[:1024] if isinstance(said, str) else "",
+    )
+    if isinstance(said, str):
+        return about
+    figures = {"ready_seconds": round(said.ready_seconds, 1), "tokens_per_second": round(said.tokens_per_second, 1)}
+    return about.model_copy(update={**figures, "kernel": said.kernel[:128]})
+
+
+def _files(path: str, made: Made) -> ArtifactFiles:
+    return ArtifactFiles(
+        path=path,
+        bytes=made.bytes,
+        manifest=made.manifest,
+        seconds=round(made.seconds, 3),
+        revision=made.revision,
+        content=made.source,
+        free_bytes=made.free_bytes,
+    )
+
+
+def summary_of(model: ModelFacts) -> str:
+    """The model in one line."""
+    parts = [model.architecture]
+    if model.parameters:
+        billions = model.parameters / 1e9
+        parts.append(f"{billions:.1f}B parameters" if billions >= 0.1 else f"{model.parameters / 1e6:.1f}M parameters")
+    size = size_of(model.weights_bytes)
+    return ", ".join([*parts, size, *(part for part in (model.data_type, model.quantization) if part)])
+
+
+def size_of(count: float) -> str:
+    """Bytes for a person."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

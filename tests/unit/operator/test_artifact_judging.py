@@ -1,0 +1,231 @@
+"""What a deployment sees of a quantized model: its measured loss, judged by the deployment's own gate."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tandem_contracts.quality import Quality
+from tandem_contracts.termination import ExitCode, Phase
+from tandem_contracts.termination import Reason as Cause
+from tandem_operator.artifact_facts import artifact_facts_of
+from tandem_operator.artifact_steps import Step
+from tandem_operator.facts import ArtifactFacts, Manifest
+from tandem_operator.model_files import ModelFiles
+from tandem_operator.names import Reason
+from tandem_operator.objects.artifact_jobs import artifact_of
+from tests.builders import NAMESPACE
+from tests.unit.operator.artifacts import (
+    FETCHED,
+    GOOD,
+    MADE,
+    decide,
+    make_artifact_body,
+    make_job,
+    make_last_word,
+    make_measured,
+    make_refusal,
+    make_texts,
+    need_of,
+)
+from tests.unit.operator.models import TINY
+
+Statuses = Mapping[str, Manifest]
+
+
+def body(scheme: str = "W8A8", **quantization: Any) -> Manifest:
+    return make_artifact_body(quantization={"scheme": scheme, **quantization})
+
+
+def fetched_status() -> Manifest:
+    by = [make_artifact_body()]
+    job = make_job(FETCHED, Step(Phase.FETCH), "Complete", by=by)
+    return decide(FETCHED, job, make_last_word(job, MADE.encode()), by=by).status
+
+
+def status_of(deployment: Manifest, quality: Quality | None) -> Manifest:
+    """Of the deployment's quantized artifact, once it is made, and measured with this outcome."""
+    need = need_of(deployment)
+    made = replace(MADE, model=replace(TINY, quantization="compressed-tensors"))
+    job = make_job(need.artifact, Step(Phase.QUANTIZE), "Complete", by=[deployment])
+    status = decide(need.artifact, job, make_last_word(job, made.encode()), by=[deployment]).status
+    if quality is None:
+        return status
+    (texts,) = {
+        step.texts for step in [decide(need.artifact, by=[deployment], status=status).plan.finding.step] if step
+    }
+    job = make_job(need.artifact, Step(Phase.EVALUATE, texts), "Complete", by=[deployment])
+    children = [job, make_last_word(job, make_measured(quality))]
+    return decide(need.artifact, *children, by=[deployment], status=status).status
+
+
+def seen(deployment: Manifest, statuses: Statuses) -> ArtifactFacts:
+    """By a deployment, with artifacts of these statuses, which have been through JSON."""
+    need = need_of(deployment)
+    there = {
+        spec.key: {**artifact_of(spec, NAMESPACE), "status": json.loads(json.dumps(statuses[spec.key]))}
+        for spec in need.artifacts
+        if spec.key in statuses
+    }
+    return artifact_facts_of(need, there.get)
+
+
+def judged(deployment: Manifest, quality: Quality | None = GOOD) -> ArtifactFacts:
+    statuses = {need_of(deployment).key: status_of(deployment, quality), FETCHED.key: fetched_status()}
+    return seen(deployment, statuses)
+
+
+def files_of(deployment: Manifest) -> ModelFiles:
+    return ModelFiles(claim_name="cache", path=need_of(deployment).key)
+
+
+BAD = replace(GOOD, top1_agreement=0.5)
+SOURCE_FILES = ModelFiles(claim_name="cache", path=FETCHED.key)
+
+
+def test_a_model_that_is_good_enough_is_served_and_says_what_it_cost() -> None:
+    deployment = body(gate={})
+    found = judged(deployment)
+    assert (found.reason, found.files, found.is_stuck) == (Reason.GATE_PASSED, files_of(deployment), False)
+    assert found.model is not None
+    assert found.model.quantization == "compressed-tensors"
+    assert "W8A8 by RTN: perplexity +0.10 % (at most +0.20 %), KL 0.0010, top-1 99.0 %" in found.message
+
+
+def test_why_it_is_this_scheme_is_told_where_nobody_has_named_it() -> None:
+    assert "W8A8 by RTN (the first that cpu has a kernel for): " in judged(make_artifact_body(quantization={})).message
+
+
+@pytest.mark.parametrize(
+    ("gate", "reason", "files", "is_stuck"),
+    [
+        (None, Reason.BELOW_GATE, "quantized", False),
+        ({"onFailure": "Warn"}, Reason.BELOW_GATE, "quantized", False),
+        ({}, Reason.GATE_FAILED, "", True),
+        ({"onFailure": "Fail"}, Reason.GATE_FAILED, "", True),
+        ({"onFailure": "ServeUnquantized"}, Reason.SERVES_UNQUANTIZED, "source", False),
+    ],
+)
+def test_what_becomes_of_a_model_that_is_not_good_enough_is_the_gates_to_say(
+    gate: Manifest | None, reason: Reason, files: str, is_stuck: bool
+) -> None:
+    deployment = body() if gate is None else body(gate=gate)
+    found = judged(deployment, BAD)
+    allowed = {"quantized": files_of(deployment), "source": SOURCE_FILES, "": None}[files]
+    assert (found.reason, found.files, found.is_stuck) == (reason, allowed, is_stuck)
+    assert (found.model is None) is (files == "")
+    assert "the most likely token is the same in 50.0 % (needed: 97 %)" in found.message
+
+
+@pytest.mark.parametrize(
+    ("scheme", "changes", "passes"),
+    [
+        ("W8A8", {}, True),
+        ("W8A8", {"increase_percent_upper": 1.0}, True),
+        ("W8A8", {"increase_percent_upper": 1.01}, False),
+        ("W4A16", {"increase_percent_upper": 3.0}, True),
+        ("W4A16", {"increase_percent_upper": 3.01}, False),
+        ("W8A8", {"kl_divergence": 0.011}, False),
+        ("W4A16", {"kl_divergence": 0.05}, True),
+        ("W4A16", {"kl_divergence": 0.051}, False),
+        ("W8A8", {"top1_agreement": 0.9699}, False),
+        ("W4A16", {"top1_agreement": 0.92}, True),
+        ("W4A16", {"top1_agreement": 0.9199}, False),
+        ("W8A8", {"increase_percent": -3.0, "increase_percent_upper": -2.0}, True),
+    ],
+)
+def test_bounds_that_are_left_out_follow_from_the_bits_of_a_weight(
+    scheme: str, changes: dict[str, float], passes: bool
+) -> None:
+    found = judged(body(scheme, gate={}), replace(GOOD, **changes))
+    assert found.reason is (Reason.GATE_PASSED if passes else Reason.GATE_FAILED)
+
+
+@pytest.mark.parametrize(
+    ("gate", "passes"),
+    [
+        ({"maxPerplexityIncreasePercent": "0.2"}, True),
+        ({"maxPerplexityIncreasePercent": "0.19"}, False),
+        ({"maxKLDivergence": "0.001"}, True),
+        ({"maxKLDivergence": "0"}, False),
+        ({"minTop1Agreement": "0.99"}, True),
+        ({"minTop1Agreement": "1"}, False),
+    ],
+)
+def test_a_changed_threshold_judges_what_was_measured_again(gate: Manifest, passes: bool) -> None:
+    statuses = {need_of(body(gate={})).key: status_of(body(gate={}), GOOD)}
+    assert seen(body(gate={}), statuses).reason is Reason.GATE_PASSED
+    assert seen(body(gate=gate), statuses).reason is (Reason.GATE_PASSED if passes else Reason.GATE_FAILED)
+
+
+def test_deployments_that_share_an_artifact_are_told_by_their_own_gates() -> None:
+    statuses = {need_of(body()).key: status_of(body(), BAD)}
+    lax, strict = body(gate={"minTop1Agreement": "0.4"}), body(gate={})
+    assert need_of(lax).key == need_of(strict).key
+    assert seen(lax, statuses).reason is Reason.GATE_PASSED
+    assert seen(strict, statuses).reason is Reason.GATE_FAILED
+
+
+def test_nothing_is_served_before_it_was_measured_on_the_texts_of_the_gate() -> None:
+    deployment = body(gate={"evaluation": make_texts("mine")})
+    unmeasured = judged(deployment, None)
+    assert (unmeasured.reason, unmeasured.files, unmeasured.model) == (Reason.EVALUATING, None, None)
+    assert "measures what quantizing has cost" in unmeasured.message
+    elsewhere = seen(deployment, {need_of(deployment).key: status_of(body(), GOOD)})
+    assert (elsewhere.reason, elsewhere.files) == (Reason.EVALUATING, None)
+    assert judged(deployment).reason is Reason.GATE_PASSED
+
+
+def test_an_evaluation_that_failed_is_told_with_its_cause() -> None:
+    deployment = body(gate={"evaluation": make_texts("mine")})
+    need, status = need_of(deployment), status_of(deployment, None)
+    step = decide(need.artifact, by=[deployment], status=status).plan.finding.step
+    assert step is not None
+    job = make_job(need.artifact, step, "Failed", by=[deployment])
+    refusal = make_refusal(ExitCode.TEXTS_INVALID, Phase.EVALUATE, Cause.TEXTS_INVALID, "line 3 is no JSON")
+    word = make_last_word(job, refusal, exit_code=int(ExitCode.TEXTS_INVALID))
+    failed = decide(need.artifact, job, word, by=[deployment], status=status).status
+    found = seen(deployment, {need.key: failed})
+    assert (found.reason, found.is_stuck, found.files) == (Reason.EVALUATE_FAILED, True, None)
+    assert "line 3 is no JSON" in found.message
+
+
+@pytest.mark.parametrize(
+    ("step", "reason"),
+    [(Phase.FETCH, Reason.FETCH_FAILED), (Phase.QUANTIZE, Reason.QUANTIZE_FAILED)],
+)
+def test_a_step_that_failed_is_told_as_that_step(step: Phase, reason: Reason) -> None:
+    deployment = make_artifact_body() if step is Phase.FETCH else body()
+    need = need_of(deployment)
+    job = make_job(need.artifact, Step(step), "Failed", by=[deployment])
+    word = make_last_word(job, make_refusal(ExitCode.VOLUME_FULL, step, Cause.VOLUME_FULL), exit_code=20)
+    status = decide(need.artifact, job, word, by=[deployment]).status
+    found = seen(deployment, {need.key: status})
+    assert (found.reason, found.is_stuck) == (reason, True)
+
+
+def test_the_source_is_served_only_once_it_is_there() -> None:
+    deployment = body(gate={"onFailure": "ServeUnquantized"})
+    found = seen(deployment, {need_of(deployment).key: status_of(deployment, BAD)})
+    assert (found.reason, found.files, found.model) == (Reason.SERVES_UNQUANTIZED, None, None)
+    evicting = decide(FETCHED, status={**fetched_status(), "unusedSince": "2020-01-01T00:00:00Z"}).status
+    gone = seen(deployment, {need_of(deployment).key: status_of(deployment, BAD), FETCHED.key: evicting})
+    assert gone.files is None
+
+
+def test_files_that_are_on_their_way_out_are_not_counted_on() -> None:
+    deployment = body()
+    ready = status_of(deployment, GOOD)
+    evicting = decide(need_of(deployment).artifact, status={**ready, "unusedSince": "2020-01-01T00:00:00Z"}).status
+    found = seen(deployment, {need_of(deployment).key: evicting})
+    assert (found.reason, found.files, found.model) == (Reason.EVICTING, None, None)
+
+
+@pytest.mark.parametrize("spoilt", [{"losses": [{"texts": "built-in"}]}, {"losses": []}, {"files": {}}, {"model": {}}])
+def test_what_cannot_be_read_in_a_status_is_not_served(spoilt: Manifest) -> None:
+    found = seen(body(), {need_of(body()).key: {**status_of(body(), GOOD), **spoilt}})
+    assert (found.files, found.model) == (None, None)

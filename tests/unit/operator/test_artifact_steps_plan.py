@@ -1,0 +1,484 @@
+"""The steps of artifacts that are fetched or quantized, decided: what each Job's end leads to, and what is said."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tandem_contracts.termination import ExitCode, Phase
+from tandem_contracts.termination import Reason as Cause
+from tandem_operator import names
+from tandem_operator.api.artifact import ModelArtifactSpec
+from tandem_operator.api.quantization import ConfigMapKeyRef
+from tandem_operator.artifact_needs import Settings
+from tandem_operator.artifact_status import Progress, artifact_status_of, progress_in
+from tandem_operator.artifact_steps import Step, Texts
+from tandem_operator.facts import ArtifactFacts, Manifest
+from tandem_operator.names import Reason
+from tests.builders import make_child, make_config
+from tests.unit.operator.artifacts import (
+    FETCHED,
+    GOOD,
+    MADE,
+    NOW,
+    QUANTIZED,
+    SOURCE,
+    Told,
+    decide,
+    make_artifact,
+    make_artifact_body,
+    make_job,
+    make_last_word,
+    make_measured,
+    make_refusal,
+    make_texts,
+)
+
+FETCH, QUANTIZE, EVALUATE, EVICT = (Step(phase) for phase in (Phase.FETCH, Phase.QUANTIZE, Phase.EVALUATE, Phase.EVICT))
+PLAIN = (make_artifact_body(),)
+LOSSY = (make_artifact_body(quantization={"scheme": "W8A8"}),)
+UNSCHEDULABLE = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no claim"}
+HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
+
+
+def with_texts(name: str, *texts: str) -> tuple[Manifest, ...]:
+    """Deployments of the quantized model, each with texts of its own to measure with."""
+    return tuple(
+        make_artifact_body(
+            f"{name}{number}", quantization={"scheme": "W8A8", "gate": {"evaluation": make_texts(each)} if each else {}}
+        )
+        for number, each in enumerate(texts)
+    )
+
+
+def of(texts: str) -> Step:
+    return Step(Phase.EVALUATE, Texts(ConfigMapKeyRef(name=texts, key="texts.jsonl")))
+
+
+def fetched(course: str = "Complete", message: str = "", exit_code: int = 0, **word: Any) -> tuple[Manifest, Manifest]:
+    job = make_job(FETCHED, FETCH, course, by=PLAIN, ended=word.pop("ended", NOW))
+    return job, make_last_word(job, message, exit_code=exit_code, **word)
+
+
+def failed(step: Step, code: ExitCode, reason: Cause, *, ended: timedelta = timedelta()) -> tuple[Manifest, Manifest]:
+    spec, by = (FETCHED, PLAIN) if step == FETCH else (QUANTIZED, LOSSY)
+    job = make_job(spec, step, "Failed", by=by, ended=NOW - ended)
+    return job, make_last_word(job, make_refusal(code, step.phase, reason), exit_code=int(code))
+
+
+def status_of(*steps: Step, by: tuple[Manifest, ...] = LOSSY, known: Manifest | None = None) -> Manifest:
+    """The status of the quantized artifact once these Jobs have said their last words."""
+    children = []
+    for number, step in enumerate(steps):
+        job = make_job(QUANTIZED, step, "Complete", by=by, uid=f"k{number}")
+        children += [job, make_last_word(job, MADE.encode() if step == QUANTIZE else make_measured())]
+    return decide(QUANTIZED, *children, by=by, status=known or {}).status
+
+
+def stalled(reason: str) -> dict[str, tuple[str, str]]:
+    return {"Ready": ("False", reason), "Stalled": ("True", reason)}
+
+
+def working(reason: str) -> dict[str, tuple[str, str]]:
+    return {"Ready": ("False", reason), "Reconciling": ("True", reason)}
+
+
+# -- fetch -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_model_of_a_hub_is_fetched_by_a_job_and_published() -> None:
+    first = decide(FETCHED, by=PLAIN)
+    assert first.does == "make"
+    assert first.conditions == working("Fetching")
+    assert first.message == f"Job {FETCHED.key}-fetch fetches team/model at main"
+    told = decide(FETCHED, *fetched(message=MADE.encode()), by=PLAIN)
+    assert told.conditions == {"Ready": ("True", "Published")}
+    assert told.does == ""
+    assert told.status["files"]["path"] == FETCHED.key
+    assert told.status["files"]["revision"] == "c" * 40
+    assert told.status["model"]["layers"] == 8
+
+
+def test_what_was_published_is_known_without_job_and_pod() -> None:
+    first = decide(FETCHED, *fetched(message=MADE.encode()), by=PLAIN)
+    assert decide(FETCHED, by=PLAIN, status=first.status, now=NOW + 9 * HOUR).status == first.status
+
+
+def test_a_status_that_was_wiped_is_read_from_the_pod_and_without_it_the_job_is_made_again() -> None:
+    first = decide(FETCHED, *fetched(message=MADE.encode()), by=PLAIN)
+    for spoilt in ({}, {**first.status, "files": None}, {**first.status, "model": {"layers": 0}}):
+        again = decide(FETCHED, *fetched(message=MADE.encode()), by=PLAIN, status=spoilt)
+        assert again.status["files"] == first.status["files"]
+        assert again.status["model"] == first.status["model"]
+        assert decide(FETCHED, by=PLAIN, status=spoilt).does == "make"
+
+
+def test_a_job_whose_pod_was_deleted_before_it_was_read_is_made_again_two_minutes_later() -> None:
+    job = fetched(ended=NOW - 119 * timedelta(seconds=1))[0]
+    waits = decide(FETCHED, job, by=PLAIN)
+    assert (waits.does, waits.plan.due_seconds) == ("", 1)
+    gone = decide(FETCHED, job, by=PLAIN, now=NOW + timedelta(seconds=1))
+    assert gone.does == "delete"
+    assert "its pod was deleted before it was read" in gone.message
+
+
+@pytest.mark.parametrize(
+    ("step", "code", "reason", "seconds"),
+    [
+        (FETCH, ExitCode.SOURCE_DENIED, Cause.SOURCE_DENIED, 3600),
+        (FETCH, ExitCode.SOURCE_NOT_FOUND, Cause.SOURCE_NOT_FOUND, 3600),
+        (FETCH, ExitCode.SOURCE_UNSAFE, Cause.SOURCE_UNSAFE, 3600),
+        (FETCH, ExitCode.VOLUME_FULL, Cause.VOLUME_FULL, 3600),
+        (FETCH, ExitCode.NETWORK_FAILED, Cause.NETWORK_FAILED, 300),
+        (FETCH, ExitCode.CHECKSUM_MISMATCH, Cause.CHECKSUM_MISMATCH, 300),
+        (FETCH, ExitCode.READ_FAILED, Cause.READ_FAILED, 300),
+        (QUANTIZE, ExitCode.RECIPE_UNSUPPORTED, Cause.RECIPE_UNSUPPORTED, 3600),
+        (QUANTIZE, ExitCode.TEXTS_INVALID, Cause.TEXTS_INVALID, 3600),
+        (QUANTIZE, ExitCode.VOLUME_FULL, Cause.VOLUME_FULL, 3600),
+        (QUANTIZE, ExitCode.STEP_FAILED, Cause.STEP_FAILED, 300),
+    ],
+)  # fmt: skip
+def test_a_step_that_failed_is_tried_again_when_its_cause_may_be_gone(
+    step: Step, code: ExitCode, reason: Cause, seconds: int
+) -> None:
+    spec, by = (FETCHED, PLAIN) if step == FETCH else (QUANTIZED, LOSSY)
+    before = decide(spec, *failed(step, code, reason, ended=timedelta(seconds=seconds - 1)), by=by)
+    assert before.conditions == stalled(reason.value)
+    assert (before.does, before.plan.due_seconds) == ("", 1)
+    assert f"team/model at main: why; it is looked at again {'5 minutes' if seconds == 300 else 'an hour'}" in (
+        before.message
+    )
+    after = decide(spec, *failed(step, code, reason, ended=timedelta(seconds=seconds)), by=by)
+    assert after.does == "delete"
+    assert after.conditions == working("Fetching" if step == FETCH else "Quantizing")
+    assert decide(spec, by=by, status=after.status).does == "make"
+
+
+def test_a_job_that_works_is_not_made_again_for_another_configuration_and_one_that_waits_is() -> None:
+    job = make_job(FETCHED, FETCH, by=PLAIN)
+    job["metadata"]["annotations"] = {names.ANNOTATION_APPLIED: "0123456789abcdef"}
+    at_work = decide(FETCHED, job, make_last_word(job, exit_code=None), by=PLAIN)
+    assert (at_work.does, at_work.plan.finding.runs_at) == ("", "10.0.0.9")
+    for children in ([job], [job, make_last_word(job, exit_code=None, phase="Pending", containerStatuses=[])]):
+        assert decide(FETCHED, *children, by=PLAIN).does == "delete"
+
+
+# -- quantize and evaluate ---------------------------------------------------------------------------------------------
+
+
+def test_a_quantized_model_waits_for_its_source_and_says_how_far_that_is() -> None:
+    for source, is_stuck in (
+        (None, False),
+        (ArtifactFacts(FETCHED.key, None, Reason.FETCHING, "Job x fetches y"), False),
+        (ArtifactFacts(FETCHED.key, None, Reason.FETCH_FAILED, "denied", is_stuck=True), True),
+    ):
+        told = decide(QUANTIZED, by=LOSSY, source=source)
+        assert told.does == ""
+        assert told.conditions == (stalled if is_stuck else working)("SourceNotReady")
+        assert (source.message if source else "waits for the model") in told.message
+
+
+def test_it_is_quantized_then_measured_then_ready() -> None:
+    first = decide(QUANTIZED, by=LOSSY)
+    assert first.job["metadata"]["name"] == f"{QUANTIZED.key}-quantize"
+    assert first.message == f"Job {QUANTIZED.key}-quantize quantizes team/model at main to W8A8 by RTN"
+    made = status_of(QUANTIZE)
+    then = decide(QUANTIZED, by=LOSSY, status=made)
+    assert then.job["metadata"]["name"] == f"{QUANTIZED.key}-evaluate"
+    assert then.conditions == working("Evaluating")
+    measured = status_of(EVALUATE, known=made)
+    assert measured["losses"][0]["texts"] == "built-in"
+    done = decide(QUANTIZED, by=LOSSY, status=measured)
+    assert done.conditions == {"Ready": ("True", "MeasuredLoss")}
+    assert done.does == ""
+
+
+def test_without_its_source_it_stays_ready_and_waits_only_where_it_has_to_be_measured_anew() -> None:
+    ready = status_of(QUANTIZE, EVALUATE)
+    assert decide(QUANTIZED, by=LOSSY, status=ready, source=None).conditions == {"Ready": ("True", "MeasuredLoss")}
+    other = decide(QUANTIZED, by=with_texts("a", "other"), status=ready, source=None)
+    assert other.conditions == working("SourceNotReady")
+    assert other.status["losses"] == ready["losses"]
+
+
+def test_other_texts_are_one_more_evaluation_and_another_threshold_is_none() -> None:
+    ready = status_of(QUANTIZE, EVALUATE)
+    strict = (make_artifact_body(quantization={"scheme": "W8A8", "gate": {"minTop1Agreement": "1"}}),)
+    assert decide(QUANTIZED, by=strict, status=ready).does == ""
+    other = decide(QUANTIZED, by=with_texts("a", "other"), status=ready)
+    assert other.job["metadata"]["name"] == of("other").job_name(QUANTIZED.key)
+
+
+def test_texts_that_nobody_can_read_keep_nobody_elses_evaluation_back() -> None:
+    by = with_texts("a", "bad", "")
+    job = make_job(QUANTIZED, of("bad"), "Failed", by=by)
+    refusal = make_refusal(ExitCode.TEXTS_INVALID, Phase.EVALUATE, Cause.TEXTS_INVALID)
+    children = [job, make_last_word(job, refusal, exit_code=int(ExitCode.TEXTS_INVALID))]
+    told = decide(QUANTIZED, *children, by=by, status=status_of(QUANTIZE))
+    assert told.job["metadata"]["name"] == f"{QUANTIZED.key}-evaluate"
+    done = decide(QUANTIZED, *children, by=by, status=status_of(QUANTIZE, EVALUATE))
+    assert done.conditions == stalled("TextsInvalid")
+    assert done.plan.due_seconds == 3600
+
+
+def test_texts_that_are_not_there_yet_keep_nobody_elses_evaluation_back() -> None:
+    by = with_texts("a", "absent", "")
+    job = make_job(QUANTIZED, of("absent"), by=by)
+    pod = make_last_word(job, exit_code=None, phase="Pending", containerStatuses=[], conditions=[UNSCHEDULABLE])
+    told = decide(QUANTIZED, job, pod, by=by, status=status_of(QUANTIZE))
+    assert told.job["metadata"]["name"] == f"{QUANTIZED.key}-evaluate"
+    done = decide(QUANTIZED, job, pod, by=by, status=status_of(QUANTIZE, EVALUATE))
+    assert "Unschedulable: no claim" in done.message
+    at_work = decide(QUANTIZED, job, make_last_word(job, exit_code=None), by=by, status=status_of(QUANTIZE))
+    assert at_work.does == "", "one after the other, as long as it goes on"
+
+
+def test_a_job_that_works_goes_on_where_none_could_be_made_any_more() -> None:
+    job = make_job(QUANTIZED, QUANTIZE, by=LOSSY)
+    without = Settings.of(make_config(engineImages={"cpu": "engine:1"}))
+    at_work = decide(QUANTIZED, job, make_last_word(job, exit_code=None), by=LOSSY, settings=without)
+    assert (at_work.does, at_work.conditions) == ("", working("Quantizing"))
+    assert decide(QUANTIZED, by=LOSSY, settings=without).conditions == stalled("NoJobImage")
+    word = make_last_word(job, MADE.encode())
+    assert decide(QUANTIZED, job, word, by=LOSSY, settings=without).status["files"]["path"] == QUANTIZED.key
+
+
+def test_what_is_kept_by_a_revision_alone_is_measured_no_more() -> None:
+    """Its deployment asks for another one by now, or another operator would make another one of the same request."""
+    measured = status_of(QUANTIZE, of("mine"), by=with_texts("a", "mine"))
+    revision = make_child("ControllerRevision", "r", data={"resolved": {"model_path": QUANTIZED.key}})
+    told = decide(QUANTIZED, by=[revision], status=measured, source=None)
+    assert told.conditions == {"Ready": ("True", "MeasuredLoss")}
+    assert told.does == ""
+    assert decide(QUANTIZED, status=measured, source=None).conditions == {"Ready": ("True", "MeasuredLoss")}
+
+
+def test_one_that_was_made_by_hand_is_measured_on_the_built_in_texts() -> None:
+    told = decide(QUANTIZED, is_ours=False, status=status_of(QUANTIZE))
+    assert told.job["metadata"]["name"] == f"{QUANTIZED.key}-evaluate"
+
+
+def test_many_sets_of_texts_one_after_the_other_never_make_a_status_that_cannot_be_written() -> None:
+    status = status_of(QUANTIZE)
+    for number in range(80):
+        by = with_texts("a", f"texts{number}")
+        status = status_of(of(f"texts{number}"), by=by, known=status)
+        assert decide(QUANTIZED, by=by, status=status).conditions == {"Ready": ("True", "MeasuredLoss")}
+
+
+# -- memory ------------------------------------------------------------------------------------------------------------
+
+
+def killed(spec: ModelArtifactSpec, step: Step, by: tuple[Manifest, ...], status: Manifest) -> list[Manifest]:
+    job = make_job(spec, step, "Failed", by=by, status=status)
+    return [job, make_last_word(job, exit_code=137, reason="OOMKilled")]
+
+
+def memory_of(told: Told) -> str:
+    return str(told.job["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"])
+
+
+IN_A_CLAIM = {"persistentVolumeClaim": {"claimName": "models", "path": "verifier"}}
+LIES = ModelArtifactSpec.parse({"source": IN_A_CLAIM})
+
+
+@pytest.mark.parametrize(
+    ("spec", "step", "by"),
+    [
+        (FETCHED, FETCH, PLAIN),
+        (QUANTIZED, QUANTIZE, LOSSY),
+        (QUANTIZED, EVALUATE, LOSSY),
+        (LIES, Step(Phase.INSPECT), (make_artifact_body(source=IN_A_CLAIM),)),
+    ],
+    ids=["fetch", "quantize", "evaluate", "inspect"],
+)  # fmt: skip
+def test_a_job_that_was_killed_for_want_of_memory_is_tried_once_more_with_half_as_much_again(
+    spec: ModelArtifactSpec, step: Step, by: tuple[Manifest, ...]
+) -> None:
+    before = status_of(QUANTIZE) if step == EVALUATE else {}
+    usual = memory_of(decide(spec, by=by, status=before))
+    first = decide(spec, *killed(spec, step, by, before), by=by, status=before)
+    more = f"{int(usual.removesuffix('Mi').removesuffix('Gi')) * (1024 if 'Gi' in usual else 1) * 3 // 2}Mi"
+    assert first.does == "delete"
+    assert f"is tried once more with {more}" in first.message
+    again = decide(spec, by=by, status=first.status)
+    assert memory_of(again) == more
+    second = decide(spec, *killed(spec, step, by, again.status), by=by, status=again.status)
+    assert (second.does, second.plan.due_seconds) == ("", 3600)
+    assert list(second.conditions) == ["Ready", "Stalled"]
+    assert "OOMKilled" in second.message
+
+
+def test_the_memory_of_one_step_is_not_that_of_the_next() -> None:
+    oom = decide(QUANTIZED, *killed(QUANTIZED, QUANTIZE, LOSSY, {}), by=LOSSY)
+    made = status_of(QUANTIZE, known=oom.status)
+    usual = memory_of(decide(QUANTIZED, by=LOSSY, status=status_of(QUANTIZE)))
+    assert memory_of(decide(QUANTIZED, by=LOSSY, status=made)) == usual
+    killed_too = decide(QUANTIZED, *killed(QUANTIZED, EVALUATE, LOSSY, made), by=LOSSY, status=made)
+    assert killed_too.does == "delete"
+
+
+def test_more_memory_than_the_second_try_had_is_what_the_user_says() -> None:
+    generous = (make_artifact_body(quantization={"scheme": "W8A8", "job": {"memory": "64Gi"}}),)
+    oom = decide(QUANTIZED, *killed(QUANTIZED, QUANTIZE, LOSSY, {}), by=LOSSY)
+    assert memory_of(decide(QUANTIZED, by=generous, status=oom.status)) == "64Gi"
+    sparing = (make_artifact_body(quantization={"scheme": "W8A8", "job": {"memory": "1Gi"}}),)
+    assert memory_of(decide(QUANTIZED, by=sparing, status=oom.status)) == oom.status["memory"]
+    assert memory_of(decide(QUANTIZED, by=LOSSY, status={**oom.status, "memory": "lots"})).endswith("Mi")
+
+
+# -- progress ----------------------------------------------------------------------------------------------------------
+
+PAGE = """# HELP tandem_artifact_step_done x
+# TYPE tandem_artifact_step_done gauge
+tandem_artifact_step_done{step="fetch"} 2.5e+08
+tandem_artifact_step_total{step="fetch"} 1e+09
+tandem_artifact_step_seconds{step="fetch"} 30
+other_metric 3
+"""
+
+
+def test_progress_is_that_of_the_step_that_is_due_while_something_works_on_it() -> None:
+    progress = progress_in(PAGE)
+    assert progress == Progress("fetch", 2.5e8, 1e9, 30.0)
+    job = make_job(FETCHED, FETCH, by=PLAIN)
+    artifact = make_artifact(FETCHED)
+    at_work = decide(FETCHED, job, make_last_word(job, exit_code=None), by=PLAIN).plan
+    status = artifact_status_of(artifact, at_work, now=NOW, progress=progress)
+    assert status["progress"] == {"step": "fetch", "done": "0.2 GB of 1.0 GB", "left": "2m"}
+    of_before = Progress("quantize", 1.0, 2.0, 1.0)
+    assert "progress" not in artifact_status_of(artifact, at_work, now=NOW, progress=of_before)
+    waits = decide(FETCHED, job, by=PLAIN).plan
+    assert "progress" not in artifact_status_of(artifact, waits, now=NOW, progress=progress)
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "seconds", "left"),
+    [(1, 100, 10, None), (2, 100, 10, 490.0), (0, 0, 0, None), (100, 100, 10, 0.0), (3, 12, 60, 180.0)],
+)
+def test_what_is_left_is_told_from_what_is_done_once_there_is_enough_of_it(
+    done: float, total: float, seconds: float, left: float | None
+) -> None:
+    assert Progress("quantize", done, total, seconds).seconds_left == left
+
+
+@pytest.mark.parametrize(
+    "page",
+    ["", "other_metric 3", PAGE.replace("1e+09", "NaN"), PAGE.replace("2.5e+08", "-1"), PAGE.replace("30", "x"),
+     PAGE.replace("30", "+Inf"), "\n".join(PAGE.splitlines()[:3])],
+)  # fmt: skip
+def test_a_page_that_says_nothing_of_a_step_is_no_progress(page: str) -> None:
+    assert progress_in(page) is None
+
+
+# -- eviction ----------------------------------------------------------------------------------------------------------
+
+PUBLISHED = decide(FETCHED, *fetched(message=MADE.encode()), by=PLAIN).status
+UNUSED = {**PUBLISHED, "unusedSince": "2029-12-25T12:00:00Z"}
+EVICTING = decide(FETCHED, status=UNUSED).status
+
+
+def test_files_that_nothing_refers_to_go_in_order_first_from_the_status_then_from_the_volume_then_the_artifact() -> (
+    None
+):
+    early = decide(FETCHED, status={**UNUSED, "unusedSince": "2029-12-25T12:00:01Z"})
+    assert (early.does, early.conditions) == ("", {"Ready": ("True", "Published")})
+    first = decide(FETCHED, status=UNUSED)
+    assert (first.does, first.plan.due_seconds) == ("", 1.0)
+    assert first.conditions == working("Evicting")
+    assert "files" not in first.status, "nobody may count on them any more"
+    second = decide(FETCHED, status=first.status)
+    assert second.job["metadata"]["name"] == f"{FETCHED.key}-evict"
+    job = make_job(FETCHED, EVICT)
+    assert decide(FETCHED, job, status=second.status).does == ""
+    done = make_job(FETCHED, EVICT, "Complete")
+    assert decide(FETCHED, done, make_last_word(done, "{}"), status=second.status).does == "forget"
+    assert decide(FETCHED, done, status={}).does == "forget", "also when its status was wiped"
+
+
+def test_who_needs_it_again_before_its_files_go_has_it_and_who_needs_it_later_waits_and_asks_anew() -> None:
+    assert decide(FETCHED, *fetched(message=MADE.encode()), by=PLAIN, status=EVICTING).status["files"]
+    assert decide(FETCHED, by=PLAIN, status=EVICTING).job["metadata"]["name"] == f"{FETCHED.key}-fetch"
+    going = make_job(FETCHED, EVICT)
+    waits = decide(FETCHED, going, *fetched(message=MADE.encode()), by=PLAIN, status=EVICTING)
+    assert (waits.does, waits.conditions) == ("", working("Evicting"))
+    for course in ("Complete", "Failed"):
+        ended = make_job(FETCHED, EVICT, course)
+        assert decide(FETCHED, ended, by=PLAIN, status=EVICTING).does == "forget"
+
+
+def test_an_eviction_that_failed_is_told_and_tried_again_an_hour_later() -> None:
+    job = make_job(FETCHED, EVICT, "Failed")
+    refusal = make_refusal(ExitCode.READ_FAILED, Phase.EVICT, Cause.READ_FAILED)
+    children = (job, make_last_word(job, refusal, exit_code=int(ExitCode.READ_FAILED)))
+    told = decide(FETCHED, *children, status=EVICTING)
+    assert (told.does, told.conditions) == ("", stalled("ReadFailed"))
+    assert told.plan.due_seconds == 3600
+    later = decide(FETCHED, *children, status=told.status, now=NOW + HOUR)
+    assert later.does == "delete"
+    assert decide(FETCHED, status=later.status, now=NOW + HOUR).does == "make"
+
+
+def test_an_eviction_that_the_api_server_refuses_or_that_no_node_takes_says_so() -> None:
+    told = decide(FETCHED, status=EVICTING, refused="jobs.batch is forbidden: exceeded quota")
+    assert told.conditions == working("APIRefused")
+    assert "exceeded quota" in told.message
+    assert told.plan.due_seconds == 15
+    assert decide(FETCHED, status=told.status).does == "make", "it is still known that the files are to go"
+    job = make_job(FETCHED, EVICT)
+    pod = make_last_word(job, exit_code=None, phase="Pending", containerStatuses=[], conditions=[UNSCHEDULABLE])
+    assert "Unschedulable: no claim" in decide(FETCHED, job, pod, status=EVICTING).message
+
+
+def test_an_eviction_that_cannot_begin_is_made_again_with_another_configuration() -> None:
+    job = make_job(FETCHED, EVICT)
+    mended = Settings.of(make_config(engineImages={"cpu": "engine:1", "cpu-artifacts": "artifacts:2"}))
+    pod = make_last_word(job, exit_code=None, phase="Pending", containerStatuses=[])
+    told = decide(FETCHED, job, pod, status=EVICTING, settings=mended)
+    assert told.does == "delete"
+    assert decide(FETCHED, status=told.status, settings=mended).does == "make"
+    begun = make_last_word(job, exit_code=None)
+    assert decide(FETCHED, job, begun, status=EVICTING, settings=mended).does == ""
+    assert decide(FETCHED, job, pod, by=PLAIN, status=EVICTING, settings=mended).does == ""
+
+
+@pytest.mark.parametrize("unshared", [True, False])
+def test_files_that_others_may_count_on_too_are_left_where_they_are(unshared: bool) -> None:
+    spec = FETCHED if unshared else FETCHED.model_copy(update={"tenant": None})
+    told = decide(spec, status={**UNUSED, "files": {**UNUSED["files"], "path": spec.key}})
+    assert told.does == ("" if unshared else "forget")
+
+
+def test_files_of_an_artifact_that_somebody_made_by_hand_stay() -> None:
+    assert decide(FETCHED, is_ours=False, status=UNUSED).conditions == {"Ready": ("True", "Published")}
+
+
+def test_a_job_for_what_nothing_refers_to_is_ended_and_made_again_for_whoever_needs_it() -> None:
+    job = make_job(FETCHED, FETCH, by=PLAIN)
+    unused = decide(FETCHED, job, make_last_word(job, exit_code=None))
+    assert unused.does == "delete"
+    assert "nothing refers to it now" in unused.message
+    assert decide(FETCHED, status=unused.status).does == ""
+    assert decide(FETCHED, by=PLAIN, status=unused.status).does == "make"
+
+
+def test_planning_again_from_what_was_written_changes_nothing() -> None:
+    cases: list[tuple[ModelArtifactSpec, tuple[Manifest, ...], list[Manifest]]] = [
+        (FETCHED, PLAIN, []),
+        (FETCHED, PLAIN, [*fetched(message=MADE.encode())]),
+        (FETCHED, PLAIN, [*failed(FETCH, ExitCode.SOURCE_DENIED, Cause.SOURCE_DENIED)]),
+        (QUANTIZED, LOSSY, [*failed(QUANTIZE, ExitCode.VOLUME_FULL, Cause.VOLUME_FULL)]),
+        (QUANTIZED, LOSSY, []),
+    ]
+    for spec, by, children in cases:
+        first = decide(spec, *children, by=by)
+        later = decide(spec, *children, by=by, status=first.status, now=NOW + 4 * MINUTE)
+        assert later.status == first.status
+
+
+def test_quality_figures_come_back_through_the_status_as_they_were() -> None:
+    (loss,) = status_of(QUANTIZE, EVALUATE)["losses"]
+    assert {name: value for name, value in loss.items() if name != "texts"} == GOOD.to_data()
+    assert SOURCE.files is not None
