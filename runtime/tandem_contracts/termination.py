@@ -23,6 +23,7 @@ class ExitCode(IntEnum):
     SOURCE_INVALID = 13
     RECIPE_UNSUPPORTED = 14
     TEXTS_INVALID = 15
+    TASKS_INVALID = 16
     VOLUME_FULL = 20
     NETWORK_FAILED = 21
     CHECKSUM_MISMATCH = 22
@@ -74,6 +75,7 @@ class Reason(StrEnum):
     CHECKSUM_MISMATCH = "ChecksumMismatch"
     RECIPE_UNSUPPORTED = "RecipeUnsupported"
     TEXTS_INVALID = "TextsInvalid"
+    TASKS_INVALID = "TasksInvalid"
     VOLUME_FULL = "VolumeFull"
     STEP_FAILED = "StepFailed"
 
