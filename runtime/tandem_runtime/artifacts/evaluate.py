@@ -45,12 +45,15 @@ def _evaluated(options: argparse.Namespace) -> str:
     # Read when the libraries are imported: nothing is looked for on a network, what is missing is an error.
     os.environ["HF_HUB_OFFLINE"] = "1"
     # It takes seconds to import, and only what gets here needs it.
-    from tandem_runtime.artifacts.comparison import compare, tokenizer_of
+    from tandem_runtime.artifacts.comparison import compare, windows_in
+    from tandem_runtime.artifacts.models import loaded, tokenizer_of
 
     tokenizer = tokenizer_of(options.source)
     texts = built_in()[1] if options.texts is None else read_texts(options.texts, chat=chat_of(tokenizer))
     require_unseen(texts, manifest.provenance)
-    quality = compare(options.source, volume.folder(options.key), texts, tokenizer=tokenizer, progress=progress)
+    windows = windows_in(texts, tokenizer)
+    models = loaded(options.source, volume.folder(options.key))
+    quality = compare(models, windows, evaluation=texts.digest, progress=progress)
     return Evaluated(quality=quality, seconds=time.monotonic() - begun).encode()
 
 
