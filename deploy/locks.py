@@ -26,6 +26,8 @@ LOCKS = {
         "deploy/images/artifacts/requirements.in",
         "--override",
         "deploy/images/artifacts/overrides.txt",
+        "--excludes",
+        "deploy/images/artifacts/excludes.txt",
     ],
     "draft-triton.txt": [
         "deploy/images/draft-triton/requirements.in",

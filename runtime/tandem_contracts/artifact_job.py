@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+from collections.abc import Sequence
 from typing import Any, Self
 
 from tandem_contracts.model_facts import ModelFacts
@@ -29,6 +31,9 @@ SECRET_KEY_VARIABLE = "AWS_SECRET_ACCESS_KEY"  # noqa: S105 - its name
 SESSION_TOKEN_VARIABLE = "AWS_SESSION_TOKEN"  # noqa: S105 - its name
 """Environment variables with the credentials for S3: as with the token. The last one goes with temporary ones only."""
 _S3_KIND = "S3"
+MOST_TASKS = 16
+"""So that the last word has room for all of them."""
+TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,6 +89,34 @@ def source_from_data(data: object) -> HubSource | S3Source:
     """A source of any kind from its JSON values. Raises ValueError."""
     kind = S3Source if isinstance(data, dict) and data.get("kind") == _S3_KIND else HubSource
     return kind.from_data(data)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TaskSettings:
+    """A task of lm-evaluation-harness that both models do. Raises ValueError."""
+
+    name: str
+    """`task` in its YAML file."""
+    limit: int = 0
+    """Questions of it, the first ones; 0: all."""
+
+    def __post_init__(self) -> None:
+        if not TASK_NAME.fullmatch(self.name):
+            raise ValueError(f"task (is {self.name[:80]!r}): must match {TASK_NAME.pattern}")
+        if self.limit < 0:
+            raise ValueError(f"limit of task {self.name} (is {self.limit}): must be 0 or more")
+
+    def to_data(self) -> dict[str, Any]:
+        """JSON values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_data(cls, data: object) -> Self:
+        """The reverse. Raises ValueError."""
+        match data:
+            case {"name": str(name), "limit": int(limit), **others} if not others:
+                return cls(name=name, limit=limit)
+        raise ValueError(f"task (is {str(data)[:100]}): must be an object with name and limit")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -195,9 +228,30 @@ def quantize_arguments(
     ]
 
 
-def evaluate_arguments(*, source: str, key: str, texts: str = "") -> list[str]:
-    """The arguments after `python -m EVALUATE_MODULE`."""
-    return [f"--source={source}", f"--key={key}", *([f"--texts={texts}"] if texts else [])]
+def evaluate_arguments(
+    *,
+    source: str,
+    key: str,
+    texts: str = "",
+    tasks_folder: str = "",
+    tasks: Sequence[TaskSettings] = (),
+    long_context_tokens: int = 0,
+) -> list[str]:
+    """The arguments after `python -m EVALUATE_MODULE`.
+
+    `tasks_folder`: with the YAML files of the tasks and the files of questions that they name; `long_context_tokens`: 0
+    where recall from a long context is not measured. Raises ValueError for more than MOST_TASKS tasks.
+    """
+    if len(tasks) > MOST_TASKS:
+        raise ValueError(f"{len(tasks)} tasks: at most {MOST_TASKS}")
+    data = json.dumps([task.to_data() for task in tasks])
+    return [
+        f"--source={source}",
+        f"--key={key}",
+        *([f"--texts={texts}"] if texts else []),
+        *([f"--tasks-folder={tasks_folder}", f"--tasks={data}"] if tasks else []),
+        *([f"--long-context={long_context_tokens}"] if long_context_tokens else []),
+    ]
 
 
 def smoke_arguments(*, key: str, deadline_seconds: int, launch: list[str]) -> list[str]:

@@ -9,16 +9,84 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any, Self
 
 FEWEST_WINDOWS = 2
 _NORMAL_95 = 1.959964
+_SCALARS = ("str", "int", "float")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Quality:
+class _Figures:
+    """Their fields that are texts or numbers, as JSON values; the other fields are their own classes' to care for."""
+
+    def to_data(self) -> dict[str, Any]:
+        """JSON values, numbers with six digits."""
+        data = {}
+        for field in dataclasses.fields(self):
+            if field.type in _SCALARS:
+                value = getattr(self, field.name)
+                data[_wire(field.name)] = float(f"{value:.6g}") if isinstance(value, float) else value
+        return data
+
+    @classmethod
+    def from_data(cls, data: object) -> Self:
+        """The reverse. Raises ValueError for anything else, NaN and infinity included."""
+        return cls(**cls._given(data))
+
+    @classmethod
+    def _given(cls, data: object) -> dict[str, Any]:
+        if not isinstance(data, Mapping):
+            raise ValueError(f"quality (is {str(data)[:100]}): must be an object")  # noqa: TRY004 - one error for all
+        given: dict[str, Any] = {}
+        for field in dataclasses.fields(cls):
+            value = data.get(_wire(field.name))
+            if field.type not in _SCALARS:
+                continue
+            if field.type == "str" and isinstance(value, str):
+                given[field.name] = value
+            elif field.type != "str" and isinstance(value, int | float) and math.isfinite(value):
+                given[field.name] = int(value) if field.type == "int" else float(value)
+            else:
+                raise ValueError(f"{_wire(field.name)} (is {str(value)[:100]}): must be a {field.type}")
+        return given
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TaskResult(_Figures):
+    """How well both models do one task of questions and answers."""
+
+    name: str
+    metric: str
+    """lm-eval's name of it and of the filter that answers went through, such as `acc,none`; more is better."""
+    source: float
+    quantized: float
+    recovery_percent: float
+    """See `recovery_percent_of`."""
+
+
+def recovery_percent_of(source: float, quantized: float) -> float:
+    """What is left of the source's score. 0 where that is 0: such a task shows nothing, and nothing is no evidence."""
+    return 100 * quantized / source if source > 0 else 0.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LongContext(_Figures):
+    """How well both models find what was said far back in a long text."""
+
+    tokens: int
+    """Of a context: fewer than were wanted where the model has no room for them."""
+    wanted_tokens: int
+    recall_source: float
+    """Share of what was asked for that the source finds."""
+    recall: float
+    """The same of the quantized model, its cache of keys and values rounded as the engine would."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Quality(_Figures):
     """Figures of a quantized model beside the model that it was made from, on the same held-out text."""
 
     tokens: int
@@ -35,29 +103,33 @@ class Quality:
     """Share of tokens for which both put the same one first."""
     evaluation: str
     """SHA-256 in hex of the texts."""
+    tasks: tuple[TaskResult, ...] = ()
+    """Of the tasks that were wanted."""
+    long_context: LongContext | None = None
+    """None: was not measured."""
 
     def to_data(self) -> dict[str, Any]:
-        """JSON values, numbers with six digits."""
-        return {
-            _wire(name): float(f"{value:.6g}") if isinstance(value, float) else value
-            for name, value in dataclasses.asdict(self).items()
-        }
+        """JSON values, numbers with six digits; what was not measured is left out."""
+        data = super().to_data()
+        if self.tasks:
+            data["tasks"] = [task.to_data() for task in self.tasks]
+        if self.long_context is not None:
+            data["longContext"] = self.long_context.to_data()
+        return data
 
     @classmethod
     def from_data(cls, data: object) -> Self:
         """The reverse. Raises ValueError for anything else, NaN and infinity included."""
-        if not isinstance(data, Mapping):
-            raise ValueError(f"quality (is {str(data)[:100]}): must be an object")  # noqa: TRY004 - one error for all
-        given: dict[str, Any] = {}
-        for field in dataclasses.fields(cls):
-            value = data.get(_wire(field.name))
-            if field.type == "str" and isinstance(value, str):
-                given[field.name] = value
-            elif field.type != "str" and isinstance(value, int | float) and math.isfinite(value):
-                given[field.name] = int(value) if field.type == "int" else float(value)
-            else:
-                raise ValueError(f"{_wire(field.name)} (is {str(value)[:100]}): must be a {field.type}")
-        return cls(**given)
+        given = cls._given(data)
+        assert isinstance(data, Mapping)  # noqa: S101 - narrows the type: `_given` has refused anything else
+        tasks, long_context = data.get("tasks", []), data.get("longContext")
+        if not isinstance(tasks, list | tuple):
+            raise ValueError(f"tasks (is {str(tasks)[:100]}): must be a list")  # noqa: TRY004 - one error for all
+        return cls(
+            **given,
+            tasks=tuple(TaskResult.from_data(task) for task in tasks),
+            long_context=None if long_context is None else LongContext.from_data(long_context),
+        )
 
 
 def quality_of(
@@ -96,6 +168,12 @@ class Thresholds:
     """Most."""
     top1_agreement: float
     """Least."""
+    min_task_recovery_percent: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """Least of each task, by its name. A task that was not measured is not good enough."""
+    min_long_context_recall: float = 0.0
+    """Least share of the source's recall, 0: whatever it is. Not of all that was asked for: this judges what quantizing
+    has cost, as all the others do, and no recipe makes a model recall what its source does not. Where the source finds
+    nothing at all, nothing is known of the quantized model, which is not good enough for who wants to know."""
 
     @classmethod
     def of_bits(cls, weight_bits: int) -> Self:
@@ -120,7 +198,35 @@ def shortcomings(quality: Quality, thresholds: Thresholds) -> tuple[str, ...]:
             f"the most likely token is the same in {100 * quality.top1_agreement:.1f} % "
             f"(needed: {100 * thresholds.top1_agreement:g} %)"
         )
-    return tuple(found)
+    return (*found, *_lacking_tasks(quality, thresholds), *_lacking_recall(quality, thresholds))
+
+
+def _lacking_tasks(quality: Quality, thresholds: Thresholds) -> Iterator[str]:
+    measured = {task.name: task for task in quality.tasks}
+    for name, least in thresholds.min_task_recovery_percent.items():
+        task = measured.get(name)
+        if task is None:
+            yield f"task {name} was not measured (needed: {least:g} % of the source's score)"
+        elif task.recovery_percent < least:
+            yield (
+                f"task {name}: {task.metric} is {task.quantized:.4g}, {task.recovery_percent:.1f} % "
+                f"of the source's {task.source:.4g} (needed: {least:g} %)"
+            )
+
+
+def _lacking_recall(quality: Quality, thresholds: Thresholds) -> Iterator[str]:
+    least, found = thresholds.min_long_context_recall, quality.long_context
+    if least <= 0:
+        return
+    if found is None:
+        yield f"recall from a long context was not measured (needed: {100 * least:g} % of the source's)"
+    elif found.recall_source <= 0:
+        yield f"the source itself recalls nothing from {found.tokens} tokens, so that cannot be judged"
+    elif found.recall < least * found.recall_source:
+        yield (
+            f"{100 * found.recall:.0f} % is recalled from {found.tokens} tokens, "
+            f"by the source {100 * found.recall_source:.0f} % (needed: {100 * least:g} % of that)"
+        )
 
 
 def _exp(value: float) -> float:

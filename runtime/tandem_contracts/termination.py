@@ -23,7 +23,8 @@ class ExitCode(IntEnum):
     SOURCE_INVALID = 13
     RECIPE_UNSUPPORTED = 14
     TEXTS_INVALID = 15
-    SMOKE_FAILED = 16
+    TASKS_INVALID = 16
+    SMOKE_FAILED = 17
     VOLUME_FULL = 20
     NETWORK_FAILED = 21
     CHECKSUM_MISMATCH = 22
@@ -76,6 +77,7 @@ class Reason(StrEnum):
     CHECKSUM_MISMATCH = "ChecksumMismatch"
     RECIPE_UNSUPPORTED = "RecipeUnsupported"
     TEXTS_INVALID = "TextsInvalid"
+    TASKS_INVALID = "TasksInvalid"
     VOLUME_FULL = "VolumeFull"
     STEP_FAILED = "StepFailed"
     SMOKE_FAILED = "SmokeFailed"

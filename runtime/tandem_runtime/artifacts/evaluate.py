@@ -7,19 +7,24 @@ judge: what is good enough is the operator's to say, and may change without meas
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tandem_contracts.artifact_job import EVALUATE_MODULE, Evaluated
+from tandem_contracts.artifact_job import EVALUATE_MODULE, Evaluated, TaskSettings
+from tandem_contracts.model_reader import read_model
 from tandem_contracts.termination import ExitCode, Phase, Reason
 from tandem_runtime.artifacts.last_word import RefusedError, ended
+from tandem_runtime.artifacts.needles import tokens_within
 from tandem_runtime.artifacts.options import parser_of
 from tandem_runtime.artifacts.progress import Progress
+from tandem_runtime.artifacts.task_files import read_tasks
 from tandem_runtime.artifacts.texts import InvalidTextsError, Texts, built_in, chat_of, read_texts
 from tandem_runtime.artifacts.volume import Volume
 
@@ -29,8 +34,17 @@ def main(arguments: list[str]) -> ExitCode:
     parser = parser_of(EVALUATE_MODULE, __doc__)
     parser.add_argument("--source", type=Path, required=True, help="folder of the model that it was made from")
     parser.add_argument("--texts", type=Path, default=None, help="texts to evaluate with; omitted: built-in ones")
+    parser.add_argument("--tasks-folder", type=Path, default=None, help="YAML files of tasks, and their questions")
+    parser.add_argument("--tasks", type=_tasks, default=(), help="list of TaskSettings as JSON")
+    parser.add_argument("--long-context", type=int, default=0, help="tokens of a context; 0: recall is not measured")
     options = parser.parse_args(arguments)
+    if options.tasks and options.tasks_folder is None:
+        parser.error("--tasks needs --tasks-folder")
     return ended(Phase.EVALUATE, partial(_evaluated, options), termination_log=options.termination_log)
+
+
+def _tasks(text: str) -> tuple[TaskSettings, ...]:
+    return tuple(TaskSettings.from_data(data) for data in json.loads(text))
 
 
 def _evaluated(options: argparse.Namespace) -> str:
@@ -39,18 +53,37 @@ def _evaluated(options: argparse.Namespace) -> str:
     manifest = volume.find(options.key)
     if manifest is None:
         raise RefusedError(Reason.MODEL_NOT_FOUND, f"{volume.folder(options.key)} is no artifact, or not whole")
+    wanted_tokens: int = options.long_context
+    tokens = tokens_within(read_model(options.source).max_positions, wanted_tokens) if wanted_tokens else 0
+    names = [task.name for task in options.tasks]
+    tasks = read_tasks(options.tasks_folder, names) if names else ()
     progress = Progress(port=options.metrics_port)
     progress.begin(Phase.EVALUATE, 0)
 
     # Read when the libraries are imported: nothing is looked for on a network, what is missing is an error.
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    # It takes seconds to import, and only what gets here needs it.
-    from tandem_runtime.artifacts.comparison import compare, tokenizer_of
+    os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+    # They take seconds to import, and only what gets here needs them.
+    from tandem_runtime.artifacts.comparison import compare, windows_in
+    from tandem_runtime.artifacts.long_context import long_context_of
+    from tandem_runtime.artifacts.models import loaded, tokenizer_of
 
     tokenizer = tokenizer_of(options.source)
     texts = built_in()[1] if options.texts is None else read_texts(options.texts, chat=chat_of(tokenizer))
     require_unseen(texts, manifest.provenance)
-    quality = compare(options.source, volume.folder(options.key), texts, tokenizer=tokenizer, progress=progress)
+    windows = windows_in(texts, tokenizer)
+    if tasks:
+        from tandem_runtime.artifacts.tasks import require_answerable, results_of
+
+        require_answerable(tasks)
+    models = loaded(options.source, volume.folder(options.key))
+    quality = compare(models, windows, evaluation=texts.digest, progress=progress)
+    used: dict[str, Any] = {"tokenizer": tokenizer, "progress": progress}
+    if tokens:
+        found = long_context_of(models, texts, tokens=tokens, wanted_tokens=wanted_tokens, **used)
+        quality = replace(quality, long_context=found)
+    if tasks:
+        # Last: lm-eval gives the tokenizer a token to fill rows with.
+        quality = replace(quality, tasks=results_of(models, tasks, options.tasks, **used))
     return Evaluated(quality=quality, seconds=time.monotonic() - begun).encode()
 
 

@@ -53,6 +53,11 @@ def chat_of(tokenizer: Any) -> Chat:
     return lambda messages: str(tokenizer.apply_chat_template(messages, tokenize=False))
 
 
+def encode_of(tokenizer: Any) -> Encode:
+    """What a tokenizer of transformers makes of a text alone, without what it puts around one."""
+    return lambda text: list(tokenizer(text, verbose=False, add_special_tokens=False)["input_ids"])
+
+
 def read_texts(path: Path, *, chat: Chat) -> Texts:
     """The texts of a file. `chat`: the model's template. Raises InvalidTextsError."""
     try:

@@ -19,15 +19,17 @@ from safetensors.torch import load_file, save_file
 
 from tandem_contracts.model_reader import read_model
 from tandem_contracts.recipe import Algorithm, CalibrationSettings, KVCache, Recipe, Scheme
-from tandem_runtime.artifacts.comparison import compare, tokenizer_of
+from tandem_runtime.artifacts.comparison import compare, windows_in
 from tandem_runtime.artifacts.llm_compressor import quantize
+from tandem_runtime.artifacts.models import loaded, tokenizer_of
 from tandem_runtime.artifacts.progress import Progress
 from tandem_runtime.artifacts.texts import built_in
 from tandem_runtime.artifacts.weights import predicted_bytes
 
 CALIBRATION = CalibrationSettings(samples=8, sequence_tokens=256)
 SOURCE, FOLDER = Path(sys.argv[1]), Path(sys.argv[2])
-EVALUATION, TOKENIZER = built_in()[1], tokenizer_of(SOURCE)
+EVALUATION = built_in()[1]
+WINDOWS = windows_in(EVALUATION, tokenizer_of(SOURCE))
 
 
 class Noted(Progress):
@@ -55,7 +57,7 @@ def made(name: str, recipe: Recipe) -> Path:
 
 
 def quality(target: Path) -> dict[str, Any]:
-    return compare(SOURCE, target, EVALUATION, tokenizer=TOKENIZER, progress=Progress()).to_data()
+    return compare(loaded(SOURCE, target), WINDOWS, evaluation=EVALUATION.digest, progress=Progress()).to_data()
 
 
 def told(target: Path, recipe: Recipe) -> dict[str, Any]:

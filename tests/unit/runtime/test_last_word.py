@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tandem_contracts.artifact_job import (
+    MOST_TASKS,
     Evaluated,
     HubSource,
     Made,
     S3Source,
+    TaskSettings,
+    evaluate_arguments,
     fetch_arguments,
     source_from_data,
 )
 from tandem_contracts.recipe import InvalidRecipeError
 from tandem_contracts.termination import MESSAGE_LIMIT_BYTES, ExitCode, Phase, Reason, TerminationMessage
 from tandem_runtime.artifacts.last_word import CODES, RefusedError, ended
+from tandem_runtime.artifacts.task_files import InvalidTasksError
 from tandem_runtime.artifacts.texts import InvalidTextsError
 from tandem_runtime.artifacts.volume import VolumeFullError
 from tests.unit.operator.models import LLAMA_8B
-from tests.unit.runtime.test_quality import GOOD
+from tests.unit.runtime.test_quality import ARC, GOOD, RECALL
 
 
 class SafetensorError(Exception):
@@ -42,6 +47,7 @@ def caused(outer: Exception, inner: Exception) -> Exception:
         (RefusedError(Reason.SOURCE_DENIED, "no"), ExitCode.SOURCE_DENIED, Reason.SOURCE_DENIED, "no"),
         (InvalidRecipeError("bad"), ExitCode.RECIPE_UNSUPPORTED, Reason.RECIPE_UNSUPPORTED, "bad"),
         (InvalidTextsError("line 3"), ExitCode.TEXTS_INVALID, Reason.TEXTS_INVALID, "line 3"),
+        (InvalidTasksError("a.yaml"), ExitCode.TASKS_INVALID, Reason.TASKS_INVALID, "a.yaml"),
         (VolumeFullError("7 are needed"), ExitCode.VOLUME_FULL, Reason.VOLUME_FULL, "7 are needed"),
         (FULL, ExitCode.VOLUME_FULL, Reason.VOLUME_FULL, "the volume is full: a file could not be written"),
         (OSError(28, "No space left on device"), ExitCode.VOLUME_FULL, Reason.VOLUME_FULL, "bytes are free"),
@@ -82,6 +88,41 @@ def test_good_ends_are_read_as_they_were_said_and_fit_into_a_termination_message
     assert Made.decode(MADE.encode()) == MADE
     assert Evaluated.decode(evaluated.encode()) == evaluated
     assert max(len(MADE.encode()), len(evaluated.encode())) < MESSAGE_LIMIT_BYTES
+
+
+def test_as_many_tasks_as_there_may_be_fit_into_a_termination_message() -> None:
+    result = replace(ARC, name="n" * 63, metric=f"exact_match,{'f' * 32}", source=0.123456789, recovery_percent=-1 / 3)
+    quality = replace(GOOD, tasks=(result,) * MOST_TASKS, long_context=RECALL)
+    assert len(Evaluated(quality=quality, seconds=12345.123456789).encode()) < MESSAGE_LIMIT_BYTES
+
+
+def test_an_evaluation_is_started_with_what_is_wanted_of_it() -> None:
+    assert evaluate_arguments(source="/model", key="v1-a") == ["--source=/model", "--key=v1-a"]
+    tasks = (TaskSettings(name="gsm8k", limit=250), TaskSettings(name="arc"))
+    told = evaluate_arguments(
+        source="/model", key="v1-a", tasks_folder="/tasks", tasks=tasks, long_context_tokens=16384
+    )
+    *_, folder, listed, long_context = told
+    assert (folder, long_context) == ("--tasks-folder=/tasks", "--long-context=16384")
+    read = json.loads(listed.removeprefix("--tasks="))
+    assert tuple(TaskSettings.from_data(data) for data in read) == tasks
+    with pytest.raises(ValueError, match="17 tasks: at most 16"):
+        evaluate_arguments(source="/model", key="v1-a", tasks_folder="/tasks", tasks=tasks[:1] * 17)
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        ({"name": "../etc", "limit": 1}, "must match"),
+        ({"name": "a", "limit": -1}, "0 or more"),
+        ({"name": "a"}, "name and limit"),
+        ({"name": "a", "limit": 1, "code": "x"}, "name and limit"),
+        ("a", "name and limit"),
+    ],
+)
+def test_settings_of_a_task_that_are_none_are_refused(data: object, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        TaskSettings.from_data(data)
 
 
 @pytest.mark.parametrize("kind", [Made, Evaluated])

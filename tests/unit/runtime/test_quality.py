@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from dataclasses import replace
 
 import pytest
 
-from tandem_contracts.quality import Quality, Thresholds, quality_of, shortcomings
+from tandem_contracts.quality import (
+    LongContext,
+    Quality,
+    TaskResult,
+    Thresholds,
+    quality_of,
+    recovery_percent_of,
+    shortcomings,
+)
 
 GOOD = Quality(
     tokens=20440,
@@ -22,6 +31,10 @@ GOOD = Quality(
 )
 TWO_BITS = replace(GOOD, increase_percent=2.6, increase_percent_upper=2.95, kl_divergence=0.0338, top1_agreement=0.824)
 """As measured of W2A16, whose perplexity alone would pass."""
+
+ARC = TaskResult(name="arc", metric="acc_norm,none", source=0.5, quantized=0.49, recovery_percent=98.0)
+RECALL = LongContext(tokens=16384, wanted_tokens=16384, recall_source=0.8, recall=0.75)
+WHOLE = replace(GOOD, tasks=(ARC, replace(ARC, name="gsm8k")), long_context=RECALL)
 
 
 def test_the_difficulty_of_the_text_cancels_out() -> None:
@@ -68,8 +81,83 @@ def test_what_is_good_enough_depends_on_the_bits_and_is_the_users_to_say() -> No
     assert told == "perplexity rises by 0.07 %, at most 0.11 % with 95 % confidence (allowed: 0.1 %)"
 
 
-def test_figures_come_back_as_they_were_told() -> None:
-    assert Quality.from_data(GOOD.to_data()) == GOOD
+@pytest.mark.parametrize("quality", [GOOD, WHOLE, replace(GOOD, tasks=(ARC,)), replace(GOOD, long_context=RECALL)])
+def test_figures_come_back_as_they_were_told(quality: Quality) -> None:
+    assert Quality.from_data(json.loads(json.dumps(quality.to_data()))) == quality
+
+
+def test_what_was_not_measured_is_not_told_so_that_older_figures_are_still_read() -> None:
+    assert GOOD.to_data() == {
+        "tokens": 20440,
+        "perplexitySource": 67.7,
+        "perplexity": 67.75,
+        "increasePercent": 0.07,
+        "increasePercentUpper": 0.11,
+        "klDivergence": 0.00017,
+        "top1Agreement": 0.986,
+        "evaluation": "ab" * 32,
+    }
+
+
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        ({"tasks": 7}, "tasks"),
+        ({"tasks": [7]}, "must be an object"),
+        ({"tasks": [{**ARC.to_data(), "source": math.inf}]}, "source"),
+        ({"longContext": {"tokens": 16384}}, "wantedTokens"),
+    ],
+)
+def test_figures_of_tasks_and_long_contexts_that_are_none_are_refused(harm: dict[str, object], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        Quality.from_data({**GOOD.to_data(), **harm})
+
+
+TASKS = replace(Thresholds.of_bits(8), min_task_recovery_percent={"arc": 97.0})
+RECALLING = replace(Thresholds.of_bits(8), min_long_context_recall=0.9)
+
+
+@pytest.mark.parametrize(
+    ("quality", "thresholds", "told"),
+    [
+        (WHOLE, TASKS, ""),
+        (WHOLE, Thresholds.of_bits(8), ""),
+        (GOOD, TASKS, "task arc was not measured (needed: 97 % of the source's score)"),
+        (
+            replace(WHOLE, tasks=(replace(ARC, quantized=0.4, recovery_percent=80.0),)),
+            TASKS,
+            "task arc: acc_norm,none is 0.4, 80.0 % of the source's 0.5 (needed: 97 %)",
+        ),
+        (WHOLE, RECALLING, ""),
+        (GOOD, RECALLING, "recall from a long context was not measured (needed: 90 % of the source's)"),
+        (
+            replace(WHOLE, long_context=replace(RECALL, recall=0.1)),
+            RECALLING,
+            "10 % is recalled from 16384 tokens, by the source 80 % (needed: 90 % of that)",
+        ),
+        (
+            replace(WHOLE, long_context=replace(RECALL, recall_source=0.0, recall=0.0)),
+            RECALLING,
+            "the source itself recalls nothing from 16384 tokens, so that cannot be judged",
+        ),
+        (
+            replace(WHOLE, long_context=replace(RECALL, recall_source=0.0, recall=0.0)),
+            replace(RECALLING, min_long_context_recall=0.0),
+            "",
+        ),
+    ],
+)
+def test_tasks_and_recall_are_judged_beside_the_source_where_they_are_wanted(
+    quality: Quality, thresholds: Thresholds, told: str
+) -> None:
+    assert shortcomings(quality, thresholds) == ((told,) if told else ())
+
+
+@pytest.mark.parametrize(("source", "quantized", "percent"), [(0.8, 0.6, 75), (0.5, 0.6, 120), (0, 0, 0), (0, 0.1, 0)])
+def test_a_task_that_the_source_scores_nothing_at_shows_nothing(
+    source: float, quantized: float, percent: float
+) -> None:
+    assert recovery_percent_of(source, quantized) == pytest.approx(percent)
 
 
 @pytest.mark.parametrize("harm", [{"klDivergence": float("nan")}, {"tokens": "many"}, {"evaluation": 7}])
