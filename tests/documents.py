@@ -151,6 +151,11 @@ def _quantized(source: Manifest) -> Manifest:
                 "maxPerplexityIncreasePercent": "1.5",
                 "maxKLDivergence": "0.02",
                 "minTop1Agreement": "0.95",
+                "tasks": {
+                    "configMapName": "tasks",
+                    "tasks": [{"name": "gsm8k", "limit": 250, "minRecoveryPercent": "97.5"}],
+                },
+                "longContext": {"tokens": 8192, "minRecall": "0.8"},
                 "onFailure": "ServeUnquantized",
             },
             "job": {"classes": ["nvidia-l40s-48gb"], "memory": "64Gi", "activeDeadline": "8h"},

@@ -24,7 +24,7 @@ from tandem_operator import names
 from tandem_operator.api.artifact import ArtifactFiles, ArtifactLoss, ArtifactSmoke, ModelArtifactSpec, shown
 from tandem_operator.api.quantization import Gate, GateFailure
 from tandem_operator.artifact_needs import Need, Settings, all_needs_in
-from tandem_operator.artifact_steps import Step, Texts, first_step_of
+from tandem_operator.artifact_steps import Measurement, Step, first_step_of
 from tandem_operator.causes import trouble_of
 from tandem_operator.facts import ArtifactFacts, Facts, Manifest, Ref
 from tandem_operator.model_files import ModelFiles
@@ -297,7 +297,7 @@ def _reason(condition: Manifest, phase: Phase) -> Reason:
 def _judged(need: Need, made: ArtifactFacts, known: Known, find: Callable[[str], Manifest | None]) -> ArtifactFacts:
     """A quantized model with what its loss is worth to this deployment."""
     spec, gate = need.artifact, need.gate
-    texts = Texts.of_gate(gate)
+    texts = Measurement.of_need(gate, spec)
     quality, form = known.losses.get(str(texts)), form_of(spec)
     if quality is None:
         status = (find(need.key) or {}).get("status") or {}
@@ -310,7 +310,7 @@ def _judged(need: Need, made: ArtifactFacts, known: Known, find: Callable[[str],
         return replace(made, model=None, files=None, reason=reason, message=message, is_stuck=is_stuck)
     assert spec.quantization is not None  # noqa: S101 -- narrows the type: only a quantized one is judged
     scheme = spec.quantization.scheme
-    lacks = shortcomings(quality, (gate or Gate()).thresholds(scheme))
+    lacks = shortcomings(quality, (gate or Gate()).thresholds(scheme, spec.quantization.kv_cache))
     chosen = f" ({need.why})" if need.why else ""
     told = f"{form}{chosen}: {loss_line(quality)}"
     if not lacks:

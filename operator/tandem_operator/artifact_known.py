@@ -13,12 +13,12 @@ from tandem_contracts.termination import Phase
 from tandem_operator.api.artifact import LOSSES_KEPT, ArtifactFiles, ArtifactSmoke, ModelArtifactSpec
 from tandem_operator.artifact_facts import NO_ATTEMPT, Attempt, JobFacts, Known, known_in
 from tandem_operator.artifact_smoke import SmokeTarget
-from tandem_operator.artifact_steps import Step, Texts, first_step_of
+from tandem_operator.artifact_steps import Measurement, Step, first_step_of
 
 NO_ROOM_SECONDS = 120.0
 """A smoke test that no node has room for is given up after this long: old pods may hold what it needs until new ones
 come."""
-BUILT_IN = (Texts(),)
+BUILT_IN = (Measurement(),)
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class Asked:
     """What those who refer to an artifact want of it."""
 
     is_used: bool = True
-    texts: tuple[Texts, ...] = ()
-    """That a quantized one is measured on. Empty where nobody says so: then once, on the built-in ones."""
+    measurements: tuple[Measurement, ...] = ()
+    """Of a quantized one. Empty where nobody says so: then once, on the built-in texts."""
     smokes: tuple[SmokeTarget, ...] = ()
     """On which deployments wait for it to be asked."""
 
@@ -71,12 +71,12 @@ def known_of(artifact: Artifact, attempts: Mapping[str, Attempt], asked: Asked, 
     elif isinstance(said, Made) and (known.model is None or known.files is None):
         known = replace(known, model=said.model, files=_files(artifact.name, said))
     losses = dict(known.losses)
-    for texts in asked.texts or BUILT_IN:
+    for texts in asked.measurements or BUILT_IN:
         attempt = attempts.get(Step(Phase.EVALUATE, texts).job_name(artifact.name), NO_ATTEMPT)
         said = attempt.word.result if attempt.word else None
         if isinstance(said, Evaluated):
             losses.setdefault(str(texts), said.quality)
-    named = [name for name in map(str, asked.texts) if name in losses]
+    named = [name for name in map(str, asked.measurements) if name in losses]
     kept = [*named, *(name for name in losses if name not in named)][:LOSSES_KEPT]
     smokes = {**known.smokes, **_smokes(artifact, attempts, asked, now)}
     return replace(known, losses={name: losses[name] for name in sorted(kept)}, smokes=smokes)

@@ -240,7 +240,7 @@ class _Planner:
             return (first_step_of(spec),)
         if spec.quantization is None:
             return ()
-        asked = self._asked.texts or (() if known.losses else BUILT_IN)
+        asked = self._asked.measurements or (() if known.losses else BUILT_IN)
         evaluations = [Step(Phase.EVALUATE, texts) for texts in asked if str(texts) not in known.losses]
         smokes = [smoke_step(target) for target in self._asked.smokes if target.name not in known.smokes]
         return (*evaluations, *smokes)

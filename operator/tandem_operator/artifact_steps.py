@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tandem_contracts.artifact_job import TaskSettings
+from tandem_contracts.recipe import KVCache
 from tandem_contracts.termination import Phase
 from tandem_operator import names
 from tandem_operator.api.artifact import BUILT_IN, ModelArtifactSpec
@@ -15,26 +17,56 @@ from tandem_operator.api.quantization import ConfigMapKeyRef, Gate
 
 
 @dataclass(frozen=True)
-class Texts:
-    """Texts of a ConfigMap; without one those that come with Python."""
+class Measurement:
+    """What a quantized model is measured on."""
 
     reference: ConfigMapKeyRef | None = None
+    """Texts; None: those that come with Python."""
+    tasks_config_map: str = ""
+    """With the files of the tasks; empty where there are none."""
+    tasks: tuple[TaskSettings, ...] = ()
+    long_context_tokens: int = 0
+    """0: recall from a long context is not measured."""
 
     @classmethod
-    def of_gate(cls, gate: Gate | None) -> Texts:
-        """What a gate measures with."""
-        return cls(gate.evaluation.config_map_key_ref if gate and gate.evaluation else None)
+    def of_gate(cls, gate: Gate | None, *, kv_cache: KVCache = KVCache.AS_COMPUTED) -> Measurement:
+        """What a gate measures. A cache that is quantized can lose what is far back, which nothing else shows."""
+        given = gate or Gate()
+        tokens = given.long_context_tokens(kv_cache)
+        return cls(
+            given.evaluation.config_map_key_ref if given.evaluation else None,
+            given.tasks.config_map_name if given.tasks else "",
+            tuple(
+                TaskSettings(name=task.name, limit=task.limit) for task in (given.tasks.tasks if given.tasks else ())
+            ),
+            tokens,
+        )
+
+    @classmethod
+    def of_need(cls, gate: Gate | None, spec: ModelArtifactSpec) -> Measurement:
+        """What a gate measures of an artifact."""
+        return cls.of_gate(gate, kv_cache=spec.quantization.kv_cache if spec.quantization else KVCache.AS_COMPUTED)
 
     def __str__(self) -> str:
-        return f"{self.reference.name}/{self.reference.key}" if self.reference else BUILT_IN
+        """Its name, by which a measured loss is found again."""
+        parts = [f"{self.reference.name}/{self.reference.key}" if self.reference else BUILT_IN]
+        if self.tasks:
+            told = ",".join(f"{task.name}:{task.limit}" if task.limit else task.name for task in self.tasks)
+            parts.append(f"tasks {self.tasks_config_map}/{told}")
+        if self.long_context_tokens:
+            parts.append(f"context {self.long_context_tokens}")
+        return "; ".join(parts)
+
+
+NOTHING_NAMED = Measurement()
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step. `texts`: those of an evaluation. `smoke`: the name of the target of a smoke test."""
+    """One step. `measurement`: that of an evaluation. `smoke`: the name of the target of a smoke test."""
 
     phase: Phase
-    texts: Texts = Texts()
+    measurement: Measurement = NOTHING_NAMED
     smoke: str = ""
 
     @property
@@ -51,7 +83,9 @@ class Step:
         """Name of the step's Job."""
         if self.smoke:
             return names.artifact_job_name(artifact, self.phase, ending=self.smoke)
-        return names.artifact_job_name(artifact, self.phase, texts=str(self.texts) if self.texts.reference else "")
+        return names.artifact_job_name(
+            artifact, self.phase, texts="" if self.measurement == NOTHING_NAMED else str(self.measurement)
+        )
 
 
 def first_step_of(spec: ModelArtifactSpec) -> Step:

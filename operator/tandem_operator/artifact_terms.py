@@ -18,7 +18,7 @@ from tandem_operator.artifact_known import Artifact, Asked
 from tandem_operator.artifact_needs import DEFAULT_JOB, Need, Settings, all_needs_in
 from tandem_operator.artifact_plan import Unmakeable
 from tandem_operator.artifact_smoke import SmokeTarget
-from tandem_operator.artifact_steps import Step, Texts
+from tandem_operator.artifact_steps import Measurement, Step
 from tandem_operator.config import OperatorConfig
 from tandem_operator.facts import ArtifactFacts, Manifest
 from tandem_operator.model_files import Credential, ModelFiles, credentials_of
@@ -59,7 +59,8 @@ class Referrers:
     def asked(self, smokes: Iterable[SmokeTarget] = ()) -> Asked:
         """What the artifact's plan goes by. `smokes`: on which deployments wait for it to be asked."""
         is_used = bool(self._serving_source or self._revisions or any(map(_is_being_made, self._artifacts)))
-        texts = {str(found): found for need in self._needs if (found := Texts.of_gate(need.gate))}
+        measured = [Measurement.of_need(need.gate, need.artifact) for need in self._needs]
+        texts = {str(found): found for found in measured}
         targets = {target.name: target for target in smokes}
         return Asked(
             is_used,

@@ -168,6 +168,8 @@ def protection_name(deployment: str, role: Role) -> str:
 
 
 def artifact_job_name(artifact: str, phase: Phase, *, texts: str = "", ending: str = "") -> str:
-    """Name of the Job of one step of an artifact; `texts`: those of an evaluation that are not built in."""
+    """Name of the Job of one step of an artifact; `texts`: what an evaluation measures with, where
+    that is not what goes without saying.
+    """
     digits = hashlib.sha256(texts.encode()).hexdigest()[:8] if texts else ending
     return f"{artifact}-{phase}-{digits}" if digits else f"{artifact}-{phase}"

@@ -152,11 +152,39 @@ class InspectedModel(ApiModel):
     """Routed experts that a token goes through."""
 
 
+class ArtifactTask(ApiModel):
+    """What both models have scored in a task."""
+
+    name: Annotated[str, Field(max_length=63)]
+    """The task."""
+    metric: Annotated[str, Field(max_length=64)]
+    """What is scored."""
+    source: float
+    """Score of the model that it was made from."""
+    quantized: float
+    """Score of the quantized model."""
+    recovery_percent: float
+    """The one in percent of the other."""
+
+
+class ArtifactRecall(ApiModel):
+    """What both models recall from a long context."""
+
+    tokens: int
+    """Length of the context."""
+    wanted_tokens: int
+    """Length that was asked for; the model may be made for less."""
+    recall_source: float
+    """Share that the model recalls that it was made from."""
+    recall: float
+    """Share that the quantized model recalls."""
+
+
 class ArtifactLoss(ApiModel):
     """What quantizing has cost, on one set of texts. `Quality` says what each figure is."""
 
     texts: Annotated[str, Field(max_length=512)]
-    """ConfigMap and key of the texts; built-in: Python's own library."""
+    """What it was measured on: ConfigMap and key of the texts (built-in: Python's own library), tasks, context."""
     tokens: int
     """Tokens that both models predicted."""
     perplexity_source: float
@@ -173,11 +201,21 @@ class ArtifactLoss(ApiModel):
     """Share of tokens for which both put the same one first."""
     evaluation: Annotated[str, Field(max_length=64)]
     """SHA-256 of the texts."""
+    tasks: Annotated[
+        tuple[ArtifactTask, ...],
+        Field(
+            max_length=16, json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
+        ),
+    ] = ()
+    """Tasks that were done."""
+    long_context: ArtifactRecall | None = None
+    """Recall from a long context, where it was measured."""
 
     @property
     def quality(self) -> Quality:
         """The same as a Job says it. Raises ValueError."""
-        return Quality.from_data(self.model_dump(mode="json", by_alias=True))
+        data = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return Quality.from_data({name: value for name, value in data.items() if value != []})
 
     @classmethod
     def of(cls, texts: str, quality: Quality) -> Self:

@@ -70,6 +70,16 @@ Amount = Annotated[
     Field(min_length=1, max_length=12),
     matching("^[0-9]{1,4}([.][0-9]{1,6})?$", "a number that is not negative, such as 0.01"),
 ]
+TaskName = Annotated[
+    str,
+    Field(min_length=1, max_length=63),
+    matching("^[A-Za-z0-9][A-Za-z0-9_.-]*$", "the name of a task: letters, digits, '_', '.' and '-'"),
+]
+Percent = Annotated[
+    str,
+    Field(min_length=1, max_length=8),
+    matching("^[0-9]{1,3}([.][0-9]{1,3})?$", "a number of percent, such as 97 or 98.5"),
+]
 MemoryQuantity = Annotated[
     str,
     Field(min_length=2, max_length=16),
@@ -107,6 +117,42 @@ class Evaluation(ApiModel):
     """Texts, as for calibration; none of them may be in both. Other texts need a ConfigMap of another name."""
 
 
+class Task(ApiModel):
+    """A task of lm-evaluation-harness that both models do."""
+
+    name: TaskName
+    """`task` in its YAML file."""
+    limit: Annotated[int, Field(ge=0, le=100000)] = 0
+    """Questions of it, the first ones. 0: all."""
+    min_recovery_percent: Percent = "97"
+    """Least score of the quantized model in percent of the source's."""
+
+
+class Tasks(ApiModel):
+    """Tasks, and a ConfigMap with their YAML files and the .jsonl files of questions that these name."""
+
+    config_map_name: DnsSubdomain
+    """Name of the ConfigMap. What a file may say is listed, and nothing of it is run; other files need another name."""
+    tasks: Annotated[
+        tuple[Task, ...],
+        Field(
+            min_length=1,
+            max_length=16,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        ),
+    ]
+    """The tasks that are done."""
+
+
+class RecallGate(ApiModel):
+    """How much of a long context must be recalled."""
+
+    tokens: Annotated[int, Field(ge=512, le=1048576)] = 16384
+    """Length of the context, at most what the model was made for."""
+    min_recall: Share = "0.9"
+    """Least recall as a share of the source's. A source that recalls nothing does not pass; 0 asks for nothing."""
+
+
 class Gate(ApiModel):
     """How good a quantized model must be beside its source. Omitted bounds follow from the bits of a weight: with 8 or
     more 1 %, 0.01 and 0.97, with fewer 3 %, 0.05 and 0.92. A change judges again without quantizing again."""
@@ -119,12 +165,25 @@ class Gate(ApiModel):
     """Most KL divergence from the source's next token, the mean over tokens, in nats."""
     min_top1_agreement: Share | None = None
     """Least share of tokens for which both models put the same one first."""
+    tasks: Tasks | None = None
+    """What else both models have to do."""
+    long_context: RecallGate | None = None
+    """Recall from a long context. Omitted: as if {} were given where the KV cache is quantized, else not measured."""
     on_failure: GateFailure = GateFailure.FAIL
     """Fail: it is not served, and what served before goes on. ServeUnquantized: the source is served instead.
     Warn: it is served, and the condition says what it lacks."""
 
-    def thresholds(self, scheme: Scheme) -> Thresholds:
+    def long_context_tokens(self, kv_cache: KVCache) -> int:
+        """How long the context is that is to be recalled; 0: none is."""
+        recall = self._recall(kv_cache)
+        return recall.tokens if recall else 0
+
+    def _recall(self, kv_cache: KVCache) -> RecallGate | None:
+        return self.long_context or (RecallGate() if kv_cache is not KVCache.AS_COMPUTED else None)
+
+    def thresholds(self, scheme: Scheme, kv_cache: KVCache = KVCache.AS_COMPUTED) -> Thresholds:
         """What this gate asks of a model in this scheme."""
+        recall = self._recall(kv_cache)
         usual = Thresholds.of_bits(scheme.weight_bits)
         rise, divergence = self.max_perplexity_increase_percent, self.max_kl_divergence
         agreement = self.min_top1_agreement
@@ -132,6 +191,10 @@ class Gate(ApiModel):
             perplexity_increase_percent=usual.perplexity_increase_percent if rise is None else float(rise),
             kl_divergence=usual.kl_divergence if divergence is None else float(divergence),
             top1_agreement=usual.top1_agreement if agreement is None else float(agreement),
+            min_task_recovery_percent={
+                task.name: float(task.min_recovery_percent) for task in (self.tasks.tasks if self.tasks else ())
+            },
+            min_long_context_recall=float(recall.min_recall) if recall else 0.0,
         )
 
 

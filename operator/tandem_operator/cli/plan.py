@@ -23,7 +23,7 @@ from tandem_operator.artifact_facts import form_of
 from tandem_operator.artifact_known import Artifact
 from tandem_operator.artifact_needs import Need, Settings, needs_in, needs_of
 from tandem_operator.artifact_plan import Unmakeable
-from tandem_operator.artifact_steps import Step, Texts, first_step_of
+from tandem_operator.artifact_steps import Measurement, Step, first_step_of
 from tandem_operator.artifact_terms import Referrers, job_maker
 from tandem_operator.cli.inputs import CommandError, configuration_in, deployments_in
 from tandem_operator.cli.prospects import OPTIONS, prospect_lines
@@ -163,7 +163,10 @@ def _jobs(
     )
     source = _as_made(Need(spec.as_it_is), model)
     make = job_maker(owner, artifact, source, referrers=Referrers(spec.key, naming, settings), settings=settings)
-    steps = [first_step_of(spec), *([Step(Phase.EVALUATE, Texts.of_gate(need.gate))] if spec.quantization else [])]
+    steps = [
+        first_step_of(spec),
+        *([Step(Phase.EVALUATE, Measurement.of_need(need.gate, spec))] if spec.quantization else []),
+    ]
     for step in steps:
         job = make(step)
         if not isinstance(job, Unmakeable):

@@ -50,6 +50,7 @@ INSPECT_LIMIT_SECONDS = 1800
 INSPECT_MEMORY = "2Gi"
 _OWNER_VARIABLE = "POD_UID"
 _TEXTS_FOLDER, _TEXTS_FILE = "/texts", "texts.jsonl"
+_TASKS_FOLDER = "/tasks"
 _DEFINITE_CODES = list(range(10, ExitCode.VOLUME_FULL + 1))
 """Exit codes after which another try of the same would end in the same way. Not 137: a pod that is deleted by force has
 it, too, and a policy cannot tell that from want of memory."""
@@ -198,6 +199,9 @@ def _volumes(spec: ModelArtifactSpec, step: Step, terms: JobTerms) -> tuple[list
         volumes.append(volume_of("models", source))
         mounts.append(mount_of("models", MODELS))
         folder = folder_of(MODELS, source)
+    if step.measurement.tasks:
+        volumes.append({"name": "tasks", "configMap": {"name": step.measurement.tasks_config_map}})
+        mounts.append(mount_of("tasks", _TASKS_FOLDER))
     reference = _texts(spec, step)
     if reference is not None:
         items = [{"key": reference.key, "path": _TEXTS_FILE}]
@@ -208,7 +212,7 @@ def _volumes(spec: ModelArtifactSpec, step: Step, terms: JobTerms) -> tuple[list
 
 def _texts(spec: ModelArtifactSpec, step: Step) -> ConfigMapKeyRef | None:
     if step.phase is Phase.EVALUATE:
-        return step.texts.reference
+        return step.measurement.reference
     calibration = spec.quantization.calibration if spec.quantization else None
     return calibration.config_map_key_ref if calibration and step.phase is Phase.QUANTIZE else None
 
@@ -298,7 +302,15 @@ def _program(
                 source=source, key=key, owner=owner, recipe=made.recipe, calibration=settings, texts=texts
             )
         case Phase.EVALUATE:
-            return EVALUATE_MODULE, evaluate_arguments(source=source, key=key, texts=texts)
+            measured = step.measurement
+            return EVALUATE_MODULE, evaluate_arguments(
+                source=source,
+                key=key,
+                texts=texts,
+                tasks_folder=_TASKS_FOLDER if measured.tasks else "",
+                tasks=measured.tasks,
+                long_context_tokens=measured.long_context_tokens,
+            )
         case Phase.EVICT:
             return EVICT_MODULE, evict_arguments(key=key)
     raise ValueError(f"{step.phase} is no step of an artifact")

@@ -12,7 +12,7 @@ from tandem_contracts.artifact_job import HubSource
 from tandem_contracts.recipe import CalibrationSettings, Recipe
 from tandem_contracts.termination import Phase
 from tandem_operator.artifact_needs import Settings
-from tandem_operator.artifact_steps import Step, Texts
+from tandem_operator.artifact_steps import Measurement, Step
 from tandem_operator.facts import Manifest
 from tandem_operator.model_files import ModelFiles
 from tandem_operator.objects.artifact_jobs import artifact_of
@@ -37,7 +37,7 @@ FACTS = replace(SOURCE, files=ModelFiles(claim_name="cache", path=NEED.artifacts
 STEPS = {
     "fetch": Step(Phase.FETCH),
     "quantize": Step(Phase.QUANTIZE),
-    "evaluate": Step(Phase.EVALUATE, Texts.of_gate(NEED.gate)),
+    "evaluate": Step(Phase.EVALUATE, Measurement.of_gate(NEED.gate)),
     "evict": Step(Phase.EVICT),
 }
 

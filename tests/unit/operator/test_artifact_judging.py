@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from tandem_contracts.quality import Quality
+from tandem_contracts.quality import LongContext, Quality, TaskResult
 from tandem_contracts.termination import ExitCode, Phase
 from tandem_contracts.termination import Reason as Cause
 from tandem_operator.artifact_facts import artifact_facts_of
-from tandem_operator.artifact_steps import Step
+from tandem_operator.artifact_steps import Measurement, Step
 from tandem_operator.facts import ArtifactFacts, Manifest
 from tandem_operator.model_files import ModelFiles
 from tandem_operator.names import Reason
@@ -56,7 +56,7 @@ def status_of(deployment: Manifest, quality: Quality | None) -> Manifest:
     if quality is None:
         return status
     (texts,) = {
-        step.texts for step in [decide(need.artifact, by=[deployment], status=status).plan.finding.step] if step
+        step.measurement for step in [decide(need.artifact, by=[deployment], status=status).plan.finding.step] if step
     }
     job = make_job(need.artifact, Step(Phase.EVALUATE, texts), "Complete", by=[deployment])
     children = [job, make_last_word(job, make_measured(quality))]
@@ -229,3 +229,57 @@ def test_files_that_are_on_their_way_out_are_not_counted_on() -> None:
 def test_what_cannot_be_read_in_a_status_is_not_served(spoilt: Manifest) -> None:
     found = seen(body(), {need_of(body()).key: {**status_of(body(), GOOD), **spoilt}})
     assert (found.files, found.model) == (None, None)
+
+
+TASK = TaskResult(name="gsm8k", metric="exact_match", source=0.5, quantized=0.48, recovery_percent=96.0)
+RECALL = LongContext(tokens=8192, wanted_tokens=16384, recall_source=0.8, recall=0.6)
+
+
+def tasks(least: str = "97") -> Manifest:
+    return {"configMapName": "tasks", "tasks": [{"name": "gsm8k", "limit": 250, "minRecoveryPercent": least}]}
+
+
+@pytest.mark.parametrize(
+    ("quantization", "quality", "reason", "said"),
+    [
+        ({"gate": {"tasks": tasks("96")}}, replace(GOOD, tasks=(TASK,)), Reason.GATE_PASSED, "W8A8"),
+        ({"gate": {"tasks": tasks()}}, replace(GOOD, tasks=(TASK,)), Reason.GATE_FAILED,
+         "task gsm8k: exact_match is 0.48, 96.0 % of the source's 0.5 (needed: 97 %)"),
+        ({"gate": {"tasks": tasks()}}, GOOD, Reason.GATE_FAILED, "task gsm8k was not measured"),
+        ({"gate": {"longContext": {"minRecall": "0.75"}}}, replace(GOOD, long_context=RECALL), Reason.GATE_PASSED, ""),
+        ({"gate": {}, "kvCache": "fp8"}, replace(GOOD, long_context=RECALL), Reason.GATE_FAILED,
+         "60 % is recalled from 8192 tokens, by the source 80 % (needed: 90 % of that)"),
+        ({"gate": {}, "kvCache": "fp8"}, GOOD, Reason.GATE_FAILED, "recall from a long context was not measured"),
+        ({"gate": {"longContext": {"minRecall": "0"}}, "kvCache": "fp8"}, GOOD, Reason.GATE_PASSED, ""),
+        ({"kvCache": "fp8"}, replace(GOOD, long_context=RECALL), Reason.BELOW_GATE, "60 % is recalled"),
+    ],
+)  # fmt: skip
+def test_tasks_and_recall_are_judged_beside_the_source(
+    quantization: Manifest, quality: Quality, reason: Reason, said: str
+) -> None:
+    found = judged(body(**quantization), quality)
+    assert found.reason is reason
+    assert said in found.message
+
+
+def test_a_job_that_evaluates_has_the_tasks_mounted_and_is_told_of_the_context() -> None:
+    by = [body(gate={"tasks": tasks()}, kvCache="fp8")]
+    need = need_of(by[0])
+    job = make_job(need.artifact, Step(Phase.EVALUATE, Measurement.of_need(need.gate, need.artifact)), by=by)
+    spec = job["spec"]["template"]["spec"]
+    assert {"name": "tasks", "configMap": {"name": "tasks"}} in spec["volumes"]
+    arguments = spec["containers"][0]["args"]
+    assert '--tasks=[{"name": "gsm8k", "limit": 250}]' in arguments
+    assert "--tasks-folder=/tasks" in arguments
+    assert "--long-context=16384" in arguments
+
+
+def test_what_is_measured_names_its_loss_so_that_another_measurement_is_another_job() -> None:
+    def name(**quantization: Any) -> str:
+        need = need_of(body(**quantization))
+        return str(Measurement.of_need(need.gate, need.artifact))
+
+    assert name() == name(gate={"minTop1Agreement": "0.5"}) == "built-in"
+    assert name(gate={"tasks": tasks()}) == name(gate={"tasks": tasks("50")}) == "built-in; tasks tasks/gsm8k:250"
+    assert name(gate={"longContext": {"tokens": 1024}}) == "built-in; context 1024"
+    assert name(kvCache="fp8") == "built-in; context 16384"

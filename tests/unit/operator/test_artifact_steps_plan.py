@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from tandem_contracts.quality import LongContext, TaskResult
 from tandem_contracts.termination import ExitCode, Phase
 from tandem_contracts.termination import Reason as Cause
 from tandem_operator import names
-from tandem_operator.api.artifact import ModelArtifactSpec
+from tandem_operator.api.artifact import ArtifactLoss, ModelArtifactSpec
 from tandem_operator.api.quantization import ConfigMapKeyRef
 from tandem_operator.artifact_needs import Settings
 from tandem_operator.artifact_status import Progress, artifact_status_of, progress_in
-from tandem_operator.artifact_steps import Step, Texts
+from tandem_operator.artifact_steps import Measurement, Step
 from tandem_operator.facts import ArtifactFacts, Manifest
 from tandem_operator.names import Reason
 from tests.builders import make_child, make_config
@@ -54,7 +56,7 @@ def with_texts(name: str, *texts: str) -> tuple[Manifest, ...]:
 
 
 def of(texts: str) -> Step:
-    return Step(Phase.EVALUATE, Texts(ConfigMapKeyRef(name=texts, key="texts.jsonl")))
+    return Step(Phase.EVALUATE, Measurement(ConfigMapKeyRef(name=texts, key="texts.jsonl")))
 
 
 def fetched(course: str = "Complete", message: str = "", exit_code: int = 0, **word: Any) -> tuple[Manifest, Manifest]:
@@ -480,5 +482,12 @@ def test_planning_again_from_what_was_written_changes_nothing() -> None:
 
 def test_quality_figures_come_back_through_the_status_as_they_were() -> None:
     (loss,) = status_of(QUANTIZE, EVALUATE)["losses"]
-    assert {name: value for name, value in loss.items() if name != "texts"} == GOOD.to_data()
+    assert ArtifactLoss.model_validate(loss).quality == GOOD
+    whole = replace(
+        GOOD,
+        tasks=(TaskResult(name="gsm8k", metric="acc", source=0.5, quantized=0.49, recovery_percent=98.0),),
+        long_context=LongContext(tokens=2048, wanted_tokens=16384, recall_source=0.9, recall=0.85),
+    )
+    written = ArtifactLoss.of("built-in", whole).model_dump(mode="json", by_alias=True, exclude_none=True)
+    assert ArtifactLoss.model_validate(written).quality == whole
     assert SOURCE.files is not None

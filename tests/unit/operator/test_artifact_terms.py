@@ -17,7 +17,7 @@ from tandem_operator.api.deployment import Owner
 from tandem_operator.api.quantization import ConfigMapKeyRef
 from tandem_operator.artifact_needs import Settings
 from tandem_operator.artifact_plan import Unmakeable
-from tandem_operator.artifact_steps import Step, Texts
+from tandem_operator.artifact_steps import Measurement, Step
 from tandem_operator.artifact_terms import Referrers, job_maker
 from tandem_operator.facts import ArtifactFacts, Manifest
 from tandem_operator.model_files import ModelFiles
@@ -241,7 +241,7 @@ def test_texts_of_a_config_map_are_mounted_where_they_are_read() -> None:
         calibration={**SHORT, **make_texts("calib", "c.jsonl")},
         gate={"evaluation": make_texts("eval", "e.jsonl")},
     )
-    evaluate = Step(Phase.EVALUATE, Texts(ConfigMapKeyRef(name="eval", key="e.jsonl")))
+    evaluate = Step(Phase.EVALUATE, Measurement(ConfigMapKeyRef(name="eval", key="e.jsonl")))
     for step, name, key in ((QUANTIZE, "calib", "c.jsonl"), (evaluate, "eval", "e.jsonl")):
         found = job(step, asked)
         (texts,) = [volume["configMap"] for volume in pod_of(found)["volumes"] if "configMap" in volume]
@@ -266,7 +266,7 @@ def test_who_refers_to_an_artifact_in_any_order_the_job_is_the_same() -> None:
         assert all(each == jobs[0] for each in jobs)
     asked = {Referrers(QUANTIZED.key, order, SETTINGS).asked() for order in itertools.permutations(by)}
     assert len(asked) == 1
-    assert [str(texts) for texts in asked.pop().texts] == ["built-in", "one/texts.jsonl", "two/texts.jsonl"]
+    assert [str(texts) for texts in asked.pop().measurements] == ["built-in", "one/texts.jsonl", "two/texts.jsonl"]
     assert container_of(job(QUANTIZE, *by, spec=QUANTIZED))["resources"]["limits"]["memory"] == "3Gi", "the first says"
 
 

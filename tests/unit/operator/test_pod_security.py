@@ -18,7 +18,7 @@ from tandem_operator import names
 from tandem_operator.accelerators import SHIPPED
 from tandem_operator.api.artifact import ModelArtifactSpec
 from tandem_operator.api.deployment import Owner
-from tandem_operator.artifact_steps import Step, Texts
+from tandem_operator.artifact_steps import Measurement, Step
 from tandem_operator.cli.plan import plan_of
 from tandem_operator.config import OperatorConfig
 from tandem_operator.facts import Manifest
@@ -87,7 +87,7 @@ def test_every_job_that_makes_an_artifact_is_restricted_and_more(source: str, cl
     need = need_of(body)
     lies = ModelFiles.of(need.artifact.source)
     facts = SOURCE if lies is None else replace(SOURCE, files=lies)
-    steps = [Step(Phase.QUANTIZE), Step(Phase.EVALUATE, Texts.of_gate(need.gate)), Step(Phase.EVICT)]
+    steps = [Step(Phase.QUANTIZE), Step(Phase.EVALUATE, Measurement.of_gate(need.gate)), Step(Phase.EVICT)]
     jobs = [make_job(need.artifact, step, by=[body], source=facts) for step in steps]
     fetch = [make_job(need.artifacts[0], Step(Phase.FETCH), by=[body])] if lies is None else []
     for name, pod in pods_of([*jobs, *fetch]).items():
