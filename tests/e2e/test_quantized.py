@@ -65,6 +65,7 @@ def quantizing(cluster: Cluster, models: ModelPair, cache: Path) -> Iterator[Sit
     place.apply(secret, *model_hub.objects_of(references["operator"], token_secret="hub"), namespace=namespace)
     place.run("apply", "--server-side", "--force-conflicts", "-f", "crds")
     values = {**values_of(references, namespace), "crds": {"install": False}}
+    values["config"]["resyncSeconds"] = 5  # what is due by time alone is seen then
     chart.install(place, namespace, values=values)
     yield Site(cluster, place, namespace, references)
     place.run("delete", "llm", "--all", "-n", namespace, "--wait=true", limit_seconds=60)

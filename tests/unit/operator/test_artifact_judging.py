@@ -246,7 +246,7 @@ def tasks(least: str = "97") -> Manifest:
         ({"gate": {"tasks": tasks()}}, replace(GOOD, tasks=(TASK,)), Reason.GATE_FAILED,
          "task gsm8k: exact_match is 0.48, 96.0 % of the source's 0.5 (needed: 97 %)"),
         ({"gate": {"tasks": tasks()}}, GOOD, Reason.GATE_FAILED, "task gsm8k was not measured"),
-        ({"gate": {"longContext": {"minRecall": "0.75"}}}, replace(GOOD, long_context=RECALL), Reason.GATE_PASSED, ""),
+        ({"gate": {"longContext": {"minRecall": "0.7"}}}, replace(GOOD, long_context=RECALL), Reason.GATE_PASSED, ""),
         ({"gate": {}, "kvCache": "fp8"}, replace(GOOD, long_context=RECALL), Reason.GATE_FAILED,
          "60 % is recalled from 8192 tokens, by the source 80 % (needed: 90 % of that)"),
         ({"gate": {}, "kvCache": "fp8"}, GOOD, Reason.GATE_FAILED, "recall from a long context was not measured"),
