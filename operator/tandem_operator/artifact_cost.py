@@ -23,7 +23,7 @@ LARGEST_SHARD_BYTES = 5 * 10**9
 """Of files as they are saved by default: a larger model lies in several."""
 FETCH_BYTES = 1 * GIB
 SMALL_MODEL_PARAMETERS = 10**9
-"""Up to here calibration runs on a CPU in minutes."""
+"""Up to here calibration runs on a CPU, unless its deadline is too short for that."""
 _CPU_SECONDS_PER_PARAMETER_TOKEN = 0.24e-6 / 4096
 """GPTQ on two cores: 0.24 s for each million parameters with 4,096 tokens."""
 _GPU_SECONDS_PER_PARAMETER_TOKEN = 745 / (8e9 * 512 * 2048)

@@ -235,15 +235,20 @@ def _classes(
 ) -> tuple[AcceleratorClass, ...] | Unmakeable:
     """Where a step runs: on the CPU unless it computes with a large model, or somebody has said where."""
     named = () if step.phase in MADE_ON_THE_FLY else referrers.job.classes
-    is_large = model is not None and parameters_of(model) > SMALL_MODEL_PARAMETERS
-    is_calibrated = spec.quantization is not None and spec.quantization.calibration is not None
-    if not named and is_large and is_calibrated and step.phase not in MADE_ON_THE_FLY:
+    if not named and _wants_accelerator(spec, step, model, referrers.job.active_deadline_seconds):
         named = referrers.classes
     found = [settings.table[name] for name in named if name in settings.table]
     unknown = [name for name in named if name not in settings.table]
     if unknown:
         message = f"quantization.job.classes (is {', '.join(unknown)}): must be classes of the accelerator table"
         return Unmakeable(Reason.UNKNOWN_ACCELERATOR_CLASS, message)
+    resources = sorted({each.asked_as for each in found})
+    if len(resources) > 1:
+        message = (
+            f"quantization.job.classes (is {', '.join(named)}): all must be of one resource, these are of "
+            f"{', '.join(resources)}"
+        )
+        return Unmakeable(Reason.MIXED_ACCELERATOR_RESOURCES, message)
     if any(each.is_claimed for each in found):
         told = ", ".join(each.name for each in found if each.is_claimed)
         message = (
@@ -251,6 +256,15 @@ def _classes(
         )
         return Unmakeable(Reason.MIXED_ACCELERATOR_RESOURCES, message)
     return tuple(found) or (settings.table[CPU],)
+
+
+def _wants_accelerator(spec: ModelArtifactSpec, step: Step, model: ModelFacts | None, deadline_seconds: float) -> bool:
+    """Whether a calibrated model is too large for a CPU: it has more parameters than that, or takes too long there."""
+    made = spec.quantization
+    if model is None or made is None or made.calibration is None or step.phase in MADE_ON_THE_FLY:
+        return False
+    seconds = estimate_of(Phase.QUANTIZE, model, made, on_cpu=True).seconds
+    return parameters_of(model) > SMALL_MODEL_PARAMETERS or seconds > deadline_seconds
 
 
 def _too_short(spec: ModelArtifactSpec, estimate: Estimate, job: QuantizationJob, where: AcceleratorClass) -> str:

@@ -73,6 +73,7 @@ class Reason(StrEnum):
     SOURCE_DENIED = "SourceDenied"
     SOURCE_NOT_FOUND = "SourceNotFound"
     SOURCE_UNSAFE = "SourceUnsafe"
+    SOURCE_CHANGED = "SourceChanged"
     NETWORK_FAILED = "NetworkFailed"
     CHECKSUM_MISMATCH = "ChecksumMismatch"
     RECIPE_UNSUPPORTED = "RecipeUnsupported"

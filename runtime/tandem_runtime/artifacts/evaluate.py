@@ -26,7 +26,7 @@ from tandem_runtime.artifacts.options import parser_of
 from tandem_runtime.artifacts.progress import Progress
 from tandem_runtime.artifacts.task_files import read_tasks
 from tandem_runtime.artifacts.texts import InvalidTextsError, Texts, built_in, chat_of, read_texts
-from tandem_runtime.artifacts.volume import Volume
+from tandem_runtime.artifacts.volume import Volume, content_of
 
 
 def main(arguments: list[str]) -> ExitCode:
@@ -53,6 +53,7 @@ def _evaluated(options: argparse.Namespace) -> str:
     manifest = volume.find(options.key)
     if manifest is None:
         raise RefusedError(Reason.MODEL_NOT_FOUND, f"{volume.folder(options.key)} is no artifact, or not whole")
+    require_same_source(options.source, manifest.provenance)
     wanted_tokens: int = options.long_context
     tokens = tokens_within(read_model(options.source).max_positions, wanted_tokens) if wanted_tokens else 0
     names = [task.name for task in options.tasks]
@@ -85,6 +86,20 @@ def _evaluated(options: argparse.Namespace) -> str:
         # Last: lm-eval gives the tokenizer a token to fill rows with.
         quality = replace(quality, tasks=results_of(models, tasks, options.tasks, **used))
     return Evaluated(quality=quality, seconds=time.monotonic() - begun).encode()
+
+
+def require_same_source(source: Path, provenance: Mapping[str, Any]) -> None:
+    """Refuse a source that is another one than the model was made from: a branch may have moved since it was fetched.
+
+    Raises RefusedError. A source that was not fetched has nothing to compare.
+    """
+    made_from, there = provenance.get("source"), content_of(source)
+    if made_from and there and made_from != there:
+        raise RefusedError(
+            Reason.SOURCE_CHANGED,
+            "the source was fetched anew and is another one than the model was made from: name a commit as its "
+            "revision, or delete the ModelArtifact so that it is made again",
+        )
 
 
 def require_unseen(texts: Texts, provenance: Mapping[str, Any]) -> None:

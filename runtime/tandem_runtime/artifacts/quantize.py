@@ -21,7 +21,7 @@ from tandem_contracts.termination import ExitCode, Phase
 from tandem_runtime.artifacts.last_word import ended, made_of
 from tandem_runtime.artifacts.options import parser_of
 from tandem_runtime.artifacts.progress import Progress
-from tandem_runtime.artifacts.volume import Volume
+from tandem_runtime.artifacts.volume import Volume, content_of
 from tandem_runtime.artifacts.weights import predicted_bytes, require_predicted
 
 MARGIN_PERCENT = 5
@@ -66,7 +66,7 @@ def _quantized(options: argparse.Namespace) -> str:
         )
         facts = read_model(folder)
         require_predicted(facts.weights_bytes, predicted)
-        how = {**provenance, "recipe": recipe.to_data(), "model": facts.to_data()}
+        how = {**provenance, "recipe": recipe.to_data(), "model": facts.to_data(), "source": content_of(options.source)}
         _, manifest = volume.publish(options.key, folder, how)
     return made_of(volume, manifest, seconds=time.monotonic() - begun)
 

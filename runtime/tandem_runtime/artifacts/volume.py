@@ -185,6 +185,14 @@ class Volume:
         return True
 
 
+def content_of(folder: Path) -> str:
+    """Digest of the content of a published artifact in a folder; empty for any other folder."""
+    try:
+        return Manifest.decode((folder / MANIFEST).read_text(encoding="utf-8")).content
+    except (OSError, InvalidManifestError, UnicodeDecodeError):
+        return ""
+
+
 def _files_of(folder: Path) -> list[str]:
     """Relative paths. Raises OSError for anything that is no regular file, such as a link out of the folder."""
     found = []

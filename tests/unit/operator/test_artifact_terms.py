@@ -102,6 +102,8 @@ def gpus_of(manifest: Manifest) -> str:
         (QUANTIZE, LLAMA_8B, {"scheme": "W8A8"}, ""),
         (QUANTIZE, LLAMA_8B, {"scheme": "FP8_DYNAMIC"}, ""),
         (QUANTIZE, SMALL, {"scheme": "W4A16", "calibration": SHORT}, ""),
+        (QUANTIZE, SMALL, {"scheme": "W4A16"}, "1"),  # 256 × 2,048 tokens would take it more than 4 h
+        (QUANTIZE, SMALL, {"scheme": "W4A16", "job": {"activeDeadline": "24h"}}, ""),
         (QUANTIZE, LLAMA_1B, {"scheme": "W4A16"}, "1"),
         (QUANTIZE, LLAMA_8B, {"scheme": "W8A8", "algorithm": "GPTQ"}, "1"),
         (EVALUATE, LLAMA_8B, {"scheme": "W4A16"}, "1"),
@@ -127,6 +129,7 @@ def test_a_step_runs_on_the_cpu_unless_it_computes_with_a_large_model_or_somebod
     [
         (["cpu", "no-such"], Reason.UNKNOWN_ACCELERATOR_CLASS, "quantization.job.classes (is no-such)"),
         ([H100], Reason.MIXED_ACCELERATOR_RESOURCES, "quantization.job.classes (is nvidia-h100-80gb): Jobs ask for no"),
+        (["cpu", "nvidia-l4-24gb"], Reason.MIXED_ACCELERATOR_RESOURCES, "these are of cpu, nvidia.com/gpu"),
     ],
 )
 def test_a_class_that_jobs_cannot_have_is_told(classes: list[str], reason: Reason, part: str) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tandem_runtime.artifacts.evaluate import require_unseen
+from tandem_contracts.termination import Reason
+from tandem_runtime.artifacts.evaluate import require_same_source, require_unseen
+from tandem_runtime.artifacts.last_word import RefusedError
 from tandem_runtime.artifacts.texts import (
     FEWEST_TOKENS,
     InvalidTextsError,
@@ -17,6 +19,7 @@ from tandem_runtime.artifacts.texts import (
     samples_of,
     windows_of,
 )
+from tandem_runtime.artifacts.volume import Volume, content_of
 
 
 def encode(text: str) -> list[int]:
@@ -98,3 +101,19 @@ def test_a_model_is_not_evaluated_with_what_it_was_calibrated_with() -> None:
     require_unseen(seen, {})
     with pytest.raises(InvalidTextsError, match="mixed: the model was calibrated with 1 of the texts: 2"):
         require_unseen(Texts("mixed", ("c", "b")), provenance)
+
+
+def test_a_model_is_not_compared_with_another_source_than_it_was_made_from(tmp_path: Path) -> None:
+    """A branch that has moved, fetched again for other texts, would be measured as if quantizing had changed it."""
+    volume = Volume(tmp_path)
+    for key, content in (("v1-a", "one"), ("v1-b", "two")):
+        with volume.staging(key, "me") as folder:
+            (folder / "model.safetensors").write_text(content)
+            volume.publish(key, folder, {})
+    provenance = {"source": content_of(volume.folder("v1-a"))}
+    require_same_source(volume.folder("v1-a"), provenance)
+    require_same_source(volume.folder("v1-b"), {})
+    require_same_source(tmp_path / "lies-elsewhere", provenance)
+    with pytest.raises(RefusedError, match="another one than the model was made from") as refused:
+        require_same_source(volume.folder("v1-b"), provenance)
+    assert refused.value.reason is Reason.SOURCE_CHANGED
