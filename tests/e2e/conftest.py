@@ -6,12 +6,14 @@ import json
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from deploy import chart, model_volume
+from deploy import chart, model_hub, model_volume
+from deploy.demo.quantized import values_of
 from deploy.fixtures.pair import ModelPair, model_pair
 from deploy.images import api as images
 from deploy.local.cluster import Cluster
@@ -21,6 +23,8 @@ from tests import audit
 from tests.clusters import make_namespace
 
 READY_LIMIT_SECONDS = 400
+TOKEN = f"hf_{secrets.token_hex(16)}"
+"""That the hub wants: it must be nowhere but in its Secret."""
 
 
 @dataclass(frozen=True)
@@ -85,3 +89,31 @@ def site(cluster: Cluster, models: ModelPair) -> Iterator[Site]:
     place.run("wait", "--for=delete", *pods, "--timeout=300s", limit_seconds=310)
     place.run("delete", "namespace", namespace, "--wait=true", limit_seconds=180)
     place.run("delete", "persistentvolume", f"models-{namespace}")
+
+
+@pytest.fixture(scope="module")
+def cache(cluster: Cluster) -> Path:
+    """The folder of the node behind the claim `cache`."""
+    return cluster.layout.state / "volumes" / secrets.token_hex(4)
+
+
+@pytest.fixture(scope="module")
+def quantizing(cluster: Cluster, models: ModelPair, cache: Path) -> Iterator[Site]:
+    """Tandem with a hub, a token for it, and an empty cache."""
+    references = images.provide(["operator", "engine-cpu", "artifacts"], cluster=cluster)
+    place, namespace = local_place(cluster), f"t-{secrets.token_hex(4)}"
+    make_namespace(cluster.kubectl, namespace)
+    model_volume.provide_from_node(place, namespace, folder=models.folder)
+    model_volume.provide_cache_on_node(place, namespace, folder=cache)
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "hub"}, "stringData": {"token": TOKEN}}
+    place.apply(secret, *model_hub.objects_of(references["operator"], token_secret="hub"), namespace=namespace)
+    place.run("apply", "--server-side", "--force-conflicts", "-f", "crds")
+    values = {**values_of(references, namespace), "crds": {"install": False}}
+    values["config"]["resyncSeconds"] = 5  # what is due by time alone is seen then
+    chart.install(place, namespace, values=values)
+    yield Site(cluster, place, namespace, references)
+    place.run("delete", "llm", "--all", "-n", namespace, "--wait=true", limit_seconds=60)
+    pods = ("pods", "-l", "tandem.dev/deployment", "-n", namespace)
+    place.run("wait", "--for=delete", *pods, "--timeout=300s", limit_seconds=310)
+    place.run("delete", "namespace", namespace, "--wait=true", limit_seconds=180)
+    place.run("delete", "persistentvolume", f"models-{namespace}", f"cache-{namespace}")

@@ -6,83 +6,18 @@ The tests share one namespace with a hub that wants a token, and go on from one 
 from __future__ import annotations
 
 import json
-import secrets
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from deploy import chart, model_hub, model_volume, openai
-from deploy.demo.quantized import values_of
+from deploy import openai
 from deploy.fixtures.pair import ModelPair
-from deploy.images import api as images
-from deploy.local.cluster import Cluster
-from deploy.place import local_place
-from tests.clusters import make_namespace
-from tests.e2e.conftest import Site
+from tests.e2e.conftest import TOKEN, Site
+from tests.e2e.quantizing import READY_LIMIT_SECONDS, artifacts_of, conditions_of, make_deployment
 
 pytestmark = [pytest.mark.real_node, pytest.mark.timeout(900)]
 
-TOKEN = f"hf_{secrets.token_hex(16)}"
 NAME = "code"
-READY_LIMIT_SECONDS = 600
-
-
-def _deployment(name: str, **quantization: Any) -> dict[str, Any]:
-    source = {
-        "huggingFace": {"repo": "fixtures/verifier", "hub": "demo", "secretKeyRef": {"name": "hub", "key": "token"}}
-    }
-    return {
-        "apiVersion": "tandem.dev/v1alpha1",
-        "kind": "LLMDeployment",
-        "metadata": {"name": name},
-        "spec": {
-            "verifier": {
-                "model": {"source": source, "quantization": quantization},
-                "accelerator": {"classes": ["cpu"], "count": 1},
-            },
-            "cache": {"volume": {"claimName": "cache"}, "ttlAfterUnused": "1h"},
-        },
-    }
-
-
-@pytest.fixture(scope="module")
-def cache(cluster: Cluster) -> Path:
-    """The folder of the node behind the claim `cache`."""
-    return cluster.layout.state / "volumes" / secrets.token_hex(4)
-
-
-@pytest.fixture(scope="module")
-def quantizing(cluster: Cluster, models: ModelPair, cache: Path) -> Iterator[Site]:
-    """Tandem with a hub, a token for it, and an empty cache."""
-    references = images.provide(["operator", "engine-cpu", "artifacts"], cluster=cluster)
-    place, namespace = local_place(cluster), f"t-{secrets.token_hex(4)}"
-    make_namespace(cluster.kubectl, namespace)
-    model_volume.provide_from_node(place, namespace, folder=models.folder)
-    model_volume.provide_cache_on_node(place, namespace, folder=cache)
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "hub"}, "stringData": {"token": TOKEN}}
-    place.apply(secret, *model_hub.objects_of(references["operator"], token_secret="hub"), namespace=namespace)
-    place.run("apply", "--server-side", "--force-conflicts", "-f", "crds")
-    values = {**values_of(references, namespace), "crds": {"install": False}}
-    values["config"]["resyncSeconds"] = 5  # what is due by time alone is seen then
-    chart.install(place, namespace, values=values)
-    yield Site(cluster, place, namespace, references)
-    place.run("delete", "llm", "--all", "-n", namespace, "--wait=true", limit_seconds=60)
-    pods = ("pods", "-l", "tandem.dev/deployment", "-n", namespace)
-    place.run("wait", "--for=delete", *pods, "--timeout=300s", limit_seconds=310)
-    place.run("delete", "namespace", namespace, "--wait=true", limit_seconds=180)
-    place.run("delete", "persistentvolume", f"models-{namespace}", f"cache-{namespace}")
-
-
-def _conditions(site: Site, name: str) -> dict[str, dict[str, Any]]:
-    status = site.get("llm", name).get("status") or {}
-    return {c["type"]: c for c in status.get("conditions") or []}
-
-
-def _artifacts(site: Site) -> dict[str, dict[str, Any]]:
-    """By their form; the model as it is has none."""
-    return {item["status"].get("scheme", ""): item for item in site.get("ma")["items"] if item.get("status")}
 
 
 def _jobs(site: Site) -> set[str]:
@@ -97,7 +32,7 @@ def _wait_ready(site: Site, name: str) -> None:
 @pytest.fixture(scope="module")
 def served(quantizing: Site) -> Site:
     """A deployment that asks for no more than to be quantized."""
-    quantizing.apply(_deployment(NAME))
+    quantizing.apply(make_deployment(NAME))
     _wait_ready(quantizing, NAME)
     return quantizing
 
@@ -105,10 +40,10 @@ def served(quantizing: Site) -> Site:
 def test_a_model_is_fetched_quantized_measured_and_served(served: Site, cache: Path, models: ModelPair) -> None:
     answer = openai.chat(served.address(NAME), model=NAME, prompt="def f(", max_tokens=8, logprobs=True)
     assert answer["choices"][0]["message"]["content"]
-    told = _conditions(served, NAME)["ArtifactsReady"]
+    told = conditions_of(served, NAME)["ArtifactsReady"]
     assert (told["status"], told["reason"]) == ("True", "GatePassed")
     assert "W8A8 by RTN (the first that cpu has a kernel for): perplexity +0.0" in told["message"]
-    source, made = _artifacts(served)[""]["status"], _artifacts(served)["W8A8 by RTN"]["status"]
+    source, made = artifacts_of(served)[""]["status"], artifacts_of(served)["W8A8 by RTN"]["status"]
     assert source["files"]["revision"].isalnum()
     assert source["files"]["bytes"] == sum(file.stat().st_size for file in models.verifier.glob("*.*"))
     assert 0.2 < made["model"]["weightsBytes"] / source["model"]["weightsBytes"] < 0.4
@@ -129,8 +64,8 @@ def test_a_model_is_fetched_quantized_measured_and_served(served: Site, cache: P
 
 def test_a_second_deployment_of_the_same_model_makes_no_job(served: Site) -> None:
     before = _jobs(served)
-    served.apply(_deployment("again", scheme="W8A8", gate={"maxKLDivergence": "0.005"}))
-    served.wait_until(lambda: _conditions(served, "again").get("ArtifactsReady", {}).get("status") == "True", "a hit")
+    served.apply(make_deployment("again", scheme="W8A8", gate={"maxKLDivergence": "0.005"}))
+    served.wait_until(lambda: conditions_of(served, "again").get("ArtifactsReady", {}).get("status") == "True", "a hit")
     served.wait_until(lambda: bool(served.get("pods", "-l", "tandem.dev/deployment=again")["items"]), "its pod")
     assert _jobs(served) == before
     served.run("delete", "llm/again", "--wait=false")
@@ -138,13 +73,13 @@ def test_a_second_deployment_of_the_same_model_makes_no_job(served: Site) -> Non
 
 def test_a_form_that_is_not_good_enough_never_starts_and_what_serves_goes_on(served: Site) -> None:
     pods = {pod["metadata"]["uid"] for pod in served.get("pods", "-l", f"tandem.dev/deployment={NAME}")["items"]}
-    served.apply(_deployment(NAME, scheme="W2A16", gate={"onFailure": "Fail"}))
+    served.apply(make_deployment(NAME, scheme="W2A16", gate={"onFailure": "Fail"}))
     served.wait_until(
-        lambda: _conditions(served, NAME).get("Stalled", {}).get("reason") == "GateFailed",
+        lambda: conditions_of(served, NAME).get("Stalled", {}).get("reason") == "GateFailed",
         "the gate's judgement",
         limit_seconds=READY_LIMIT_SECONDS,
     )
-    conditions = _conditions(served, NAME)
+    conditions = conditions_of(served, NAME)
     said = conditions["Stalled"]["message"]
     assert "W2A16 by RTN" in said
     assert "the most likely token is the same in 8" in said
@@ -159,9 +94,9 @@ def test_another_threshold_judges_again_without_a_job(served: Site) -> None:
     """Both ways: what was refused would be served by a lower bound; a higher one refuses what is well measured."""
     before = _jobs(served)
     strict = {"maxKLDivergence": "0.000001", "onFailure": "Fail"}
-    served.apply(_deployment("strict", scheme="W8A8", gate=strict))
-    served.wait_until(lambda: "Stalled" in _conditions(served, "strict"), "the judgement")
-    said = _conditions(served, "strict")["Stalled"]
+    served.apply(make_deployment("strict", scheme="W8A8", gate=strict))
+    served.wait_until(lambda: "Stalled" in conditions_of(served, "strict"), "the judgement")
+    said = conditions_of(served, "strict")["Stalled"]
     assert said["reason"] == "GateFailed"
     assert "(allowed: 1e-06)" in said["message"]
     assert _jobs(served) == before
@@ -169,14 +104,14 @@ def test_another_threshold_judges_again_without_a_job(served: Site) -> None:
 
 
 def test_a_job_whose_pod_is_killed_goes_on_and_the_form_is_served(served: Site) -> None:
-    served.apply(_deployment(NAME, scheme="W4A16", calibration={"samples": 8, "maxSequenceLength": 128}))
+    served.apply(make_deployment(NAME, scheme="W4A16", calibration={"samples": 8, "maxSequenceLength": 128}))
     quantizing = ("pods", "-l", "app.kubernetes.io/component=quantize", "--field-selector=status.phase=Running")
     served.wait_until(lambda: bool(served.get(*quantizing)["items"]), "a pod that quantizes", limit_seconds=60)
     served.run("delete", "pod", served.get(*quantizing)["items"][0]["metadata"]["name"], "--grace-period=0", "--force")
     served.wait_until(
         lambda: (
-            _conditions(served, NAME)["Ready"]["status"] == "True"
-            and _conditions(served, NAME)["ArtifactsReady"]["message"].find("W4A16 by GPTQ") >= 0
+            conditions_of(served, NAME)["Ready"]["status"] == "True"
+            and conditions_of(served, NAME)["ArtifactsReady"]["message"].find("W4A16 by GPTQ") >= 0
         ),
         "the other form is served",
         limit_seconds=READY_LIMIT_SECONDS,
@@ -187,16 +122,16 @@ def test_a_job_whose_pod_is_killed_goes_on_and_the_form_is_served(served: Site) 
 
 def test_a_form_that_loads_and_does_not_answer_never_becomes_ready(served: Site) -> None:
     """In 32 bits its kernel fails at the first request only, long after the engine said that it was healthy."""
-    wide = _deployment("wide", scheme="W4A16", calibration={"samples": 8, "maxSequenceLength": 128})
+    wide = make_deployment("wide", scheme="W4A16", calibration={"samples": 8, "maxSequenceLength": 128})
     wide["spec"]["verifier"]["engine"] = {"dataType": "float32"}
     served.apply(wide)
-    served.wait_until(lambda: "Stalled" in _conditions(served, "wide"), "the smoke test", limit_seconds=300)
-    said = _conditions(served, "wide")["Stalled"]
+    served.wait_until(lambda: "Stalled" in conditions_of(served, "wide"), "the smoke test", limit_seconds=300)
+    said = conditions_of(served, "wide")["Stalled"]
     assert said["reason"] == "SmokeFailed"
     assert "the engine is healthy, and does not answer" in said["message"]
     assert "\"cpu_gemm_wna16\" not implemented for 'Float'" in said["message"]
     assert served.get("pods", "-l", "tandem.dev/deployment=wide")["items"] == []
-    assert _conditions(served, NAME)["Ready"]["status"] == "True", "another one serves the same files"
+    assert conditions_of(served, NAME)["Ready"]["status"] == "True", "another one serves the same files"
     served.run("delete", "llm/wide", "--wait=false")
 
 
@@ -219,12 +154,12 @@ def test_what_nothing_refers_to_any_more_leaves_the_volume_after_its_time(served
     assert _folders(cache) == _paths(served)
     briefly = json.dumps({"spec": {"cache": {"ttlAfterUnused": "0s"}}})
     served.run("patch", f"llm/{NAME}", "--type=merge", "-p", briefly)
-    served.wait_until(lambda: "" not in _artifacts(served), "the source is gone", limit_seconds=120)
-    kept = _artifacts(served)
+    served.wait_until(lambda: "" not in artifacts_of(served), "the source is gone", limit_seconds=120)
+    kept = artifacts_of(served)
     assert set(kept) == {"W4A16 by GPTQ", "W8A8 by RTN", "W2A16 by RTN"}, "the others were to stay an hour"
     assert _folders(cache) == _paths(served)
     served.run("delete", f"llm/{NAME}", "--wait=true", limit_seconds=60)
-    served.wait_until(lambda: "W4A16 by GPTQ" not in _artifacts(served), "what was served is gone", limit_seconds=120)
+    served.wait_until(lambda: "W4A16 by GPTQ" not in artifacts_of(served), "what was served is gone", limit_seconds=120)
     assert _folders(cache) == _paths(served)
     assert len(_folders(cache)) == len(kept) - 1
 
@@ -234,4 +169,4 @@ def _folders(cache: Path) -> set[str]:
 
 
 def _paths(site: Site) -> set[str]:
-    return {item["status"]["files"]["path"] for item in _artifacts(site).values()}
+    return {item["status"]["files"]["path"] for item in artifacts_of(site).values()}
