@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from tandem_contracts.artifact_job import Evaluated, Made, Smoked
@@ -57,6 +57,10 @@ class Asked:
     """Of a quantized one. Empty where nobody says so: then once, on the built-in texts."""
     smokes: tuple[SmokeTarget, ...] = ()
     """On which deployments wait for it to be asked."""
+    others_bytes: int = 0
+    """Of the other artifacts on its volume."""
+    is_pressed: bool = False
+    """Whether it has to make room on its volume, if nothing refers to it."""
 
 
 def known_of(artifact: Artifact, attempts: Mapping[str, Attempt], asked: Asked, now: datetime) -> Known:
@@ -69,7 +73,7 @@ def known_of(artifact: Artifact, attempts: Mapping[str, Attempt], asked: Asked, 
     if known.model is None and isinstance(said, ModelFacts):
         known = replace(known, model=said)
     elif isinstance(said, Made) and (known.model is None or known.files is None):
-        known = replace(known, model=said.model, files=_files(artifact.name, said))
+        known = replace(known, model=said.model, files=_files(artifact.name, said, asked.others_bytes, now))
     losses = dict(known.losses)
     for texts in asked.measurements or BUILT_IN:
         attempt = attempts.get(Step(Phase.EVALUATE, texts).job_name(artifact.name), NO_ATTEMPT)
@@ -137,7 +141,7 @@ def _smoke(target: SmokeTarget, said: Smoked | str) -> ArtifactSmoke:
     return about.model_copy(update={**figures, "kernel": said.kernel[:128]})
 
 
-def _files(path: str, made: Made) -> ArtifactFiles:
+def _files(path: str, made: Made, others_bytes: int, now: datetime) -> ArtifactFiles:
     return ArtifactFiles(
         path=path,
         bytes=made.bytes,
@@ -146,6 +150,9 @@ def _files(path: str, made: Made) -> ArtifactFiles:
         revision=made.revision,
         content=made.source,
         free_bytes=made.free_bytes,
+        capacity_bytes=made.capacity_bytes,
+        shared_bytes=made.bytes + others_bytes,
+        published_at=now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     )
 
 

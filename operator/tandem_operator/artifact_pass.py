@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -18,8 +19,9 @@ from tandem_contracts.ports import METRICS_PORT
 from tandem_operator import names
 from tandem_operator.api.artifact import ModelArtifactSpec
 from tandem_operator.api.deployment import Owner, faults_of
+from tandem_operator.artifact_eviction import Stored, Watermarks, leaving, shared_bytes
 from tandem_operator.artifact_facts import JobFacts, attempts_of, with_artifacts
-from tandem_operator.artifact_known import Artifact
+from tandem_operator.artifact_known import Artifact, Asked
 from tandem_operator.artifact_needs import Need, Settings
 from tandem_operator.artifact_plan import ArtifactPlan, plan_artifact
 from tandem_operator.artifact_smoke import SmokeTarget
@@ -128,7 +130,7 @@ class ArtifactPasses:
             plan_artifact,
             artifact,
             attempts_of(self._store.children(key), artifact_uid=artifact.uid, mishaps=mishaps),
-            asked=referrers.asked(smokes),
+            asked=self._with_room(referrers.asked(smokes), artifact),
             job_of=job_maker(
                 Owner.of(body), artifact, source, referrers=referrers, settings=self._settings, smokes=smokes
             ),
@@ -159,6 +161,18 @@ class ArtifactPasses:
         again = min((seconds for seconds in due if seconds), default=0.0)
         is_news = _told(artifact.status) != _told(status)
         return Outcome(again, (*asked, *(self._referrers(key) if is_news else ())))
+
+    def _with_room(self, asked: Asked, artifact: Artifact) -> Asked:
+        """With what the other artifacts on its volume mean to it."""
+        claim = artifact.spec.claim_name if artifact.spec else None
+        if claim is None:
+            return asked
+        there = self._store.artifacts(artifact.namespace)
+        stored = [Stored.of(each) for each in there if (each.get("spec") or {}).get("claimName") == claim]
+        config = self._settings.config
+        marks = Watermarks(config.cache_high_percent / 100, config.cache_low_percent / 100)
+        others = shared_bytes(each for each in stored if each.name != artifact.name)
+        return replace(asked, others_bytes=others, is_pressed=artifact.name in leaving(stored, marks))
 
     async def _carry_out(self, planned: ArtifactPlan, artifact: Artifact) -> tuple[float, str]:
         """Delete or make the Job; seconds until a pass should look at it, and why it could not be made."""

@@ -114,7 +114,8 @@ def plan_artifact(
     made from. `refused`: why the API server would not have the Job that the plan before this one was to make.
     """
     unused_since = None if asked.is_used or not artifact.is_ours else _time(artifact.status.get("unusedSince")) or now
-    is_over = unused_since is not None and now - unused_since >= ttl
+    goes = asked.is_pressed or artifact.is_evicting  # what has begun to go is not counted on by anybody any more
+    is_over = unused_since is not None and (goes or now - unused_since >= ttl)
     planner = _Planner(artifact, attempts, asked, job_of, source, now)
     eviction = attempts.get(Step(Phase.EVICT).job_name(artifact.name), NO_ATTEMPT)
     if artifact.spec is not None and (eviction.job is not None or (is_over and planner.has_files)):

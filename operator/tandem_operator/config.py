@@ -144,6 +144,10 @@ class OperatorConfig(BaseModel):
     """Addresses of servers that speak as the Hugging Face hub does, by the name that users give them."""
     model_stores: dict[DnsLabel, Annotated[str, Field(pattern=r"^https?://[^\s@?#]+$", max_length=512)]] = {}
     """Addresses of stores that speak as Amazon S3 does, by the name that users give them."""
+    cache_high_percent: Annotated[int, Field(ge=1, le=100)] = 80
+    """When more than this of a volume is used, artifacts that nothing refers to go, the longest unused first."""
+    cache_low_percent: Annotated[int, Field(ge=0, le=100)] = 70
+    """They go until no more than this is used."""
     share_artifacts: bool = False
     """Whether namespaces whose claims lead to the same storage use the same files. Who may read a claim may then use a
     model that somebody else had the token for."""
@@ -185,6 +189,15 @@ class OperatorConfig(BaseModel):
             raise ValueError(
                 f"requestTimeoutSeconds (is {self.request_timeout_seconds:g}): must be below two thirds of "
                 f"leaseSeconds, {limit:g}, the time after which an operator that could not renew its lease gives up"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _marks_are_in_their_order(self) -> Self:
+        if self.cache_low_percent > self.cache_high_percent:
+            raise ValueError(
+                f"cacheLowPercent (is {self.cache_low_percent}): must not be above cacheHighPercent, "
+                f"{self.cache_high_percent}"
             )
         return self
 

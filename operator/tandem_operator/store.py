@@ -104,6 +104,11 @@ class Store:
         """Objects that name the artifact: deployments, frozen revisions, and artifacts that are made from it."""
         return tuple(self._objects[at].read() for at in sorted(self._naming.get(artifact, ())))
 
+    def artifacts(self, namespace: str) -> tuple[Manifest, ...]:
+        """All artifacts of a namespace, in a stable order."""
+        found = (at for at in self._objects if at[0] == namespace and at[1].kind == names.ARTIFACT_KIND)
+        return tuple(self._objects[at].read() for at in sorted(found))
+
     def keys(self) -> tuple[Key, ...]:
         """All deployments and artifacts."""
         found = (Key(namespace, ref.name, ref.kind) for namespace, ref in self._objects if ref.kind in RESOURCES)

@@ -130,6 +130,8 @@ class Made:
     """SHA-256 in hex of the manifest."""
     free_bytes: int
     """Of the volume, afterwards."""
+    capacity_bytes: int
+    """Of the volume."""
     seconds: float
     """That making it took; 0 where it was there before."""
     revision: str = ""
@@ -151,6 +153,7 @@ class Made:
                 bytes=int(data["bytes"]),
                 manifest=str(data["manifest"]),
                 free_bytes=int(data["free_bytes"]),
+                capacity_bytes=int(data["capacity_bytes"]),
                 seconds=float(data["seconds"]),
                 revision=str(data["revision"]),
                 source=str(data["source"]),

@@ -239,6 +239,12 @@ class ArtifactFiles(ApiModel):
     """SHA-256 over paths, sizes and digests of what was fetched: the same from every mirror."""
     free_bytes: int = 0
     """That were free on the volume afterwards."""
+    capacity_bytes: int = 0
+    """Of the volume. 0: not known."""
+    shared_bytes: int = 0
+    """Of all artifacts on the volume, this one included, at that time."""
+    published_at: Annotated[str, Field(max_length=32)] = ""
+    """When that was."""
 
 
 class ArtifactSmoke(ApiModel):

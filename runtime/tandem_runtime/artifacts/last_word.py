@@ -75,12 +75,13 @@ def ended(phase: Phase, step: Callable[[], str], *, termination_log: Path, volum
 
 def made_of(volume: Volume, manifest: Manifest, *, seconds: float) -> str:
     """The last word of a program that has published an artifact, or found it published."""
-    how = manifest.provenance
+    how, space = manifest.provenance, volume.space()
     return Made(
         model=ModelFacts.from_data(how["model"]),
         bytes=manifest.bytes,
         manifest=hashlib.sha256(manifest.encode().encode()).hexdigest(),
-        free_bytes=volume.space().free,
+        free_bytes=space.free,
+        capacity_bytes=space.capacity,
         seconds=seconds,
         revision=str(how.get("revision", "")),
         source=manifest.content if "revision" in how else "",

@@ -23,6 +23,8 @@ class Nodes:
     def __init__(self, quality: Callable[[Manifest], Quality] = lambda _: GOOD) -> None:
         """`quality`: what the evaluation of an artifact finds."""
         self._quality = quality
+        self.space = MADE.free_bytes, MADE.capacity_bytes
+        """Of the volume, as Jobs tell it that publish: free and in all."""
         self.begun: list[str] = []
         """Names of the Jobs that have been run, in order."""
 
@@ -71,7 +73,9 @@ class Nodes:
                 message = "{}"
             case _:
                 form = "compressed-tensors" if phase == Phase.QUANTIZE else ""
-                message = replace(MADE, model=replace(TINY, quantization=form)).encode()
+                free, capacity = self.space
+                made = replace(MADE, model=replace(TINY, quantization=form), free_bytes=free, capacity_bytes=capacity)
+                message = made.encode()
         world.job_says(message=message, path=path)
 
     @staticmethod

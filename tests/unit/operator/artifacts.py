@@ -36,7 +36,14 @@ GOOD = Quality(
     kl_divergence=0.001, top1_agreement=0.99, evaluation="e" * 64,
 )  # fmt: skip
 MADE = Made(
-    model=TINY, bytes=54_600_000, manifest="d" * 64, free_bytes=10**9, seconds=3.5, revision="c" * 40, source="b" * 64
+    model=TINY,
+    bytes=54_600_000,
+    manifest="d" * 64,
+    free_bytes=10**9,
+    capacity_bytes=0,
+    seconds=3.5,
+    revision="c" * 40,
+    source="b" * 64,
 )
 
 

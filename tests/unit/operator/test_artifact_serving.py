@@ -16,7 +16,7 @@ from tandem_operator.facts import Manifest
 from tandem_operator.store import Key
 from tests.builders import NAMESPACE
 from tests.unit.operator.artifact_world import Nodes
-from tests.unit.operator.artifacts import FETCHED, GOOD, make_artifact_body, make_texts, need_of
+from tests.unit.operator.artifacts import FETCHED, GOOD, MADE, make_artifact_body, make_texts, need_of
 from tests.unit.operator.test_artifact_pass import NOW, World, play
 
 LATER = NOW + timedelta(days=400)
@@ -498,5 +498,25 @@ def test_a_refresh_or_a_new_request_under_another_operator_gets_todays(upgraded:
         assert key_of() != old
         assert mounted(world) == {key_of()}
         assert said(world) == ("True", "RolledOut")
+
+    play(script)
+
+
+def test_what_nothing_refers_to_makes_room_before_its_time_on_a_volume_that_is_getting_full() -> None:
+    async def script(world: World) -> None:
+        nodes = Nodes()
+        world.deploy(spec=spec_of(gate={}))
+        await nodes.live(world)
+        nodes.space = MADE.bytes // 10, 4 * MADE.bytes  # as told when the next one is published
+        world.deploy(spec=spec_of(scheme="W4A16", gate={}))
+        await nodes.live(world)
+        world.now += timedelta(hours=1)  # the old pods have drained; a week is the time that artifacts stay
+        await nodes.live(world)
+        assert said(world) == ("True", "RolledOut")
+        assert artifacts(world) == {key_of(scheme="W4A16"), key_of()}, "the source has made room, and that was enough"
+        begun = len(nodes.begun)
+        world.now += timedelta(hours=1)
+        await nodes.live(world)
+        assert nodes.begun[begun:] == [], "room has been made"
 
     play(script)

@@ -80,7 +80,16 @@ def test_every_code_is_one_of_a_job_and_says_whether_another_try_is_of_use() -> 
     }
 
 
-MADE = Made(model=LLAMA_8B, bytes=9, manifest="ab" * 32, free_bytes=7, seconds=1.5, revision="1" * 40, source="cd" * 32)
+MADE = Made(
+    model=LLAMA_8B,
+    bytes=9,
+    manifest="ab" * 32,
+    free_bytes=7,
+    capacity_bytes=99,
+    seconds=1.5,
+    revision="1" * 40,
+    source="cd" * 32,
+)
 
 
 def test_good_ends_are_read_as_they_were_said_and_fit_into_a_termination_message() -> None:
