@@ -60,7 +60,9 @@ def test_kubectl_get_ma_shows_what_one_asks_first(tandem: World) -> None:
     tandem.apply(deployment())
     wait_inspected(tandem, "llama-70b")
     header, line = tandem.run("get", "ma").splitlines()
-    assert header.split() == ["NAME", "READY", "REASON", "SOURCE", "MODEL", "AGE"]
+    assert header.split() == [
+        "NAME", "READY", "REASON", "PROGRESS", "LEFT", "SOURCE", "FORM", "MODEL", "LOSS", "AGE",
+    ]  # fmt: skip
     assert line.split()[:3] == [KEY, "True", "Inspected"]
     assert "claim models, folder llama-3.1-70b-instruct-fp8" in line
     assert "LlamaForCausalLM, 1.2B parameters, 2.5 GB, bfloat16" in line

@@ -20,7 +20,7 @@ class Cache(ApiModel):
 
     volume: CacheVolume
     """The volume."""
-    ttl_after_unused: Annotated[Duration, between("0s", "9999h")] | None = None
+    ttl_after_unused: Annotated[Duration, between("0s", "8760h")] | None = None
     """How long a model is kept that nothing refers to any more. Omitted: the operator's artifactTtlSeconds, a week."""
 
     @property

@@ -22,6 +22,7 @@ from tandem_operator.api.fields import (
     DnsSubdomain,
     Duration,
     Rule,
+    Rules,
     between,
     matching,
     members,
@@ -138,7 +139,14 @@ class Tasks(ApiModel):
         Field(
             min_length=1,
             max_length=16,
-            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+            json_schema_extra={"x-kubernetes-list-type": "atomic"},
+        ),
+        Rules(
+            Rule(
+                "self.all(task, self.exists_one(other, other.name == task.name))",
+                lambda tasks: len({task.name for task in tasks}) == len(tasks),
+                "each task must be named once",
+            )
         ),
     ]
     """The tasks that are done."""
