@@ -249,7 +249,7 @@ def faults_of(error: ValidationError, root: str = "") -> Sequence[Fault]:
     details = error.errors(include_url=False)
     for detail in details:
         loc = detail["loc"]
-        if detail["type"] == "too_short" and any(other["loc"][:-1] == loc for other in details):
+        if detail["type"] == "too_short" and any(_is_below(other["loc"], loc) for other in details):
             continue  # pydantic counts only the items that are good themselves
         path = "".join([root, *(f"[{at}]" if isinstance(at, int) else f".{at}" for at in loc)]).removeprefix(".")
         if detail["type"] == BROKEN_RULES:
@@ -257,6 +257,10 @@ def faults_of(error: ValidationError, root: str = "") -> Sequence[Fault]:
         else:
             faults.append(Fault(path, detail["input"], detail["msg"]))
     return faults
+
+
+def _is_below(inner: tuple[int | str, ...], outer: tuple[int | str, ...]) -> bool:
+    return len(inner) > len(outer) and inner[: len(outer)] == outer
 
 
 def is_name(name: str) -> bool:
