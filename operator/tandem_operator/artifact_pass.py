@@ -163,8 +163,8 @@ class ArtifactPasses:
         return Outcome(again, (*asked, *(self._referrers(key) if is_news else ())))
 
     def _with_room(self, asked: Asked, artifact: Artifact) -> Asked:
-        """With what the other artifacts on its volume mean to it."""
-        claim = artifact.spec.claim_name if artifact.spec else None
+        """With what the other artifacts on its volume mean to it. Where others use the files, too, nobody deletes them."""
+        claim = artifact.spec.claim_name if artifact.spec and artifact.spec.tenant else None
         if claim is None:
             return asked
         there = self._store.artifacts(artifact.namespace)

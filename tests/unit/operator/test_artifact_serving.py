@@ -520,3 +520,16 @@ def test_what_nothing_refers_to_makes_room_before_its_time_on_a_volume_that_is_g
         assert nodes.begun[begun:] == [], "room has been made"
 
     play(script)
+
+
+def test_on_storage_that_others_share_nothing_makes_room() -> None:
+    async def script(world: World) -> None:
+        nodes = Nodes()
+        nodes.space = MADE.bytes // 10, 3 * MADE.bytes
+        world.deploy(spec=spec_of(gate={}))
+        await nodes.live(world)
+        assert said(world) == ("True", "RolledOut")
+        assert len(artifacts(world)) == 2, "the source stays for its week"
+        assert not [name for name in nodes.begun if name.endswith("-evict")]
+
+    play(script, shareArtifacts=True)
