@@ -163,7 +163,7 @@ class ArtifactPasses:
         return Outcome(again, (*asked, *(self._referrers(key) if is_news else ())))
 
     def _with_room(self, asked: Asked, artifact: Artifact) -> Asked:
-        """With what the other artifacts on its volume mean to it. Where others use the files, too, nobody deletes them."""
+        """With what the other artifacts on its volume mean to it. Where others share the files, nobody deletes them."""
         claim = artifact.spec.claim_name if artifact.spec and artifact.spec.tenant else None
         if claim is None:
             return asked
