@@ -135,7 +135,7 @@ def test_policies_and_budgets_select_exactly_the_pods_of_their_role_and_deployme
     def selected(selector: Any) -> set[str]:
         return {pod["metadata"]["name"] for pod in pods if selects(selector, pod["metadata"]["labels"])}
 
-    charts = tandem.get("networkpolicy/tandem-operator-inspect")
+    charts = tandem.get("networkpolicy/tandem-operator-artifacts")
     assert selected(charts["spec"]["podSelector"]) == inspecting
     policies = {p["metadata"]["name"]: p for p in tandem.get(f"networkpolicies -l {OURS}")["items"]}
     assert {name: selected(p["spec"]["podSelector"]) for name, p in policies.items()} == of_role
