@@ -30,6 +30,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "data_type": tuple(engine_settings.DataType),
     "max_model_length": (engine_settings.MODEL_LENGTH.least, engine_settings.MODEL_LENGTH.most),
     "kv_cache_dtype": tuple(engine_settings.KVCacheDtype),
+    "quantization": tuple(engine_settings.OnlineQuantization),
     "attention_backend": tuple(engine_settings.AttentionBackend),
     "compilation": tuple(engine_settings.Compilation),
     "block_tokens": (engine_settings.BLOCK_TOKENS.least, engine_settings.BLOCK_TOKENS.most),
