@@ -241,7 +241,7 @@ def artifact_facts_of(need: Need, find: Callable[[str], Manifest | None]) -> Art
     seen = _seen(need.artifact, there)
     if need.artifact.quantization is None or seen.model is None or there is None:
         return seen
-    return _judged(need, seen, known_in(there.get("status") or {}), find)
+    return _judged(need, seen, there.get("status") or {}, find)
 
 
 def _seen(spec: ModelArtifactSpec, there: Manifest | None) -> ArtifactFacts:
@@ -254,9 +254,7 @@ def _seen(spec: ModelArtifactSpec, there: Manifest | None) -> ArtifactFacts:
         message = f"ModelArtifact {name} was made by somebody else, for another source: delete it"
         return ArtifactFacts(name, None, Reason.KEY_MISMATCH, message, files=lies, is_stuck=True)
     status = there.get("status") or {}
-    said = {c.get("type"): c for c in status.get("conditions") or []}
-    ready: Manifest = said.get("Ready", {})
-    is_stuck = said.get("Stalled", {}).get("status") == "True"
+    ready, is_stuck = _said_in(status)
     known = known_in(status)
     if known.model is not None and (lies is not None or known.files is not None):
         files = lies or ModelFiles(claim_name=spec.claim_name or "", path=name)
@@ -285,6 +283,12 @@ def _is_of(spec: ModelArtifactSpec, there: Manifest) -> bool:
         return False
 
 
+def _said_in(status: Manifest) -> tuple[Manifest, bool]:
+    """The condition Ready of an artifact, and whether it is stalled."""
+    said = {c.get("type"): c for c in status.get("conditions") or []}
+    return said.get("Ready", {}), said.get("Stalled", {}).get("status") == "True"
+
+
 def _reason(condition: Manifest, phase: Phase) -> Reason:
     """Why an artifact is not ready, while this step is due."""
     try:
@@ -294,15 +298,13 @@ def _reason(condition: Manifest, phase: Phase) -> Reason:
         return FAILED[phase] if is_told else DOING[phase]
 
 
-def _judged(need: Need, made: ArtifactFacts, known: Known, find: Callable[[str], Manifest | None]) -> ArtifactFacts:
+def _judged(need: Need, made: ArtifactFacts, status: Manifest, find: Callable[[str], Manifest | None]) -> ArtifactFacts:
     """A quantized model with what its loss is worth to this deployment."""
     spec, gate = need.artifact, need.gate
     texts = Measurement.of_need(gate, spec)
-    quality, form = known.losses.get(str(texts)), form_of(spec)
+    quality, form = known_in(status).losses.get(str(texts)), form_of(spec)
     if quality is None:
-        status = (find(need.key) or {}).get("status") or {}
-        ready: Manifest = next((c for c in status.get("conditions") or [] if c.get("type") == "Ready"), {})
-        is_stuck = any(c.get("type") == "Stalled" for c in status.get("conditions") or [])
+        ready, is_stuck = _said_in(status)
         step = Step(Phase.EVALUATE, texts)
         is_told = ready.get("status") == "False"
         reason = _reason(ready, step.phase) if is_told else Reason.EVALUATING

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from tandem_contracts.engine_settings import OnlineQuantization
 from tandem_contracts.launch import Role
@@ -47,6 +47,8 @@ class Need:
     """Of the role that serves it."""
     credentials: tuple[Credential, ...] = ()
     """What opens the source."""
+    ttl_seconds: int | None = None
+    """How long it is to be kept once nothing refers to it; None: as the operator's configuration."""
     why: str = ""
     """Why it is this scheme, where the user has left it open."""
 
@@ -135,25 +137,28 @@ def _need(deployment: LLMDeployment, role: Role, model: Model, settings: Setting
     is_in_engine = spec is None or spec.model is not model
     path = "spec.speculation.inEngine" if is_in_engine else f"spec.{role}"
     _require_place(model, f"{path}.model.source", settings.config)
-    credentials = credentials_of(model.source)
+    shared: dict[str, Any] = {
+        "credentials": credentials_of(model.source),
+        "ttl_seconds": cache.ttl_seconds if cache is not None else None,
+    }
     claim = cache.volume.claim_name if cache is not None and model.needs_cache else None
     tenant = None if claim is None or settings.config.share_artifacts else deployment.owner.namespace
     artifact = ModelArtifactSpec(source=model.source, claim_name=claim, tenant=tenant)
     quantization = None if is_in_engine or spec is None else spec.model.quantization
     if quantization is None or spec is None or quantization.mode is QuantizationMode.PREQUANTIZED:
-        return Need(artifact, credentials=credentials)
+        return Need(artifact, **shared)
     scheme, why = _scheme(quantization, spec, path=f"{path}.model.quantization.scheme", table=settings.table)
     _require_engine(spec, quantization, path=path)
     if quantization.mode is QuantizationMode.ONLINE:
-        return Need(artifact, credentials=credentials, why=why)
+        return Need(artifact, why=why, **shared)
     made = _quantization(quantization, scheme, path=f"{path}.model.quantization")
     return Need(
         artifact.model_copy(update={"quantization": made}),
         quantization.gate,
         quantization.job or DEFAULT_JOB,
         spec.accelerator.classes,
-        credentials=credentials,
         why=why,
+        **shared,
     )
 
 

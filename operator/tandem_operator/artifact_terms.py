@@ -10,7 +10,7 @@ from tandem_contracts.termination import Phase
 from tandem_operator import names
 from tandem_operator.accelerators import CPU, AcceleratorClass
 from tandem_operator.api.artifact import ModelArtifactSpec
-from tandem_operator.api.deployment import InvalidSpecError, LLMDeployment, Owner
+from tandem_operator.api.deployment import Owner
 from tandem_operator.api.quantization import QuantizationJob
 from tandem_operator.artifact_cost import SMALL_MODEL_PARAMETERS, Estimate, estimate_of, parameters_of
 from tandem_operator.artifact_facts import artifact_facts_of
@@ -49,11 +49,11 @@ class Referrers:
         deployments = sorted(
             (each for each in naming if each["kind"] == names.KIND), key=lambda each: str(each["metadata"]["name"])
         )
-        self._ttls = [_ttl(each) for each in deployments]
         needs = [need for each in deployments for need in all_needs_in(each, settings)]
         self._needs = [need for need in needs if need.key == name]
         """Of those who serve it."""
         self._opening = [need for need in needs if name in {spec.key for spec in need.artifacts}]
+        self._ttls = [need.ttl_seconds for need in self._opening]
         self._serving_source = [need for need in self._opening if need.key == name or need.serves_source]
 
     def asked(self, smokes: Iterable[SmokeTarget] = ()) -> Asked:
@@ -87,7 +87,7 @@ class Referrers:
         """The longest time that any of them wants it kept; while nobody refers to it, that of before. None: as the
         operator's configuration, which also counts for those who say nothing.
         """
-        if self._needs or self._opening:
+        if self._opening:
             usual = int(self._settings.config.artifact_ttl_seconds)
             said = [ttl for ttl in self._ttls if ttl is not None]
             silent = [usual] if len(said) < len(self._ttls) else []
@@ -103,14 +103,6 @@ class Referrers:
     def source_of(self, spec: ModelArtifactSpec | None, find: Callable[[str], Manifest | None]) -> ArtifactFacts | None:
         """The artifact that a quantized one is made from."""
         return artifact_facts_of(Need(spec.as_it_is), find) if spec is not None and spec.quantization else None
-
-
-def _ttl(body: Manifest) -> int | None:
-    try:
-        cache = LLMDeployment.parse(body).spec.cache
-    except InvalidSpecError:
-        return None
-    return cache.ttl_seconds if cache else None
 
 
 def _is_being_made(artifact: Manifest) -> bool:
