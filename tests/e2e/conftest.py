@@ -110,6 +110,7 @@ def quantizing(cluster: Cluster, models: ModelPair, cache: Path) -> Iterator[Sit
     place.run("apply", "--server-side", "--force-conflicts", "-f", "crds")
     values = {**values_of(references, namespace), "crds": {"install": False}}
     values["config"]["resyncSeconds"] = 5  # what is due by time alone is seen then
+    values["config"]["cacheHighPercent"] = 100  # the folder shares the node's disk, which may be fuller than by default
     chart.install(place, namespace, values=values)
     yield Site(cluster, place, namespace, references)
     place.run("delete", "llm", "--all", "-n", namespace, "--wait=true", limit_seconds=60)
