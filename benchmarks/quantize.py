@@ -1,7 +1,7 @@
 """What quantizing costs and what it is worth: our Jobs' programs beside llm-compressor called directly, and vLLM.
 
-Every round has each recipe both ways, in another order; ratios are of the same round. Needs a quiet machine. About half
-an hour on two cores. `--part` runs a part, for trying: then nothing is written.
+Every round has each recipe both ways, in another order; ratios are of the same round. Needs a quiet machine. About
+three quarters of an hour on two cores. `--part` runs a part, for trying: then nothing is written.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from benchmarks.quantized_engines import Served, served
+from benchmarks.quantized_engines import Compiled, Served, compiled, served
 from benchmarks.report import RESULTS, report
 from deploy.fixtures.environment import artifacts_environment
 from deploy.fixtures.pair import model_pair
@@ -56,8 +56,12 @@ SERVED = (
     Recipe(scheme=Scheme.W4A16_ASYM, algorithm=Algorithm.GPTQ),
     Recipe(scheme=Scheme.FP8_DYNAMIC, algorithm=Algorithm.RTN),
 )
+COMPILED = (
+    Recipe(scheme=Scheme.W8A8, algorithm=Algorithm.RTN),
+    Recipe(scheme=Scheme.W4A16, algorithm=Algorithm.GPTQ),
+)
 REPLICAS = (1, 4)
-PARTS = ("steps", "memory", "served")
+PARTS = ("steps", "memory", "served", "compiled")
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,8 @@ class Results:
     """Real over predicted."""
     losses: dict[str, Quality] = field(default_factory=dict)
     served: dict[str, Served] = field(default_factory=dict)
+    compiled: dict[str, Compiled] = field(default_factory=dict)
+    """Engines that compile, which those of the class cpu do only where they are told to."""
 
 
 def main() -> int:
@@ -100,6 +106,8 @@ def main() -> int:
             _memory(source, folder / "memory", results)
         if "served" in parts:
             _served(source, folder / "served", results)
+        if "compiled" in parts:
+            _compiled(source, folder / "compiled", results)
     table = _table(results)
     if options.part:
         sys.stdout.write(f"{table}\n")
@@ -147,6 +155,15 @@ def _served(source: Path, folder: Path, results: Results) -> None:
         results.losses[name] = _loss(source, folder / name)
         replicas = REPLICAS if name in {"W8A8 RTN", "W4A16 GPTQ"} else (1,)
         results.served[name] = served(folder / name / _KEY, replicas, folder / "engines")
+
+
+def _compiled(source: Path, folder: Path, results: Results) -> None:
+    """How soon replicas answer with and without what the smoke test has compiled for them."""
+    results.compiled["BF16"] = compiled(source, REPLICAS, folder / "engines-0")
+    for number, recipe in enumerate(COMPILED, 1):
+        volume = folder / _name(recipe)
+        _quantized(source, volume, recipe, FEW)
+        results.compiled[_name(recipe)] = compiled(volume / _KEY, REPLICAS, folder / f"engines-{number}")
 
 
 _KEY = "v1-" + "a" * 26
@@ -223,6 +240,11 @@ def _figures(results: Results) -> Mapping[str, float]:
         for replicas, seconds in each.ready_seconds.items():
             figures[f"{key}_ready_seconds_{replicas}"] = seconds
             figures[f"{key}_megabytes_read_{replicas}"] = replicas * each.weights_bytes / 1e6
+    for name, pair in results.compiled.items():
+        for replicas in REPLICAS:
+            figures[f"{_key(name)}_compiling_ready_seconds_{replicas}"] = pair.cold[replicas]
+            figures[f"{_key(name)}_compile_cache_ready_seconds_{replicas}"] = pair.warm[replicas]
+        figures[f"{_key(name)}_compile_cache_megabytes"] = pair.cache_bytes / 1e6
     for name, loss in results.losses.items():
         figures[f"{_key(name)}_kl"] = loss.kl_divergence
         figures[f"{_key(name)}_top1"] = loss.top1_agreement
@@ -259,6 +281,12 @@ def _lines(results: Results) -> Iterator[str]:
             f"{name:22} {each.weights_bytes / 1e6:6.1f} MB, {each.tokens_per_second:6.1f} tokens/s, "
             f"perplexity {each.perplexity:.2f}, {ready}; {each.kernel or '-'}; {cost}"
         )
+    for name, pair in results.compiled.items():
+        for replicas, cold in pair.cold.items():
+            yield (
+                f"{name:22} {replicas} Ready in {cold:.1f} s compiling, in {pair.warm[replicas]:.1f} s with a compile "
+                f"cache of {pair.cache_bytes / 1e6:.1f} MB: {pair.warm[replicas] / cold:.2f}"
+            )
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ code; only its choice of the depth is overruled, and its waits are timed.
 
 from __future__ import annotations
 
-import copy
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -116,18 +115,17 @@ class SwitchedProposer(RemoteProposer):
 
     def __init__(self, vllm_config: Any) -> None:
         self._switch = Switch(Path(os.environ[VARIABLE]))
-        settings = DraftSettings.from_engine(vllm_config.additional_config)
+        settings = DraftSettings.from_environment(os.environ)
         self._sources: list[tuple[RemoteDrafts, SwitchedDepths, TimedStreams] | None] = []
         for name, address in self._switch.sources().items():
             if name == NOTHING:
                 self._sources.append(None)
                 continue
-            config = copy.copy(vllm_config)
-            config.additional_config = replace(settings, address=address).to_engine()
-            super().__init__(config)
+            os.environ.update(replace(settings, address=address).to_environment())
+            super().__init__(vllm_config)
             drafts = self._drafts
             assert drafts is not None  # noqa: S101 -- narrows the type: there is one rank
-            depths = SwitchedDepths(config.speculative_config.num_speculative_tokens, self._switch)
+            depths = SwitchedDepths(vllm_config.speculative_config.num_speculative_tokens, self._switch)
             streams = TimedStreams(drafts._streams)  # noqa: SLF001 -- two parts of the product's are replaced, no more
             drafts._depths, drafts._streams = depths, streams  # noqa: SLF001
             self._sources.append((drafts, depths, streams))

@@ -138,7 +138,8 @@ def _smoke(target: SmokeTarget, said: Smoked | str) -> ArtifactSmoke:
     if isinstance(said, str):
         return about
     figures = {"ready_seconds": round(said.ready_seconds, 1), "tokens_per_second": round(said.tokens_per_second, 1)}
-    return about.model_copy(update={**figures, "kernel": said.kernel[:128]})
+    cache = {"compile_cache_bytes": max(0, said.compile_cache_bytes)}
+    return about.model_copy(update={**figures, **cache, "kernel": said.kernel[:128]})
 
 
 def _files(path: str, made: Made, others_bytes: int, now: datetime) -> ArtifactFiles:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from tandem_contracts.artifact import is_artifact_key
+from tandem_contracts.compile_cache import FOLDER, compile_cache_name
 from tandem_contracts.launch import Role, Speculation
 from tandem_operator.role_inputs import RoleInputs, digest
 
@@ -38,12 +39,14 @@ def smoke_target_of(inputs: RoleInputs) -> SmokeTarget | None:
     """
     if inputs.role is not Role.VERIFIER or inputs.accelerator.is_claimed or not is_artifact_key(inputs.model_path):
         return None
+    # An engine that takes drafts from elsewhere compiles under another key than one that does not.
+    drafts = Speculation.REMOTE if inputs.speculation is Speculation.REMOTE else Speculation.OFF
     return SmokeTarget(
         replace(
             inputs,
             served_name=SERVED_NAME,
-            speculation=Speculation.OFF,
-            max_depth=0,
+            speculation=drafts,
+            max_depth=0 if drafts is Speculation.OFF else 1,
             in_engine=None,
             in_engine_model=None,
             api_key=None,
@@ -51,3 +54,9 @@ def smoke_target_of(inputs: RoleInputs) -> SmokeTarget | None:
             topology_spread=None,
         )
     )
+
+
+def compile_cache_of(inputs: RoleInputs, namespace: str) -> str:
+    """Path on the model's volume of what the smoke test's engine has compiled for such pods; empty where none asks."""
+    target = smoke_target_of(inputs)
+    return f"{FOLDER}/{compile_cache_name(target.artifact, target.name, namespace)}" if target else ""

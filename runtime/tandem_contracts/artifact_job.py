@@ -193,6 +193,8 @@ class Smoked:
     """Of one greedy request after the other."""
     kernel: str
     """That the engine has chosen for the quantized weights, as its log says it; empty where it says none."""
+    compile_cache_bytes: int = 0
+    """Of what was published beside the weights for later engines; 0 for nothing."""
 
     def encode(self) -> str:
         """JSON."""
@@ -207,6 +209,7 @@ class Smoked:
                 ready_seconds=float(data["ready_seconds"]),
                 tokens_per_second=float(data["tokens_per_second"]),
                 kernel=str(data["kernel"]),
+                compile_cache_bytes=int(data.get("compile_cache_bytes", 0)),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"not the last word of a Job that asks a model: {text[:200]!r}") from error
@@ -257,9 +260,9 @@ def evaluate_arguments(
     ]
 
 
-def smoke_arguments(*, key: str, deadline_seconds: int, launch: list[str]) -> list[str]:
+def smoke_arguments(*, key: str, owner: str, deadline_seconds: int, launch: list[str]) -> list[str]:
     """The arguments after `python -m SMOKE_MODULE`. `launch`: those of the launcher that starts the engine."""
-    return [f"--key={key}", f"--deadline-seconds={deadline_seconds}", "--", *launch]
+    return [f"--key={key}", f"--owner={owner}", f"--deadline-seconds={deadline_seconds}", "--", *launch]
 
 
 def evict_arguments(*, key: str) -> list[str]:

@@ -87,6 +87,8 @@ class LaunchOptions:
     `draft_identity` is `NAMESPACE/NAME` of the deployment: verifier and draft talk over TLS then, and the verifier
     shows a token (the files in the two folders: `draft_access`). Empty: in plaintext, without a token. With TLS a draft
     answers the kubelet on `health_port`.
+    `compile_cache` is a folder with what such an engine compiled before, empty for none: without it an engine compiles
+    anew. It need not be there.
     """
 
     role: Role
@@ -98,6 +100,7 @@ class LaunchOptions:
     max_depth: int = 0
     in_engine: InEngineKind | None = None
     in_engine_model: str = ""
+    compile_cache: str = ""
     draft_address: str = ""
     draft_deadline_seconds: float = DEFAULT_DRAFT_DEADLINE_SECONDS
     draft_identity: str = ""

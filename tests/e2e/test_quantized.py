@@ -55,11 +55,15 @@ def test_a_model_is_fetched_quantized_measured_and_served(served: Site, cache: P
     assert (smoke["classes"], smoke["kernel"]) == ("1 × cpu", "CPUInt8ScaledMMLinearKernel")
     assert smoke["image"] == served.references["engine-cpu"]
     assert smoke["tokensPerSecond"] > 0
+    assert smoke["compileCacheBytes"] > 0
     folder = cache / made["files"]["path"]
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o444}
     (verifier,) = served.get("pods", "-l", "tandem.dev/role=verifier")["items"]
     (mount,) = [m for m in verifier["spec"]["containers"][0]["volumeMounts"] if m["name"] == "models"]
     assert mount["readOnly"] is True
+    assert f"{smoke['compileCacheBytes']} bytes from /models/.compiled/" in served.run(
+        "logs", verifier["metadata"]["name"]
+    ), "what the smoke test has found out serves the pod"
 
 
 def test_a_second_deployment_of_the_same_model_makes_no_job(served: Site) -> None:

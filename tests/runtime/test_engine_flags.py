@@ -78,7 +78,7 @@ CASES = list(cases())
 
 
 def arguments_of(options: LaunchOptions) -> list[str]:
-    command = engine_command(options, MODEL, platform=Platform.GPU, counters=Path("/tmp/counters"))
+    command = engine_command(options, MODEL, platform=Platform.GPU)
     return command[command.index("--model") :]
 
 

@@ -262,6 +262,8 @@ class ArtifactSmoke(ApiModel):
     """From the start of the engine until it answered."""
     tokens_per_second: float = 0.0
     """Of one request after the other."""
+    compile_cache_bytes: int = 0
+    """Of what the engine has compiled, published beside the weights so that later pods start sooner. 0: nothing."""
     message: Annotated[str, Field(max_length=1024)] = ""
     """Why it was not asked, where no node had room for it."""
 

@@ -24,6 +24,7 @@ from tandem_contracts.artifact_job import (
     quantize_arguments,
     smoke_arguments,
 )
+from tandem_contracts.compile_cache import FOLDER
 from tandem_contracts.ports import METRICS_PORT, METRICS_PORT_NAME
 from tandem_contracts.recipe import CalibrationSettings
 from tandem_contracts.termination import ExitCode, Phase
@@ -49,6 +50,7 @@ INSPECT_LIMIT_SECONDS = 1800
 """From the moment that a node has the pod, so the pull of the image counts. A pod that no node can take waits."""
 INSPECT_MEMORY = "2Gi"
 _OWNER_VARIABLE = "POD_UID"
+_OWNER: Manifest = {"name": _OWNER_VARIABLE, "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}
 _TEXTS_FOLDER, _TEXTS_FILE = "/texts", "texts.jsonl"
 _TASKS_FOLDER = "/tasks"
 _DEFINITE_CODES = list(range(10, ExitCode.VOLUME_FULL + 1))
@@ -103,15 +105,29 @@ def job_of(artifact: Owner, spec: ModelArtifactSpec, step: Step, terms: JobTerms
 def smoke_job_of(
     artifact: Owner, target: SmokeTarget, pull_secrets: tuple[str, ...], deadline_seconds: int
 ) -> Manifest:
-    """The Job that asks a model in the engine that is to serve it: a pod like those to come, which ends."""
+    """The Job that asks a model in the engine that is to serve it: a pod like those to come, which ends.
+
+    Of the volume it may change the compile caches only.
+    """
     rendered = pod_template_of(artifact, target.inputs)["spec"]
     (engine,) = rendered["containers"]
-    kept = ("image", "imagePullPolicy", "env", "resources", "securityContext", "volumeMounts")
+    kept = ("image", "imagePullPolicy", "resources", "securityContext")
+    models = {"name": "models", "persistentVolumeClaim": {"claimName": target.inputs.claim_name}}
     container = {
         "name": Phase.SMOKE.value,
         **{name: engine[name] for name in kept},
         "command": ["python", "-m", SMOKE_MODULE],
-        "args": smoke_arguments(key=artifact.name, deadline_seconds=deadline_seconds, launch=engine["args"]),
+        "args": smoke_arguments(
+            key=artifact.name,
+            owner=f"$({_OWNER_VARIABLE})",
+            deadline_seconds=deadline_seconds,
+            launch=engine["args"],
+        ),
+        "env": [*engine["env"], _OWNER],
+        "volumeMounts": [
+            *engine["volumeMounts"],
+            {"name": "models", "mountPath": VOLUME_FOLDER, "subPath": FOLDER},
+        ],
         "ports": _PORTS,
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
@@ -119,7 +135,7 @@ def smoke_job_of(
     pod = {
         "activeDeadlineSeconds": deadline_seconds,
         "containers": [container],
-        "volumes": rendered["volumes"],
+        "volumes": [models, *(volume for volume in rendered["volumes"] if volume["name"] != "models")],
         **placed,
     }
     return _job(artifact, Step(Phase.SMOKE, smoke=target.name), pod, pull_secrets)
@@ -267,7 +283,7 @@ def _environment(step: Step, terms: JobTerms) -> list[Manifest]:
         found.append({"name": each.variable, "valueFrom": {"secretKeyRef": reference}})
     if step.phase is not Phase.FETCH:
         found.append({"name": "HF_HUB_OFFLINE", "value": "1"})
-    found.append({"name": _OWNER_VARIABLE, "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}})
+    found.append(_OWNER)
     # Threads that wait for work spin otherwise, and beside a busy engine that takes thirty times as long.
     found.append({"name": "OMP_WAIT_POLICY", "value": "passive"})
     return sorted(found, key=lambda variable: str(variable["name"]))

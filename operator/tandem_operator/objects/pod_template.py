@@ -19,11 +19,12 @@ from tandem_contracts.ports import (
 from tandem_contracts.stopping import StopTimes
 from tandem_operator import names
 from tandem_operator.api.deployment import Owner
+from tandem_operator.artifact_smoke import compile_cache_of
 from tandem_operator.facts import Manifest
 from tandem_operator.objects.allowance import resources_of, scratch_volumes
 from tandem_operator.objects.devices import pod_claims_of
 from tandem_operator.objects.draft_access import access_mounts_of, access_volumes_of, identity_of
-from tandem_operator.objects.model_volumes import ModelVolumes, model_volumes_of
+from tandem_operator.objects.model_volumes import MODELS, ModelVolumes, model_volumes_of
 from tandem_operator.objects.ownership import labels_of
 from tandem_operator.objects.placement import placement_of
 from tandem_operator.objects.probes import DRAFT_HEALTH, DRAFT_HEALTH_BESIDE_TLS, VERIFIER_HEALTH, probes_of
@@ -120,6 +121,7 @@ def _options(owner: Owner, inputs: RoleInputs, models: ModelVolumes) -> LaunchOp
     address = ""
     if inputs.role is Role.VERIFIER and inputs.speculation is Speculation.REMOTE:
         address = f"{names.draft_service_name(owner.name, inputs.revision)}:{GRPC_PORT}"
+    compile_cache = compile_cache_of(inputs, owner.namespace)
     return LaunchOptions(
         role=inputs.role,
         model=models.model,
@@ -130,6 +132,7 @@ def _options(owner: Owner, inputs: RoleInputs, models: ModelVolumes) -> LaunchOp
         max_depth=inputs.max_depth,
         in_engine=inputs.in_engine,
         in_engine_model=models.in_engine_model,
+        compile_cache=f"{MODELS}/{compile_cache}" if compile_cache else "",
         draft_address=address,
         draft_identity=_draft_identity(owner, inputs),
         drain_seconds=inputs.drain_seconds,

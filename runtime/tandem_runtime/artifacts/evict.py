@@ -1,5 +1,7 @@
 """`python -m tandem_runtime.artifacts.evict`: deletes an artifact that nothing refers to, and what tries left.
 
+What engines compiled for it goes, too.
+
 The artifact is none any more at once, by one rename; its files go then. Running it again changes nothing.
 """
 
@@ -11,6 +13,7 @@ import sys
 from functools import partial
 
 from tandem_contracts.artifact_job import EVICT_MODULE
+from tandem_contracts.compile_cache import is_of
 from tandem_contracts.termination import ExitCode, Phase
 from tandem_runtime.artifacts.last_word import ended
 from tandem_runtime.artifacts.options import parser_of
@@ -26,7 +29,10 @@ def main(arguments: list[str]) -> ExitCode:
 def _evicted(options: argparse.Namespace) -> str:
     volume = Volume(options.volume)
     volume.retire(options.key)
-    gone = volume.sweep()
+    for name in volume.compiled.names():
+        if is_of(name, options.key):
+            volume.compiled.retire(name)
+    gone = volume.sweep() + volume.compiled.sweep()
     return json.dumps({"deleted": list(gone)[:32], "freeBytes": volume.space().free})
 
 

@@ -75,6 +75,7 @@ def ended(phase: Phase, step: Callable[[], str], *, termination_log: Path, volum
 
 def made_of(volume: Volume, manifest: Manifest, *, seconds: float) -> str:
     """The last word of a program that has published an artifact, or found it published."""
+    volume.prepare_compiled()
     how, space = manifest.provenance, volume.space()
     return Made(
         model=ModelFacts.from_data(how["model"]),

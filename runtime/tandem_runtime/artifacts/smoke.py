@@ -1,7 +1,8 @@
 """`python -m tandem_runtime.artifacts.smoke`: asks a model of the very engine that is to serve it, before others do.
 
 That a checkpoint loads does not say that it serves: some kernels fail at the first request only, and others answer
-nonsense. Runs in the image, on the hardware and with the settings of the pods to come. Its last word is `Smoked`.
+nonsense. Runs in the image, on the hardware and with the settings of the pods to come, and publishes what the engine
+has compiled, so that they need not. Its last word is `Smoked`.
 """
 
 from __future__ import annotations
@@ -27,9 +28,12 @@ from tandem_contracts.artifact_job import SMOKE_MODULE, Smoked
 from tandem_contracts.launch import LAUNCH_MODULE, LaunchOptions
 from tandem_contracts.ports import METRICS_PORT
 from tandem_contracts.termination import ExitCode, Phase, Reason, TerminationMessage
+from tandem_runtime.artifacts.compile_cache import publish_compile_cache
 from tandem_runtime.artifacts.last_word import RefusedError, ended
 from tandem_runtime.artifacts.options import parser_of
 from tandem_runtime.artifacts.progress import Progress
+from tandem_runtime.artifacts.volume import Volume
+from tandem_runtime.launch.engine import cache_folder
 
 PROMPTS = ("def add(a, b):", "The capital of France is", "1, 2, 3, 4,", "import os\n\n")
 FIRST_TOKENS = 8
@@ -45,6 +49,7 @@ def main(arguments: list[str]) -> ExitCode:
     """Ask one model."""
     parser = parser_of(SMOKE_MODULE, __doc__)
     parser.add_argument("--deadline-seconds", type=int, required=True, help="most time until the engine answers")
+    parser.add_argument("--owner", required=True, help="what tells this try from others, such as the pod's uid")
     parser.add_argument("launch", nargs="+", help="arguments of the launcher, behind --")
     options = parser.parse_args(arguments)
     return ended(Phase.SMOKE, partial(_smoked, options), termination_log=options.termination_log)
@@ -64,8 +69,20 @@ def _smoked(options: argparse.Namespace) -> str:
         require_answer(engine.ask(PROMPTS[0], TIMED_TOKENS), PROMPTS[0])
         seconds = time.monotonic() - asked
         engine.require_alive()
-    speed = TIMED_TOKENS / seconds
-    return Smoked(ready_seconds=ready_seconds, tokens_per_second=speed, kernel=engine.kernel).encode()
+    return Smoked(
+        ready_seconds=ready_seconds,
+        tokens_per_second=TIMED_TOKENS / seconds,
+        kernel=engine.kernel,
+        compile_cache_bytes=_published(options, engine.compile_cache),
+    ).encode()
+
+
+def _published(options: argparse.Namespace, compile_cache: str) -> int:
+    """Bytes of the compile cache; 0 where engines look for none."""
+    if not compile_cache:
+        return 0
+    volume, name = Volume(options.volume), Path(compile_cache).name
+    return publish_compile_cache(cache_folder(), volume, name, artifact=options.key, owner=options.owner)
 
 
 class Engine:
@@ -137,6 +154,11 @@ class Engine:
             self._process.kill()
             self._process.wait()
         self._reader.join(STOP_LIMIT_SECONDS)
+
+    @property
+    def compile_cache(self) -> str:
+        """Where engines like this one look for what was compiled before; empty for nowhere."""
+        return self._options.compile_cache
 
     @property
     def _address(self) -> str:

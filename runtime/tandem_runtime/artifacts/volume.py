@@ -4,6 +4,7 @@
     <root>/.staging/<key>.<owner>/ being made by one pod, which touches <key>.<owner>.alive beside it
     <root>/.kept/<name>/           files that were fetched and checked, for another try
     <root>/.trash/<key>.<n>/       no artifact any more, about to be deleted
+    <root>/.compiled/              a volume of its own in the same way, of what engines have compiled
 
 The first rename wins; whoever comes second has worked in vain and uses what is there. No locks: on shared file systems
 `flock` may succeed for everyone. A pod that is killed leaves its staging folder behind; a later one sweeps it away
@@ -25,6 +26,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from tandem_contracts import compile_cache
 from tandem_contracts.manifest import MANIFEST, FileEntry, InvalidManifestError, Manifest
 
 ABANDONED_SECONDS = 900.0
@@ -73,6 +75,19 @@ class Volume:
     def folder(self, key: str) -> Path:
         """Where an artifact is, or would be."""
         return self._root / key
+
+    def names(self) -> list[str]:
+        """Of everything that was published, whole or not."""
+        return [folder.name for folder in _folders_in(self._root) if not folder.name.startswith(".")]
+
+    @property
+    def compiled(self) -> Volume:
+        """The compile caches on the same volume."""
+        return Volume(self._root / compile_cache.FOLDER)
+
+    def prepare_compiled(self) -> None:
+        """Make the folder of compile caches, so that a pod can mount it alone: the kubelet would make it root's."""
+        (self._root / compile_cache.FOLDER).mkdir(exist_ok=True)
 
     @contextmanager
     def staging(self, key: str, owner: str) -> Iterator[Path]:

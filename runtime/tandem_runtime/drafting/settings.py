@@ -1,6 +1,11 @@
-"""What the launcher tells the proposer, through the engine's `--additional-config`."""
+"""What the launcher tells the proposer, through the engine's environment.
+
+Not through `--additional-config`: vLLM takes all of that into the key of its compile cache (`VllmConfig.compute_hash`),
+and what is told here differs with each revision and each start.
+"""
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
@@ -8,7 +13,7 @@ from typing import Self
 from tandem_contracts.draft_access import DraftIdentity
 from tandem_runtime.drafting.access import DraftAccess
 
-_KEY = "tandem"
+VARIABLE = "TANDEM_DRAFTS"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,11 +40,11 @@ class DraftSettings:
         certificates, credentials = Path(self.certificates_folder), Path(self.credentials_folder)
         return DraftAccess(DraftIdentity.parse(self.identity), certificates, credentials)
 
-    def to_engine(self) -> dict[str, object]:
-        """The value of `--additional-config`."""
-        return {_KEY: dataclasses.asdict(self)}
+    def to_environment(self) -> dict[str, str]:
+        """The variable that the proposer reads."""
+        return {VARIABLE: json.dumps(dataclasses.asdict(self))}
 
     @classmethod
-    def from_engine(cls, additional_config: Mapping[str, dict[str, object]]) -> Self:
-        """The inverse of `to_engine`. Raises KeyError or TypeError for anything else."""
-        return cls(**additional_config[_KEY])  # type: ignore[arg-type]
+    def from_environment(cls, environment: Mapping[str, str]) -> Self:
+        """The inverse of `to_environment`. Raises KeyError, ValueError or TypeError for anything else."""
+        return cls(**json.loads(environment[VARIABLE]))

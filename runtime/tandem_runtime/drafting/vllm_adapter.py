@@ -5,6 +5,7 @@ command line by `PROPOSER` and `WORKER` of `tandem_runtime.launch.engine`.
 """
 
 import logging
+import os
 import secrets
 import socket
 from pathlib import Path
@@ -45,7 +46,7 @@ class RemoteProposer:
         self._drafts: EngineHook | None = None
         # Every rank is asked to propose, but the scheduler listens to rank 0 alone.
         if get_tensor_model_parallel_rank() == 0:
-            settings = DraftSettings.from_engine(vllm_config.additional_config)
+            settings = DraftSettings.from_environment(os.environ)
             depth = vllm_config.speculative_config.num_speculative_tokens
             vocabulary = vllm_config.model_config.get_vocab_size()
             hello = VerifierFrame(

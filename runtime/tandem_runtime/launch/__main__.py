@@ -20,10 +20,11 @@ from tandem_contracts.launch import (
 from tandem_contracts.stopping import StopTimes
 from tandem_contracts.termination import ExitCode, Reason, TerminationMessage
 from tandem_runtime.drafting.counters import Counters
+from tandem_runtime.launch import compile_cache
 from tandem_runtime.launch.draft_engines import container_of, start_of
 from tandem_runtime.launch.drafts import serve_drafts
 from tandem_runtime.launch.ending import ended, refusal, started_logging
-from tandem_runtime.launch.engine import Platform, engine_command, engine_environment
+from tandem_runtime.launch.engine import Platform, cache_folder, draft_environment, engine_command, engine_environment
 from tandem_runtime.launch.exporter import PhasesCollector, ProposerCollector, serve_metrics
 from tandem_runtime.launch.model_folder import ModelInvalidError, ModelNotFoundError, read_model_folder
 from tandem_runtime.launch.phases import StartPhases
@@ -64,11 +65,16 @@ def _serve(options: LaunchOptions) -> TerminationMessage | None:
         phases, registry = StartPhases(time.monotonic()), CollectorRegistry()
         registry.register(PhasesCollector(phases))
         registry.register(ProposerCollector(Counters(counters_file)))
+        if options.compile_cache:
+            compile_cache.restore(Path(options.compile_cache), cache_folder())
         stop_metrics = serve_metrics(registry, options.host, port=options.metrics_port)
         try:
             supervisor = Supervisor(
-                engine_command(options, model, platform=platform, counters=counters_file),
-                engine_environment(os.environ, platform=platform, compilation=options.engine.compilation),
+                engine_command(options, model, platform=platform),
+                {
+                    **engine_environment(os.environ, platform=platform, compilation=options.engine.compilation),
+                    **draft_environment(options, model, counters=counters_file),
+                },
                 health=(options.host or LOOPBACK, options.http_port),
                 phases=phases,
                 stop_limit_seconds=StopTimes.of_drain(options.drain_seconds).limit_seconds,

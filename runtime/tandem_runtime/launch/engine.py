@@ -33,7 +33,7 @@ class Platform(StrEnum):
     GPU = "gpu"
 
 
-def engine_command(options: LaunchOptions, model: ModelFolder, *, platform: Platform, counters: Path) -> list[str]:
+def engine_command(options: LaunchOptions, model: ModelFolder, *, platform: Platform) -> list[str]:
     """The command that starts vLLM's OpenAI server as `options` ask."""
     # fmt: off
     command = [
@@ -50,7 +50,7 @@ def engine_command(options: LaunchOptions, model: ModelFolder, *, platform: Plat
     if options.access is Access.API_KEY:
         # vLLM asks for its key under some paths only; others answer the same questions (/invocations).
         command += ["--middleware", GUARD]
-    return command + _settings(options, platform) + _speculation(options, model, platform=platform, counters=counters)
+    return command + _settings(options, platform) + _speculation(options, platform)
 
 
 def draft_engine_flags(options: LaunchOptions, model: ModelFolder, *, platform: Platform) -> list[str]:
@@ -77,11 +77,14 @@ def engine_environment(
     inherited: Mapping[str, str], *, platform: Platform, compilation: Compilation | None = None
 ) -> dict[str, str]:
     """The environment for vLLM: nothing is fetched or reported, and files go only where a pod may write."""
-    scratch = tempfile.gettempdir()
+    scratch, cache = tempfile.gettempdir(), str(cache_folder())
     environment = {
         **inherited,
         "HOME": scratch,
-        "XDG_CACHE_HOME": f"{scratch}/cache",
+        "XDG_CACHE_HOME": cache,
+        "TORCHINDUCTOR_CACHE_DIR": f"{cache}/inductor",
+        "TRITON_CACHE_DIR": f"{cache}/triton",
+        "FLASHINFER_WORKSPACE_BASE": cache,
         "XDG_CONFIG_HOME": f"{scratch}/config",
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
@@ -100,7 +103,14 @@ def engine_environment(
         if compilation is not Compilation.COMPILED:
             # vLLM compiles a function for logprobs even so, and the first request for them ends an engine without g++.
             environment["TORCHDYNAMO_DISABLE"] = "1"
+        # vLLM 0.32 cannot load what it saves ahead of time here ("no attribute 'finalize_loading'"): it compiles again.
+        environment["VLLM_USE_AOT_COMPILE"] = "0"
     return environment
+
+
+def cache_folder() -> Path:
+    """Where engines keep what they have compiled: graphs, kernels, and what they found out about a model's class."""
+    return Path(tempfile.gettempdir()) / "cache"
 
 
 def _settings(options: LaunchOptions, platform: Platform) -> list[str]:
@@ -151,7 +161,23 @@ def _switched(switches: Mapping[str, Switch | None]) -> list[str]:
     ]
 
 
-def _speculation(options: LaunchOptions, model: ModelFolder, *, platform: Platform, counters: Path) -> list[str]:
+def draft_environment(options: LaunchOptions, model: ModelFolder, *, counters: Path) -> dict[str, str]:
+    """What the proposer of remote drafts reads; nothing for other engines."""
+    if options.speculation is not Speculation.REMOTE:
+        return {}
+    settings = DraftSettings(
+        address=options.draft_address,
+        deadline_seconds=options.draft_deadline_seconds,
+        tokenizer_hash=model.tokenizer_hash,
+        counters=str(counters),
+        identity=options.draft_identity,
+        certificates_folder=options.certificates_folder if options.draft_identity else "",
+        credentials_folder=options.credentials_folder if options.draft_identity else "",
+    )
+    return settings.to_environment()
+
+
+def _speculation(options: LaunchOptions, platform: Platform) -> list[str]:
     # On CPUs vLLM samples after drafts of any origin with errors that our worker mends.
     worker = ["--worker-cls", WORKER] if platform is Platform.CPU or options.speculation is Speculation.REMOTE else []
     match options.speculation:
@@ -159,23 +185,11 @@ def _speculation(options: LaunchOptions, model: ModelFolder, *, platform: Platfo
             return []
         case Speculation.NGRAM:
             method: dict[str, object] = {"method": "ngram", "prompt_lookup_min": 2, "prompt_lookup_max": 5}
-            extra: list[str] = []
         case Speculation.IN_ENGINE:
             method = {"method": _METHODS[options.in_engine]} if options.in_engine else {}
             if options.in_engine_model:
                 method["model"] = options.in_engine_model
-            extra = []
         case Speculation.REMOTE:
             method = {"method": "custom_class", "model": PROPOSER}
-            settings = DraftSettings(
-                address=options.draft_address,
-                deadline_seconds=options.draft_deadline_seconds,
-                tokenizer_hash=model.tokenizer_hash,
-                counters=str(counters),
-                identity=options.draft_identity,
-                certificates_folder=options.certificates_folder if options.draft_identity else "",
-                credentials_folder=options.credentials_folder if options.draft_identity else "",
-            )
-            extra = ["--additional-config", json.dumps(settings.to_engine())]
     method["num_speculative_tokens"] = options.max_depth
-    return ["--speculative-config", json.dumps(method), *worker, *extra]
+    return ["--speculative-config", json.dumps(method), *worker]

@@ -25,7 +25,15 @@ from tandem_contracts.tokenizer import tokenizer_hash_of
 from tandem_runtime.drafting.access import DraftAccess
 from tandem_runtime.drafting.settings import DraftSettings
 from tandem_runtime.launch.__main__ import main
-from tandem_runtime.launch.engine import GUARD, PROPOSER, WORKER, Platform, engine_command, engine_environment
+from tandem_runtime.launch.engine import (
+    GUARD,
+    PROPOSER,
+    WORKER,
+    Platform,
+    draft_environment,
+    engine_command,
+    engine_environment,
+)
 from tandem_runtime.launch.model_folder import (
     ModelFolder,
     ModelInvalidError,
@@ -47,7 +55,7 @@ REMOTE = make_options(speculation=Speculation.REMOTE, max_depth=4, draft_address
 
 
 def flags_of(options: LaunchOptions, platform: Platform = Platform.CPU) -> dict[str, str]:
-    command = engine_command(options, MODEL, platform=platform, counters=COUNTERS)
+    command = engine_command(options, MODEL, platform=platform)
     return {
         flag: value if not value.startswith("--") else ""
         for flag, value in zip(command, [*command[1:], "--"], strict=True)
@@ -60,7 +68,8 @@ def test_the_engine_is_told_the_dtype_that_the_weights_have() -> None:
 
 
 def test_without_speculation_the_engine_is_a_plain_one() -> None:
-    assert not {"--speculative-config", "--worker-cls", "--additional-config"} & flags_of(make_options()).keys()
+    assert not {"--speculative-config", "--worker-cls"} & flags_of(make_options()).keys()
+    assert draft_environment(make_options(), MODEL, counters=COUNTERS) == {}
 
 
 def test_remote_drafts_come_from_our_proposer_in_our_worker() -> None:
@@ -71,15 +80,20 @@ def test_remote_drafts_come_from_our_proposer_in_our_worker() -> None:
         "num_speculative_tokens": 4,
     }
     assert flags["--worker-cls"] == WORKER
-    settings = DraftSettings.from_engine(json.loads(flags["--additional-config"]))
+    settings = DraftSettings.from_environment(draft_environment(REMOTE, MODEL, counters=COUNTERS))
     assert settings == DraftSettings(
         address="d:8000", tokenizer_hash="sha256:a", deadline_seconds=0.1, counters=str(COUNTERS)
     )
 
 
+def test_another_draft_pod_does_not_change_what_the_engine_keys_its_compile_cache_by() -> None:
+    other = dataclasses.replace(REMOTE, draft_address="e:8000")
+    assert engine_command(REMOTE, MODEL, platform=Platform.GPU) == engine_command(other, MODEL, platform=Platform.GPU)
+
+
 def test_the_proposer_is_told_what_it_has_to_show_to_draft_pods() -> None:
     plain, tls = (
-        DraftSettings.from_engine(json.loads(flags_of(options)["--additional-config"]))
+        DraftSettings.from_environment(draft_environment(options, MODEL, counters=COUNTERS))
         for options in (REMOTE, dataclasses.replace(REMOTE, draft_identity="chat/pair"))
     )
     assert plain.access is None
