@@ -34,6 +34,7 @@ LOCKS = {
         "--override",
         "deploy/images/draft-triton/overrides.txt",
     ],
+    "engine-gpu.txt": ["deploy/images/engine-gpu/requirements.in", "--no-deps"],
     "runtime.txt": ["pyproject.toml", "--extra", "runtime"],
     "go.txt": ["deploy/local/go.in"],
 }

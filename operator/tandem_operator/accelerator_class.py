@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tandem_contracts.launch import Speculation
-from tandem_contracts.recipe import Scheme
+from tandem_contracts.recipe import AnyScheme
 from tandem_operator.config import Allocation, Capacity
 
 CPU = "cpu"
@@ -62,9 +62,9 @@ class AcceleratorClass:
     methods: tuple[Speculation, ...] = EVERY_METHOD
     methods_note: str = "the operator's accelerator table allows no other"
     """Why not every method, for the user who asked for another one."""
-    schemes: tuple[Scheme, ...] = ()
+    schemes: tuple[AnyScheme, ...] = ()
     """For which quantized weights the engine has a kernel there, the preferred one first."""
-    scheme_notes: Mapping[Scheme, str] = field(default_factory=dict)
+    scheme_notes: Mapping[AnyScheme, str] = field(default_factory=dict)
     """Why not for the others."""
 
     @property

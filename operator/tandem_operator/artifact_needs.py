@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from tandem_contracts.engine_settings import OnlineQuantization
 from tandem_contracts.launch import Role
-from tandem_contracts.recipe import TOOLCHAIN, InvalidRecipeError, Recipe, Scheme
+from tandem_contracts.recipe import TOOLCHAIN, AnyScheme, DraftScheme, InvalidRecipeError, Recipe, Scheme
 from tandem_operator.accelerators import AcceleratorClass, table_of
 from tandem_operator.api.artifact import ArtifactQuantization, ModelArtifactSpec
 from tandem_operator.api.deployment import InvalidSpecError, LLMDeployment, RoleSpec
@@ -147,9 +147,9 @@ def _need(deployment: LLMDeployment, role: Role, model: Model, settings: Setting
     quantization = None if is_in_engine or spec is None else spec.model.quantization
     if quantization is None or spec is None or quantization.mode is QuantizationMode.PREQUANTIZED:
         return Need(artifact, **shared)
-    scheme, why = _scheme(quantization, spec, path=f"{path}.model.quantization.scheme", table=settings.table)
     _require_engine(spec, quantization, path=path)
-    if quantization.mode is QuantizationMode.ONLINE:
+    scheme, why = _scheme(quantization, spec, path=f"{path}.model.quantization.scheme", table=settings.table)
+    if quantization.mode is QuantizationMode.ONLINE or isinstance(scheme, DraftScheme):
         return Need(artifact, why=why, **shared)
     made = _quantization(quantization, scheme, path=f"{path}.model.quantization")
     return Need(
@@ -171,19 +171,21 @@ def online_scheme_of(spec: RoleSpec, path: str, *, table: Mapping[str, Accelerat
     if quantization is None or quantization.mode is not QuantizationMode.ONLINE:
         return None
     scheme, _ = _scheme(quantization, spec, path=f"{path}.model.quantization.scheme", table=table)
-    return ONLINE_SCHEMES[scheme]
+    return None if isinstance(scheme, DraftScheme) else ONLINE_SCHEMES[scheme]
 
 
 def _scheme(
     quantization: Quantization, spec: RoleSpec, *, path: str, table: Mapping[str, AcceleratorClass]
-) -> tuple[Scheme, str]:
+) -> tuple[AnyScheme, str]:
     """The scheme, and why it is this one; every class that pods may land on must have a kernel for it."""
     classes = [table[name] for name in spec.accelerator.classes if name in table]
+    is_for_drafts = isinstance(quantization.scheme, DraftScheme)
     allowed = [
         scheme
         for scheme in (classes[0].schemes if classes else ())
         if all(scheme in other.schemes for other in classes)
-        and (quantization.mode is not QuantizationMode.ONLINE or scheme in ONLINE_SCHEMES)
+        and isinstance(scheme, DraftScheme) is is_for_drafts
+        and (quantization.mode is not QuantizationMode.ONLINE or is_for_drafts or scheme in ONLINE_SCHEMES)
     ]
     told = ", ".join(allowed) or "none that Tandem knows of"
     names = " and ".join(each.name for each in classes)
@@ -221,19 +223,34 @@ def _quantization(given: Quantization, scheme: Scheme, *, path: str) -> Artifact
     )
 
 
+_WITHOUT_BITSANDBYTES = {
+    EngineType.VLLM: "vLLM refuses what bitsandbytes makes",
+    EngineType.CUSTOM: "a server that is not ours loads the files as they lie",
+}
+
+
 def _require_engine(spec: RoleSpec, quantization: Quantization, *, path: str) -> None:
     """Refuse what the engine of the role cannot load."""
-    if spec.engine.type is EngineType.TRITON:
+    path, engine, for_drafts = f"{path}.model.quantization", spec.engine.type, spec.model.draft_scheme
+    drafts_with = EngineType.TRANSFORMERS
+    if engine is EngineType.TRITON:
         raise RejectedSpecError(
             Reason.SCHEME_NOT_SUPPORTED,
-            f"{path}.model.quantization (is given): must be left out with engine.type Triton, which exports the "
-            "weights to ONNX; VLLM and Transformers read quantized ones",
+            f"{path} (is given): must be left out with engine.type Triton, which exports the weights to ONNX; VLLM and "
+            "Transformers read quantized ones",
         )
-    if quantization.mode is QuantizationMode.ONLINE and spec.engine.type is not EngineType.VLLM:
+    if for_drafts is not None and engine is not drafts_with:
         raise RejectedSpecError(
             Reason.SCHEME_NOT_SUPPORTED,
-            f"{path}.model.quantization.mode (is Online): must be Offline with engine.type {spec.engine.type}: only "
-            "VLLM quantizes while it loads a model",
+            f"{path}.scheme (is {for_drafts}): must be one of {', '.join(Scheme)} with engine.type {engine}: "
+            f"{_WITHOUT_BITSANDBYTES[engine]}; a draft with engine.type {drafts_with} takes it",
+        )
+    if for_drafts is None and quantization.mode is QuantizationMode.ONLINE and engine is not EngineType.VLLM:
+        unless = f", or the scheme {' or '.join(DraftScheme)}" if engine is drafts_with else ""
+        raise RejectedSpecError(
+            Reason.SCHEME_NOT_SUPPORTED,
+            f"{path}.mode (is Online): must be Offline with engine.type {engine}{unless}: only VLLM makes other "
+            "schemes while it loads a model",
         )
 
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic.alias_generators import to_camel
 
 from tandem_contracts.launch import Speculation
-from tandem_contracts.recipe import Scheme
+from tandem_contracts.recipe import AnyScheme
 from tandem_operator.api.deployment import faults_of
 from tandem_operator.api.fields import DnsLabel, DnsSubdomain
 
@@ -99,9 +99,9 @@ class AcceleratorOverride(BaseModel):
     """Speculation methods that a verifier on this hardware can run."""
     methods_note: str | None = None
     """Why not the others, shown to a user who asks for one."""
-    schemes: tuple[Scheme, ...] | None = None
+    schemes: tuple[AnyScheme, ...] | None = None
     """For which quantized weights the engine has a kernel on this hardware, the preferred one first."""
-    scheme_notes: dict[Scheme, str] | None = None
+    scheme_notes: dict[AnyScheme, str] | None = None
     """Why not for the others, shown to a user who asks for one."""
 
 

@@ -179,6 +179,7 @@ def resolve(
         max_depth=_max_depth(deployment, role),
         engine=_engine_settings(spec, path, table=table, model=(models or {}).get(role)),
         draft_engine=DraftEngine(spec.engine.type) if role is Role.DRAFT and not is_custom else None,
+        draft_scheme=spec.model.draft_scheme,
         is_custom=is_custom,
         in_engine=in_engine.kind if in_engine else None,
         in_engine_model=_in_engine_files(in_engine, (artifacts or {}).get(Role.DRAFT)),
@@ -300,8 +301,14 @@ def require_servable(deployment: LLMDeployment, role: Role, model: ModelFacts, *
 
 
 def _require_form(spec: RoleSpec, path: str, model: ModelFacts) -> None:
-    """Refuse a model that is said to be quantized and is not."""
+    """Refuse a model that is said to be quantized and is not, or to be quantized once more."""
     wanted = spec.model.quantization
+    if spec.model.draft_scheme is not None and model.quantization:
+        raise RejectedSpecError(
+            Reason.QUANTIZED_ALREADY,
+            f"{path}.model.quantization.scheme (is {spec.model.draft_scheme}): must be left out for this model, which "
+            f"is quantized already ({model.quantization}), with mode Prequantized",
+        )
     if wanted is not None and wanted.mode is QuantizationMode.PREQUANTIZED and not model.quantization:
         raise RejectedSpecError(
             Reason.NOT_QUANTIZED,
@@ -341,6 +348,7 @@ def sizing_request_of(deployment: LLMDeployment, role: Role, *, models: Mapping[
         memory_utilization_percent=engine.paging.memory_utilization_percent or ENGINE_MEMORY_PERCENT,
         count=spec.accelerator.count or 0,
         tensor_parallel=spec.tensor_parallel or 0,
+        draft_scheme=spec.model.draft_scheme,
         beside=models.get(Role.DRAFT) if _in_engine(deployment, role) else None,
     )
 

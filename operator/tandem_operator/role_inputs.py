@@ -13,6 +13,7 @@ from typing import Any
 
 from tandem_contracts.engine_settings import EngineSettings
 from tandem_contracts.launch import DraftEngine, InEngineKind, Role, Speculation
+from tandem_contracts.recipe import DraftScheme
 from tandem_contracts.stopping import DEFAULT_DRAIN_SECONDS
 from tandem_operator.accelerators import AcceleratorClass
 from tandem_operator.api.draft_tls import DraftTLS
@@ -78,6 +79,8 @@ class RoleInputs:
     engine: EngineSettings = UNSET
     draft_engine: DraftEngine | None = None
     """None for a verifier, and for a draft server that is not ours."""
+    draft_scheme: DraftScheme | None = None
+    """What the draft server makes of the weights while it loads them."""
     is_custom: bool = False
     """The image brings its own draft server, and is started by its own command."""
     in_engine: InEngineKind | None = None

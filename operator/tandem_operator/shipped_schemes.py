@@ -1,29 +1,31 @@
-"""For which quantized weights vLLM 0.32 has a kernel, by family of accelerators: data with its sources, no logic. Pure.
+"""For which quantized weights there is a kernel, by family of accelerators: data with its sources, no logic. Pure.
 
 The order is that of preference: the first one is chosen where nobody names a scheme. A scheme that falls back to
 weight-only kernels comes after those that compute in its type. CPU: each was served, see the README's table of schemes.
 GPUs: `get_min_capability` and the lists of kernels in vLLM 0.32, and llm-compressor's "Choosing the scheme"; not run.
-It changes with vLLM: look at it again when the engine images are of another version.
+For drafts on Transformers bitsandbytes 0.50 has its own, by the table "Accelerator support" of its README: on CPUs with
+AVX2 (run), on GPUs of NVIDIA from compute capability 6.0 on, and of AMD (gfx90a, gfx942, gfx950 and others; not run).
+It changes with both: look at it again when the engine images are of another version.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from tandem_contracts.recipe import Scheme
+from tandem_contracts.recipe import AnyScheme, DraftScheme, Scheme
 
 _S = Scheme
 _INTEGER_4 = (_S.W4A16, _S.W4A16_ASYM)
-_NO_2_BITS = {_S.W2A16: "no kernel for weights of 2 bits"}
+_NO_2_BITS: Mapping[AnyScheme, str] = {_S.W2A16: "no kernel for weights of 2 bits"}
 
 
 @dataclass(frozen=True)
 class Kernels:
     """Schemes with a kernel, and why there is none for the others."""
 
-    schemes: tuple[Scheme, ...]
-    notes: Mapping[Scheme, str]
+    schemes: tuple[AnyScheme, ...]
+    notes: Mapping[AnyScheme, str]
 
 
 _CPU = Kernels(
@@ -53,7 +55,11 @@ _BLACKWELL = Kernels(
     (_S.FP8_DYNAMIC, _S.NVFP4, _S.MXFP4, _S.MXFP8, _S.FP8_BLOCK, *_INTEGER_4),
     {**_NO_2_BITS, _S.W8A8: "the INT8 kernels are not for compute capability 10.0 and above: FP8 is"},
 )
-_NO_FP4 = {_S.NVFP4: "only emulated there", _S.MXFP4: "its kernel is for gfx95x", _S.MXFP8: "its kernel is for gfx95x"}
+_NO_FP4: Mapping[AnyScheme, str] = {
+    _S.NVFP4: "only emulated there",
+    _S.MXFP4: "its kernel is for gfx95x",
+    _S.MXFP8: "its kernel is for gfx95x",
+}
 _MI300 = Kernels((_S.FP8_DYNAMIC, _S.FP8_BLOCK, _S.W8A8, *_INTEGER_4), {**_NO_2_BITS, **_NO_FP4})
 _MI350 = Kernels(
     (_S.FP8_DYNAMIC, _S.MXFP4, _S.MXFP8, _S.FP8_BLOCK, _S.W8A8, *_INTEGER_4),
@@ -63,7 +69,7 @@ _MI200 = Kernels(
     (*_INTEGER_4, _S.W8A8),
     {**_NO_2_BITS, **_NO_FP4, _S.FP8_DYNAMIC: "it has no FP8", _S.FP8_BLOCK: "it has no FP8"},
 )
-UNKNOWN = Kernels((), {})
+UNKNOWN = Kernels((), dict.fromkeys(DraftScheme, "drafts on Transformers run on CPUs and on GPUs of NVIDIA and AMD"))
 """Of hardware whose engine reads other formats, or that nobody has looked into."""
 
 _FAMILIES = {
@@ -81,4 +87,5 @@ _FAMILIES = {
 
 def kernels_of(name: str) -> Kernels:
     """Of a class that Tandem ships."""
-    return next((kernels for family, kernels in _FAMILIES.items() if name.startswith(family)), UNKNOWN)
+    found = next((kernels for family, kernels in _FAMILIES.items() if name.startswith(family)), UNKNOWN)
+    return found if found is UNKNOWN else replace(found, schemes=(*found.schemes, *DraftScheme))

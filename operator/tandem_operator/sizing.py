@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from tandem_contracts.model_facts import ModelFacts
+from tandem_contracts.recipe import DraftScheme
 from tandem_operator.accelerator_class import AcceleratorClass
 from tandem_operator.quantities import in_bytes
 
@@ -50,6 +51,8 @@ class SizingRequest:
     """Given: only this count is looked at."""
     tensor_parallel: int = 0
     """Given: only this split is looked at."""
+    draft_scheme: DraftScheme | None = None
+    """What bitsandbytes makes of the linear layers."""
     beside: ModelFacts | None = None
     """A second model in the same engine, which drafts there: its weights and its cache are divided like the first's."""
 
@@ -210,8 +213,8 @@ def _bytes_per_value(dtype: str) -> float:
 
 def weights_of(model: ModelFacts, request: SizingRequest) -> tuple[float, str]:
     """Bytes of all weights in the engine, and the sentence for it."""
-    own = weights_bytes_of(model, request.data_type)
-    how = "of safetensors" if own == model.weights_bytes else f"as {request.data_type}"
+    own = weights_bytes_of(model, request.data_type, draft_scheme=request.draft_scheme)
+    how = "of safetensors" if own == model.weights_bytes else f"as {request.draft_scheme or request.data_type}"
     if request.beside is None:
         return own, f"weights: {_gib(own)} GiB {how}"
     beside = weights_bytes_of(request.beside, request.data_type)
@@ -219,8 +222,14 @@ def weights_of(model: ModelFacts, request: SizingRequest) -> tuple[float, str]:
     return own + beside, said
 
 
-def weights_bytes_of(model: ModelFacts, data_type: str) -> float:
-    """Bytes of the loaded weights: those of the files, but for another data type that the engine is told to use."""
+def weights_bytes_of(model: ModelFacts, data_type: str, *, draft_scheme: DraftScheme | None = None) -> float:
+    """Bytes of the loaded weights: those of the files, but for another form that the engine is told to make of them.
+
+    bitsandbytes leaves all but linear layers as they are; nothing is saved where it is not known how large those are.
+    """
+    if draft_scheme is not None and 0 < model.linear_parameters <= model.parameters:
+        linear, stored = model.linear_parameters, model.weights_bytes / model.parameters
+        return (model.parameters - linear) * stored + draft_scheme.loaded_bytes(linear, row=model.hidden_size)
     asked, stored = _BYTES.get(_given(data_type), 0), _BYTES.get(model.data_type, 0)
     if asked and stored and not model.quantization:
         return model.weights_bytes * asked / stored

@@ -9,7 +9,7 @@ with a remote draft's terms). Every assumption is a field of `Assumptions`, and 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tandem_contracts.launch import Speculation
 from tandem_contracts.model_facts import ModelFacts
@@ -124,7 +124,8 @@ def predict(
     )
     if draft is None:
         return (plain,)
-    inside = Engine(model=draft.model, accelerator=verifier.accelerator, count=verifier.count, request=draft.request)
+    plain_draft = replace(draft.request, draft_scheme=None)  # vLLM knows no other
+    inside = Engine(model=draft.model, accelerator=verifier.accelerator, count=verifier.count, request=plain_draft)
     remote_token = max(assumptions.remote_step_seconds, step_seconds(draft, tokens_per_row=1, assumptions=assumptions))
     inside_token = max(
         assumptions.in_engine_step_seconds, step_seconds(inside, tokens_per_row=1, assumptions=assumptions)
@@ -156,7 +157,7 @@ def step_seconds(engine: Engine, *, tokens_per_row: int, assumptions: Assumption
     model, hardware = engine.model, engine.accelerator
     tokens = assumptions.rows * tokens_per_row
     cache = Cache(model, engine.request)
-    weights = weights_bytes_of(model, engine.request.data_type)
+    weights = weights_bytes_of(model, engine.request.data_type, draft_scheme=engine.request.draft_scheme)
     share = model.active_experts / model.experts if model.experts else 1.0
     touched = 1 - (1 - share) ** tokens
     sharing = engine.count if hardware.is_cpu else cache.ranks_sharing(engine.count)  # shares of CPU are one rank

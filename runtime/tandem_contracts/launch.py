@@ -13,6 +13,7 @@ from typing import Any, NoReturn, Self, get_args
 from tandem_contracts.draft_access import CERTIFICATES_FOLDER, CREDENTIALS_FOLDER, DraftIdentity
 from tandem_contracts.engine_settings import FLAGS, EngineSettings, flags_refused
 from tandem_contracts.ports import GRPC_PORT, HEALTH_PORT, HTTP_PORT, METRICS_PORT
+from tandem_contracts.recipe import DraftScheme
 from tandem_contracts.stopping import DEFAULT_DRAIN_SECONDS, DRAIN_LIMIT_SECONDS
 
 LAUNCH_MODULE = "tandem_runtime.launch"
@@ -83,6 +84,7 @@ class LaunchOptions:
     `draft_address` is `host:port`, empty unless drafts are Remote. `max_depth` is 0 when speculation is Off,
     else 1 to DEPTH_LIMIT. `draft_deadline_seconds` is the longest that one step may wait for remote drafts.
     `drain_seconds` is how long requests in flight may go on after SIGTERM. An empty `host` means all interfaces.
+    `draft_scheme` is what a draft engine on Transformers makes of the weights while it loads them; None: nothing.
     A verifier serves the OpenAI API on `http_port`, a draft `tandem.draft.v1` on `grpc_port`.
     `draft_identity` is `NAMESPACE/NAME` of the deployment: verifier and draft talk over TLS then, and the verifier
     shows a token (the files in the two folders: `draft_access`). Empty: in plaintext, without a token. With TLS a draft
@@ -96,6 +98,7 @@ class LaunchOptions:
     served_name: str
     tensor_parallel: int = 1
     draft_engine: DraftEngine | None = None
+    draft_scheme: DraftScheme | None = None
     speculation: Speculation = Speculation.OFF
     max_depth: int = 0
     in_engine: InEngineKind | None = None
@@ -143,6 +146,9 @@ class LaunchOptions:
             _require(self.draft_engine is not None, "--draft-engine", "nothing", allowed)
         else:
             _require(self.draft_engine is None, "--draft-engine", self.draft_engine, "left out for a verifier")
+        takes_scheme = self.draft_scheme is None or self.draft_engine is DraftEngine.TRANSFORMERS
+        allowed = f"left out unless --draft-engine is {DraftEngine.TRANSFORMERS}"
+        _require(takes_scheme, "--draft-scheme", self.draft_scheme, allowed)
         if self.speculation is Speculation.OFF:
             _require(self.max_depth == 0, "--max-depth", self.max_depth, "0 with --speculation Off")
         else:

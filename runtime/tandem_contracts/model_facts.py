@@ -14,6 +14,8 @@ from tandem_contracts.termination import MESSAGE_LIMIT_BYTES
 
 LARGEST = 2**53
 """JSON readers agree on whole numbers up to here."""
+ADDED = "added"
+"""Metadata of a field that what was written before it was there does not have; its default stands for that."""
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _Facts = TypeVar("_Facts", bound="ModelFacts")
@@ -57,6 +59,9 @@ class ModelFacts:
     """Routed experts a layer; 0 unless it is a mixture of experts."""
     active_experts: int = 0
     """Routed experts that a token goes through; 0 unless it is a mixture of experts."""
+    linear_parameters: int = dataclasses.field(default=0, metadata={ADDED: True})
+    """Values in the matrices of linear layers, without the embedding, the output's own matrix and routed experts; 0
+    where it is unknown."""
 
     def to_data(self) -> dict[str, Any]:
         """Plain JSON values under their names on the wire (camelCase), in the order of the fields."""
@@ -64,7 +69,10 @@ class ModelFacts:
 
     @classmethod
     def from_data(cls, data: object) -> Self:
-        """The inverse of `to_data`: exactly its names. Raises ValueError that names path, value and what is allowed."""
+        """The inverse of `to_data`: exactly its names, but for those that were added.
+
+        Raises ValueError that names path, value and what is allowed.
+        """
         if not isinstance(data, Mapping):
             raise ValueError(f"model facts (is {_shown(data)}): must be an object")  # noqa: TRY004 - see above
         fields = {_wire(field.name): field for field in dataclasses.fields(cls)}
@@ -73,6 +81,8 @@ class ModelFacts:
                 raise ValueError(f"{_shown(name)}: is no model fact, allowed are {', '.join(fields)}")
         given: dict[str, Any] = {}
         for name, field in fields.items():
+            if name not in data and ADDED in field.metadata:
+                continue
             if name not in data:
                 raise ValueError(f"{name} (is missing): must be given")
             value = data[name]
@@ -105,12 +115,14 @@ def model_facts_of(
     tokenizer_hash: str,
     generation_config: Mapping[str, Any],
     parameters: int = 0,
+    linear_parameters: int = 0,
     stored_data_type: str = "",
 ) -> ModelFacts:
     """The facts in a Hugging Face `config.json` and, where there is one, `generation_config.json` (else empty).
 
-    `parameters` and `stored_data_type` are what the weight files themselves say; the latter counts only where the
-    configuration is silent. Raises ValueError that names the configuration's key, its value and what is allowed.
+    `parameters`, `linear_parameters` and `stored_data_type` are what the weight files themselves say; the last counts
+    only where the configuration is silent.
+    Raises ValueError that names the configuration's key, its value and what is allowed.
     """
     at, text = _text_part(config)
     read = _Reader(at, {**_OMITTED_DEFAULTS.get(_word_of(text.get("model_type")), {}), **text})
@@ -139,6 +151,7 @@ def model_facts_of(
             generation_min_p=_min_p(generation_config),
             experts=read.number("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"),
             active_experts=read.number("num_experts_per_tok", "experts_per_token", "num_experts_per_token", "moe_topk"),
+            linear_parameters=linear_parameters,
         )
     )
 

@@ -32,6 +32,8 @@ _INDEX = "model.safetensors.index.json"
 _TOKENIZER_FILES = ("tokenizer.model", "tekken.json")
 _PACKED = frozenset({"U8", "I8", "I32", "F4", "F6_E2M3", "F6_E3M2"})
 """Types in which one element may be several values of the model, or only a part of one."""
+_NOT_LINEAR = ("embed", "lm_head", "wte.", "wpe.", ".experts.")
+"""In names of matrices that Transformers loads into other modules, or leaves alone when it quantizes."""
 _TYPE_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
@@ -48,6 +50,8 @@ class _Weights:
     bytes: int
     parameters: int
     """0 where elements are not values."""
+    linear_parameters: int
+    """Of them in matrices of linear layers."""
     data_type: str
     """Of most values."""
 
@@ -66,6 +70,7 @@ def read_model(folder: Path) -> ModelFacts:
             tokenizer_hash=_tokenizer_hash(folder),
             generation_config=_json(folder, "generation_config.json", reason=Reason.CONFIG_INVALID) or {},
             parameters=weights.parameters,
+            linear_parameters=weights.linear_parameters,
             stored_data_type=weights.data_type,
         )
     except ValueError as cause:
@@ -95,6 +100,11 @@ class Tensor:
     def elements(self) -> int:
         return math.prod(self.shape)
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether it is the matrix of a linear layer that is neither the embedding, the output nor a routed expert."""
+        return len(self.shape) == 2 and not any(part in self.name for part in _NOT_LINEAR)
+
 
 def tensors_in(folder: Path) -> Iterator[Tensor]:
     """Every tensor of the weight files that an engine would load. Raises UnreadableModelError."""
@@ -103,7 +113,7 @@ def tensors_in(folder: Path) -> Iterator[Tensor]:
 
 
 def _weights(folder: Path) -> _Weights:
-    total = parameters = 0
+    total = parameters = linear = 0
     is_counted = True
     by_type: dict[str, int] = {}
     for path in _shards(folder):
@@ -111,12 +121,15 @@ def _weights(folder: Path) -> _Weights:
         total += size
         for tensor in tensors:
             parameters += tensor.elements
+            linear += tensor.elements if tensor.is_linear else 0
             by_type[tensor.data_type] = by_type.get(tensor.data_type, 0) + tensor.elements
             is_counted = is_counted and tensor.data_type not in _PACKED
     if max(total, parameters) > LARGEST:
         raise UnreadableModelError(Reason.WEIGHTS_INVALID, f"{folder}: the weights claim to be {total} bytes")
     stored = max(by_type, key=lambda name: (by_type[name], name), default="")
-    return _Weights(total, parameters if is_counted else 0, _TYPE_NAMES.get(stored, ""))
+    if not is_counted:
+        parameters = linear = 0
+    return _Weights(total, parameters, linear, _TYPE_NAMES.get(stored, ""))
 
 
 def _shards(folder: Path) -> list[Path]:

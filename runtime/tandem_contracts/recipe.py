@@ -1,7 +1,7 @@
-"""How a model is quantized: what operator, Jobs and the key of an artifact mean by a recipe. Pure.
+"""How a model is quantized: what operator, Jobs, launchers and the key of an artifact mean by scheme and recipe. Pure.
 
-The words are those of llm-compressor and compressed-tensors. What hardware has a kernel for is not known here: that
-changes with each engine, and is data of the operator's accelerator classes.
+The words of a recipe are those of llm-compressor and compressed-tensors. What hardware has a kernel for is not known
+here: that changes with each engine, and is data of the operator's accelerator classes.
 """
 
 from __future__ import annotations
@@ -63,6 +63,26 @@ class Scheme(StrEnum):
     def has_static_activations(self) -> bool:
         """Whether scales of activations are measured beforehand, so that even RTN needs calibration data."""
         return self is Scheme.NVFP4
+
+
+class DraftScheme(StrEnum):
+    """What bitsandbytes makes of a draft model's linear layers as they are loaded: no file is ever written in it.
+
+    The embedding and the output's matrix stay as they are. The words are bitsandbytes' own, in capitals.
+    """
+
+    NF4 = "NF4"
+    """4 bits a weight, of a normal distribution; 64 share a scale."""
+    INT8 = "INT8"
+    """8 bits a weight, and activations of 8 bits; a row shares a scale."""
+
+    def loaded_bytes(self, values: int, *, row: int) -> float:
+        """Of `values` weights in memory with their scales, in float32; `row`: weights in a row of a matrix."""
+        bits, block = (4, 64) if self is DraftScheme.NF4 else (8, row)
+        return values * (bits / 8 + 4 / block)
+
+
+AnyScheme = Scheme | DraftScheme
 
 
 class KVCache(StrEnum):

@@ -129,6 +129,19 @@ def test_the_gpu_image_is_of_the_same_minor_as_vllm_for_the_cpu() -> None:
     assert instructions("engine-gpu", "FROM") == ["${VLLM_IMAGE}"]
 
 
+def test_quantized_drafts_are_loaded_by_the_same_library_on_gpus_and_cpus() -> None:
+    gpu, cpu = (REPOSITORY / "requirements" / f"{name}.txt" for name in ("engine-gpu", "engine-cpu"))
+    added = re.findall(r"^([a-z0-9-]+)==", gpu.read_text(), re.MULTILINE)
+    assert added == ["accelerate", "bitsandbytes"]
+    assert [block_of(gpu, name) for name in added] == [block_of(cpu, name) for name in added]
+    assert "sh /opt/lock/add.sh /opt/lock/engine-gpu.txt" in text_of("engine-gpu")
+    assert Path("requirements/engine-gpu.txt") in Image("engine-gpu").inputs()
+    script = (REPOSITORY / "deploy" / "images" / "engine-gpu" / "add.sh").read_text()
+    (install,) = [line for line in script.splitlines() if "pip install" in line]
+    assert "--require-hashes" in install
+    assert "--no-deps" in install
+
+
 @pytest.mark.parametrize("name", ["engine-gpu", "draft-triton"])
 def test_all_engines_run_the_same_program(name: str) -> None:
     assert instructions(name, "ENTRYPOINT") == instructions("engine-cpu", "ENTRYPOINT")

@@ -150,6 +150,8 @@ class InspectedModel(ApiModel):
     """Routed experts of a layer; 0: no mixture of experts."""
     active_experts: int
     """Routed experts that a token goes through."""
+    linear_parameters: int = 0
+    """Values in the matrices of linear layers; 0: unknown."""
 
 
 class ArtifactTask(ApiModel):

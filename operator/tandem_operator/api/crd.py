@@ -37,6 +37,9 @@ def structural(schema: Schema, definitions: dict[str, Schema] | None = None) -> 
         source = {**named, **source}
     if "anyOf" in source:
         branches = [branch for branch in source.pop("anyOf") if branch.get("type") != "null"]
+        named = [definitions.get(branch.get("$ref", "").removeprefix("#/$defs/"), branch) for branch in branches]
+        if len(named) > 1 and all("enum" in branch for branch in named):  # one list of words out of several
+            branches = [{"type": "string", "enum": [word for branch in named for word in branch["enum"]]}]
         if len(branches) != 1:
             raise ValueError(f"no structural form for a union of {branches}")
         return structural({**branches[0], **source, **_described(branches[0], source)}, definitions)

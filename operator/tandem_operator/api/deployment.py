@@ -30,6 +30,7 @@ from tandem_operator.api.fields import (
     members,
 )
 from tandem_operator.api.model import Model, RoleModel
+from tandem_operator.api.quantization import is_offline
 from tandem_operator.api.rollout import Rollout
 from tandem_operator.api.scheduling import Scheduling
 from tandem_operator.api.speculation import Speculation
@@ -85,8 +86,7 @@ class RoleSpec(ApiModel):
 
 def _needs_cache(model: str) -> str:
     """CEL for `needs_cache` of a role's model."""
-    offline = f"(!has({model}.quantization.mode) || {model}.quantization.mode == 'Offline')"
-    return f"{_is_fetched(model)} || (has({model}.quantization) && {offline})"
+    return f"{_is_fetched(model)} || (has({model}.quantization) && {is_offline(f'{model}.quantization')})"
 
 
 def _is_fetched(model: str) -> str:

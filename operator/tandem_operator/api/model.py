@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from tandem_contracts.recipe import DraftScheme
 from tandem_operator.api.access import SecretKeyRef
 from tandem_operator.api.fields import (
     ApiModel,
@@ -149,3 +150,9 @@ class RoleModel(Model):
         """Whether Jobs make files that pods are to mount."""
         offline = self.quantization is not None and self.quantization.mode is QuantizationMode.OFFLINE
         return super().needs_cache or offline
+
+    @property
+    def draft_scheme(self) -> DraftScheme | None:
+        """What bitsandbytes makes of it while a draft server loads it; None: nothing."""
+        scheme = self.quantization.scheme if self.quantization else None
+        return scheme if isinstance(scheme, DraftScheme) else None

@@ -6,15 +6,16 @@ texts are another ConfigMap.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from tandem_contracts import recipe
 from tandem_contracts.engine_settings import OnlineQuantization
 from tandem_contracts.quality import Thresholds
-from tandem_contracts.recipe import Algorithm, KVCache, Scheme
+from tandem_contracts.recipe import Algorithm, AnyScheme, DraftScheme, KVCache, Scheme
 from tandem_operator.api.access import SecretKeyName
 from tandem_operator.api.fields import (
     AcceleratorClassName,
@@ -228,25 +229,52 @@ class QuantizationJob(ApiModel):
 
 def _algorithms() -> Rule:
     of = {each: [scheme.value for scheme in Scheme if each in scheme.algorithms] for each in Algorithm}
+    of_all = [each for each in Algorithm if len(of[each]) == len(Scheme)]
     cases = " || ".join(
-        f"self.algorithm == '{each}'" + (f" && self.scheme in {of[each]}" if len(of[each]) < len(Scheme) else "")
+        f"self.algorithm == '{each}'" + ("" if each in of_all else f" && self.scheme in {of[each]}")
         for each in Algorithm
     )
-    told = "; ".join(f"{each} for {', '.join(of[each])}" for each in Algorithm if len(of[each]) < len(Scheme))
+    told = "; ".join(f"{each} for {', '.join(of[each])}" for each in Algorithm if each not in of_all)
     return Rule(
         f"!has(self.scheme) || !has(self.algorithm) || {cases}",
-        lambda given: given.scheme is None or given.algorithm is None or given.algorithm in given.scheme.algorithms,
+        lambda given: (
+            given.scheme is None
+            or given.algorithm is None
+            or given.algorithm in of_all
+            or given.scheme in of[given.algorithm]
+        ),
         f"algorithm must be RTN, or {told}",
         path=".algorithm",
         given=members("scheme", "algorithm"),
     )
 
 
+def _words(schemes: Iterable[AnyScheme]) -> str:
+    """A CEL list."""
+    return f"[{', '.join(repr(scheme.value) for scheme in schemes)}]"
+
+
+def _is_for_drafts(quantization: str) -> str:
+    """CEL: that bitsandbytes quantizes, by the expression of a quantization."""
+    return f"(has({quantization}.scheme) && {quantization}.scheme in {_words(DraftScheme)})"
+
+
+def is_offline(quantization: str) -> str:
+    """CEL: that Jobs quantize, by the expression of a quantization; an omitted mode is `_usual_mode`."""
+    given = f"{quantization}.mode"
+    return f"(has({given}) ? {given} == 'Offline' : !{_is_for_drafts(quantization)})"
+
+
 _OF_OFFLINE = ("algorithm", "calibration", "gate", "job")
+_FOR_DRAFTS = " or ".join(DraftScheme)
 
 
 def _is_offline_only(given: Quantization) -> bool:
     return any(getattr(given, name) is not None for name in _OF_OFFLINE)
+
+
+def _usual_mode(given: Mapping[str, Any]) -> QuantizationMode:
+    return QuantizationMode.ONLINE if isinstance(given.get("scheme"), DraftScheme) else QuantizationMode.OFFLINE
 
 
 class Quantization(ApiModel):
@@ -255,9 +283,7 @@ class Quantization(ApiModel):
     RULES: ClassVar[tuple[Rule, ...]] = (
         _algorithms(),
         Rule(
-            "!has(self.mode) || self.mode == 'Offline' || ("
-            + " && ".join(f"!has(self.{name})" for name in _OF_OFFLINE)
-            + ")",
+            is_offline("self") + " || (" + " && ".join(f"!has(self.{name})" for name in _OF_OFFLINE) + ")",
             lambda given: given.mode is QuantizationMode.OFFLINE or not _is_offline_only(given),
             f"{', '.join(_OF_OFFLINE)} must be left out unless mode is Offline",
         ),
@@ -269,18 +295,38 @@ class Quantization(ApiModel):
         ),
         Rule(
             "!has(self.mode) || self.mode != 'Online' || !has(self.scheme)"
-            f" || self.scheme in [{', '.join(repr(scheme.value) for scheme in ONLINE_SCHEMES)}]",
-            lambda given: given.mode is not QuantizationMode.ONLINE or given.scheme in {None, *ONLINE_SCHEMES},
-            f"scheme must be one of {', '.join(ONLINE_SCHEMES)} when mode is Online",
+            f" || self.scheme in {_words((*ONLINE_SCHEMES, *DraftScheme))}",
+            lambda given: (
+                given.mode is not QuantizationMode.ONLINE or given.scheme in {None, *ONLINE_SCHEMES, *DraftScheme}
+            ),
+            f"scheme must be one of {', '.join((*ONLINE_SCHEMES, *DraftScheme))} when mode is Online",
             path=".scheme",
+        ),
+        Rule(
+            f"!has(self.mode) || self.mode == 'Online' || !{_is_for_drafts('self')}",
+            lambda given: given.mode is QuantizationMode.ONLINE or not isinstance(given.scheme, DraftScheme),
+            f"mode must be Online, or left out, when scheme is {_FOR_DRAFTS}",
+            path=".mode",
+            given=members("mode", "scheme"),
+        ),
+        Rule(
+            f"!{_is_for_drafts('self')} || ((!has(self.ignore) || self.ignore == {list(recipe.DEFAULT_IGNORED)})"
+            f" && (!has(self.kvCache) || self.kvCache == '{KVCache.AS_COMPUTED}'))",
+            lambda given: (
+                not isinstance(given.scheme, DraftScheme)
+                or (given.ignore == recipe.DEFAULT_IGNORED and given.kv_cache is KVCache.AS_COMPUTED)
+            ),
+            f"ignore and kvCache must be left out when scheme is {_FOR_DRAFTS}",
         ),
     )
 
-    mode: QuantizationMode = QuantizationMode.OFFLINE
+    scheme: AnyScheme | None = None
+    """What weights and activations become. Omitted: the first that the accelerator classes have a kernel for. NF4 and
+    INT8 are bitsandbytes', for drafts with engine.type Transformers alone."""
+    mode: Annotated[QuantizationMode, Field(default_factory=_usual_mode)]
     """Offline: Jobs quantize and measure, the result is published on spec.cache.volume. Online: the engine quantizes
-    each time that it loads the model. Prequantized: the source must be quantized already."""
-    scheme: Scheme | None = None
-    """What weights and activations become. Omitted: the first that the accelerator classes have a kernel for."""
+    each time that it loads the model. Prequantized: the source must be quantized already. Omitted: Offline; Online for
+    NF4 and INT8."""
     algorithm: Algorithm | None = None
     """How the weights are found. Omitted: RTN for 8 bits, GPTQ for 4."""
     ignore: Annotated[

@@ -128,6 +128,7 @@ def _options(owner: Owner, inputs: RoleInputs, models: ModelVolumes) -> LaunchOp
         served_name=inputs.served_name,
         tensor_parallel=inputs.tensor_parallel,
         draft_engine=inputs.draft_engine,
+        draft_scheme=inputs.draft_scheme,
         speculation=inputs.speculation,
         max_depth=inputs.max_depth,
         in_engine=inputs.in_engine,

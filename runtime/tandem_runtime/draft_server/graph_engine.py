@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from transformers import AttentionInterface, AutoModelForCausalLM
 
+from tandem_contracts.recipe import DraftScheme
+from tandem_runtime.draft_server.quantized import loading_options
 from tandem_runtime.draft_server.ragged import RaggedEngine, Row
 
 ATTENTION = "tandem_slots"
@@ -104,13 +106,24 @@ class GraphEngine(RaggedEngine[int]):
         self._pool: Any = torch.cuda.graph_pool_handle() if self._device.type == "cuda" else None
 
     @classmethod
-    def of_folder(cls, folder: Path, *, caches: int, depth: int, tokenizer_hash: str, device: str) -> GraphEngine:
+    def of_folder(
+        cls,
+        folder: Path,
+        *,
+        caches: int,
+        depth: int,
+        tokenizer_hash: str,
+        device: str,
+        scheme: DraftScheme | None = None,
+    ) -> GraphEngine:
         """Raises OSError or ValueError for a folder that holds no causal model.
 
         Kernels that torch.compile has made take 1.6 times less in a graph than Transformers' own (`drafting_gpu`).
+        bitsandbytes' are not its to make, and Transformers takes what they quantize for no model to be compiled.
         """
-        model = with_slots(AutoModelForCausalLM.from_pretrained, folder, local_files_only=True, dtype="auto")
-        if device == "cuda":
+        options = loading_options(folder, scheme, device=device)
+        model = with_slots(AutoModelForCausalLM.from_pretrained, folder, local_files_only=True, dtype="auto", **options)
+        if device == "cuda" and scheme is None:
             model.model.compile()
         return cls(model, caches=caches, depth=depth, tokenizer_hash=tokenizer_hash, device=device)
 

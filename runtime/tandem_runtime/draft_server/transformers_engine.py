@@ -16,6 +16,8 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AutoModelForCausalLM
 
+from tandem_contracts.recipe import DraftScheme
+from tandem_runtime.draft_server.quantized import loading_options
 from tandem_runtime.draft_server.ragged import RaggedEngine, Row
 
 ATTENTION = "tandem_ragged"
@@ -35,11 +37,20 @@ class TransformersEngine(RaggedEngine[_Cache]):
 
     name = "transformers"
 
-    def __init__(self, folder: Path, *, caches: int, tokenizer_hash: str = "", device: str = "cpu") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        caches: int,
+        tokenizer_hash: str = "",
+        device: str = "cpu",
+        scheme: DraftScheme | None = None,
+    ) -> None:
         super().__init__(caches=caches)
         AttentionInterface.register(ATTENTION, _attend)
+        options = loading_options(folder, scheme, device=device)
         self._model: Any = AutoModelForCausalLM.from_pretrained(
-            folder, attn_implementation=ATTENTION, local_files_only=True
+            folder, attn_implementation=ATTENTION, local_files_only=True, **options
         )
         self._model.to(device).eval()
         self._device = device

@@ -57,7 +57,11 @@ def start_of(options: LaunchOptions, model: ModelFolder, *, platform: Platform) 
                 from tandem_runtime.draft_server.choice import lean_engine_of
 
                 engine = lean_engine_of(
-                    model.path, caches=sessions, depth=2 * DEPTH_LIMIT + 1, tokenizer_hash=model.tokenizer_hash
+                    model.path,
+                    caches=sessions,
+                    depth=2 * DEPTH_LIMIT + 1,
+                    tokenizer_hash=model.tokenizer_hash,
+                    scheme=options.draft_scheme,
                 )
                 return engine, _nothing
 

@@ -19,6 +19,7 @@ from tandem_contracts.launch import (
     Role,
     Speculation,
 )
+from tandem_contracts.recipe import DraftScheme
 from tandem_contracts.stopping import DRAIN_LIMIT_SECONDS
 from tandem_contracts.termination import MESSAGE_LIMIT_BYTES, ExitCode, Phase, Reason, TerminationMessage
 
@@ -65,12 +66,15 @@ def launch_options(draw: st.DrawFn) -> LaunchOptions:
     speculation = draw(st.sampled_from(Speculation)) if role is Role.VERIFIER else Speculation.OFF
     is_remote = speculation is Speculation.REMOTE
     in_engine = draw(st.sampled_from(InEngineKind)) if speculation is Speculation.IN_ENGINE else None
+    draft_engine = draw(st.sampled_from(DraftEngine)) if role is Role.DRAFT else None
+    schemes = [None, *DraftScheme] if draft_engine is DraftEngine.TRANSFORMERS else [None]
     return LaunchOptions(
         role=role,
         model=draw(texts),
         served_name=draw(texts),
         tensor_parallel=draw(st.integers(1, 64)),
-        draft_engine=draw(st.sampled_from(DraftEngine)) if role is Role.DRAFT else None,
+        draft_engine=draft_engine,
+        draft_scheme=draw(st.sampled_from(schemes)),
         speculation=speculation,
         max_depth=0 if speculation is Speculation.OFF else draw(st.integers(1, DEPTH_LIMIT)),
         in_engine=in_engine,
@@ -142,6 +146,12 @@ REMOTE = {"--speculation": "Remote", "--max-depth": "4", "--draft-address": "dra
             "--draft-identity: 'pair' is not allowed here (allowed: NAMESPACE/NAME)",
         ),
         ({**REMOTE, "--draft-identity": "a/b/c"}, "--draft-identity: 'a/b/c' is not allowed here"),
+        (
+            {"--role": "draft", "--draft-engine": "VLLM", "--draft-scheme": "NF4"},
+            "--draft-scheme: NF4 is not allowed here (allowed: left out unless --draft-engine is Transformers)",
+        ),
+        ({"--draft-scheme": "INT8"}, "--draft-scheme: INT8 is not allowed here (allowed: left out unless"),
+        ({"--draft-scheme": "W8A8"}, "'W8A8' is not allowed (allowed: NF4, INT8)"),
         ({"--drain-seconds": "0"}, "--drain-seconds: 0 is not allowed here (allowed: 1 to 3600)"),
         (
             {"--speculation": "InEngine", "--max-depth": "1"},

@@ -67,6 +67,19 @@ def test_a_folder_is_read_into_facts(folder: Path) -> None:
     assert facts.generation_min_p == 0.1
 
 
+def test_linear_layers_are_told_from_what_is_never_quantized_on_loading(folder: Path) -> None:
+    tensors = {
+        "model.embed_tokens.weight": ("BF16", [32, 8]),
+        "model.layers.0.self_attn.q_proj.weight": ("BF16", [8, 8]),
+        "model.layers.0.self_attn.q_proj.bias": ("BF16", [8]),
+        "model.layers.0.mlp.experts.0.up_proj.weight": ("BF16", [16, 8]),
+        "model.layers.0.mlp.up_proj.weight": ("F32", [16, 8]),
+        "lm_head.weight": ("BF16", [32, 8]),
+    }
+    (folder / "model.safetensors").write_bytes(shard(tensors))
+    assert read_model(folder).linear_parameters == 8 * 8 + 16 * 8
+
+
 def test_only_the_files_of_the_index_count(folder: Path) -> None:
     (folder / "consolidated.safetensors").write_bytes(PLAIN)
     assert read_model(folder).weights_bytes == 2 * len(PLAIN)
@@ -77,7 +90,7 @@ def test_only_the_files_of_the_index_count(folder: Path) -> None:
 def test_elements_of_packed_weights_are_no_parameters(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(shard({"packed": ("I32", [4, 4]), "scale": ("BF16", [4])}))
     facts = read_model(folder)
-    assert (facts.parameters, facts.data_type) == (0, "")
+    assert (facts.parameters, facts.linear_parameters, facts.data_type) == (0, 0, "")
 
 
 @pytest.mark.parametrize(

@@ -306,6 +306,7 @@ facts = st.builds(
     generation_min_p=st.floats(0, 1),
     experts=counts,
     active_experts=counts,
+    linear_parameters=counts,
 )
 
 
@@ -328,6 +329,12 @@ def test_a_number_that_the_api_server_wrote_without_its_fraction_reads_back() ->
     read = ModelFacts.from_data(data)
     assert read == facts_in(LLAMA_31_8B)
     assert json.loads(read.encode())["generationMinP"] == 0.0
+
+
+def test_facts_from_before_linear_layers_were_counted_read_back_as_not_known() -> None:
+    data = facts_in(LLAMA_31_8B).to_data()
+    del data["linearParameters"]
+    assert ModelFacts.from_data(data) == facts_in(LLAMA_31_8B)
 
 
 @pytest.mark.parametrize(
