@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,13 @@ def cache(cluster: Cluster) -> Path:
 @pytest.fixture(scope="module")
 def quantizing(cluster: Cluster, models: ModelPair, cache: Path) -> Iterator[Site]:
     """Tandem with a hub, a token for it, and an empty cache."""
+    with quantizing_site(cluster, models, cache) as site:
+        yield site
+
+
+@contextmanager
+def quantizing_site(cluster: Cluster, models: ModelPair, cache: Path) -> Iterator[Site]:
+    """The same, for the benchmarks too."""
     references = images.provide(["operator", "engine-cpu", "artifacts"], cluster=cluster)
     place, namespace = local_place(cluster), f"t-{secrets.token_hex(4)}"
     make_namespace(cluster.kubectl, namespace)

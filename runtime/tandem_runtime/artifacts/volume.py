@@ -179,14 +179,11 @@ class Volume:
             raise VolumeFullError(f"the volume is full: {needed} bytes are needed, {free} are free")
 
     def _now(self) -> float:
-        """By the clock of the volume, which may be a server's."""
-        probe = self._root / _STAGING / f".now.{secrets.token_hex(4)}"
-        probe.parent.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        try:
-            return probe.stat().st_mtime
-        finally:
-            probe.unlink(missing_ok=True)
+        """By the clock of the volume, which may be a server's. Leaves nothing behind, whenever it is killed."""
+        folder = self._root / _STAGING
+        folder.mkdir(parents=True, exist_ok=True)
+        os.utime(folder)
+        return folder.stat().st_mtime
 
     def _renamed(self, staged: Path, target: Path) -> bool:
         try:
