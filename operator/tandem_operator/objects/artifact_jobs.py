@@ -26,6 +26,7 @@ from tandem_contracts.artifact_job import (
 )
 from tandem_contracts.ports import METRICS_PORT, METRICS_PORT_NAME
 from tandem_contracts.recipe import CalibrationSettings
+from tandem_contracts.reference import Reference
 from tandem_contracts.termination import ExitCode, Phase
 from tandem_operator import names
 from tandem_operator.accelerators import AcceleratorClass
@@ -101,9 +102,16 @@ def job_of(artifact: Owner, spec: ModelArtifactSpec, step: Step, terms: JobTerms
 
 
 def smoke_job_of(
-    artifact: Owner, target: SmokeTarget, pull_secrets: tuple[str, ...], deadline_seconds: int
+    artifact: Owner,
+    target: SmokeTarget,
+    pull_secrets: tuple[str, ...],
+    deadline_seconds: int,
+    *,
+    reference: Reference | None = None,
 ) -> Manifest:
-    """The Job that asks a model in the engine that is to serve it: a pod like those to come, which ends."""
+    """The Job that asks a model in the engine that is to serve it: a pod like those to come, which ends. `reference`:
+    what its answers are compared with.
+    """
     rendered = pod_template_of(artifact, target.inputs)["spec"]
     (engine,) = rendered["containers"]
     kept = ("image", "imagePullPolicy", "env", "resources", "securityContext", "volumeMounts")
@@ -111,7 +119,9 @@ def smoke_job_of(
         "name": Phase.SMOKE.value,
         **{name: engine[name] for name in kept},
         "command": ["python", "-m", SMOKE_MODULE],
-        "args": smoke_arguments(key=artifact.name, deadline_seconds=deadline_seconds, launch=engine["args"]),
+        "args": smoke_arguments(
+            key=artifact.name, deadline_seconds=deadline_seconds, launch=engine["args"], reference=reference
+        ),
         "ports": _PORTS,
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
