@@ -19,9 +19,17 @@ from tandem_contracts.artifact_job import Evaluated, Made, Smoked
 from tandem_contracts.launch import Role
 from tandem_contracts.model_facts import ModelFacts
 from tandem_contracts.quality import Quality, shortcomings
+from tandem_contracts.reference import Reference
 from tandem_contracts.termination import Phase, TerminationMessage
 from tandem_operator import names
-from tandem_operator.api.artifact import ArtifactFiles, ArtifactLoss, ArtifactSmoke, ModelArtifactSpec, shown
+from tandem_operator.api.artifact import (
+    ArtifactFiles,
+    ArtifactLoss,
+    ArtifactReference,
+    ArtifactSmoke,
+    ModelArtifactSpec,
+    shown,
+)
 from tandem_operator.api.quantization import Gate, GateFailure
 from tandem_operator.artifact_needs import Need, Settings, all_needs_in
 from tandem_operator.artifact_steps import Measurement, Step, first_step_of
@@ -119,6 +127,8 @@ class Known:
     """By the name of the texts."""
     smokes: Mapping[str, ArtifactSmoke] = field(default_factory=dict)
     """By the name of the target."""
+    reference: Reference | None = None
+    """None where none was recorded. Which files it is of is for the smoke test to see, which has them before it."""
 
 
 NOTHING_KNOWN = Known()
@@ -142,7 +152,11 @@ def known_in(status: Mapping[str, Any]) -> Known:
         with suppress(ValidationError):  # what cannot be read is asked again
             smoke = ArtifactSmoke.model_validate(written)
             smokes[smoke.target] = smoke
-    return Known(model_in(status), files, losses, smokes)
+    reference = None
+    if status.get("reference"):
+        with suppress(ValidationError, ValueError):  # what cannot be read is not compared with
+            reference = ArtifactReference.model_validate(status["reference"]).reference
+    return Known(model_in(status), files, losses, smokes, reference)
 
 
 def model_in(status: Mapping[str, Any]) -> ModelFacts | None:

@@ -74,16 +74,17 @@ def known_of(artifact: Artifact, attempts: Mapping[str, Attempt], asked: Asked, 
         known = replace(known, model=said)
     elif isinstance(said, Made) and (known.model is None or known.files is None):
         known = replace(known, model=said.model, files=_files(artifact.name, said, asked.others_bytes, now))
-    losses = dict(known.losses)
+    losses, reference = dict(known.losses), known.reference
     for texts in asked.measurements or BUILT_IN:
         attempt = attempts.get(Step(Phase.EVALUATE, texts).job_name(artifact.name), NO_ATTEMPT)
         said = attempt.word.result if attempt.word else None
         if isinstance(said, Evaluated):
             losses.setdefault(str(texts), said.quality)
+            reference = reference or said.reference  # on whatever texts: the engine has to say the same on all
     named = [name for name in map(str, asked.measurements) if name in losses]
     kept = [*named, *(name for name in losses if name not in named)][:LOSSES_KEPT]
     smokes = {**known.smokes, **_smokes(artifact, attempts, asked, now)}
-    return replace(known, losses={name: losses[name] for name in sorted(kept)}, smokes=smokes)
+    return replace(known, losses={name: losses[name] for name in sorted(kept)}, smokes=smokes, reference=reference)
 
 
 def smoke_step(target: SmokeTarget) -> Step:
@@ -133,13 +134,14 @@ def _smoke(target: SmokeTarget, said: Smoked | str) -> ArtifactSmoke:
         target=target.name,
         image=inputs.image,
         classes=f"{inputs.count} × {', '.join(each.name for each in inputs.accelerators)}",
-        message=said[:1024] if isinstance(said, str) else "",
+        message=(said if isinstance(said, str) else said.uncompared and f"not compared: {said.uncompared}")[:1024],
     )
     if isinstance(said, str):
         return about
     figures = {"ready_seconds": round(said.ready_seconds, 1), "tokens_per_second": round(said.tokens_per_second, 1)}
     cache = {"compile_cache_bytes": max(0, said.compile_cache_bytes)}
-    return about.model_copy(update={**figures, **cache, "kernel": said.kernel[:128]})
+    deviation = None if said.deviation is None else round(said.deviation, 4)
+    return about.model_copy(update={**figures, **cache, "kernel": said.kernel[:128], "deviation": deviation})
 
 
 def _files(path: str, made: Made, others_bytes: int, now: datetime) -> ArtifactFiles:

@@ -9,7 +9,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tandem_contracts.metrics import ARTIFACT_DONE, ARTIFACT_SECONDS, ARTIFACT_TOTAL
 from tandem_contracts.termination import Phase
-from tandem_operator.api.artifact import ArtifactLoss, ArtifactProgress, InspectedModel, ModelArtifactStatus, shown
+from tandem_operator.api.artifact import (
+    ArtifactLoss,
+    ArtifactProgress,
+    ArtifactReference,
+    InspectedModel,
+    ModelArtifactStatus,
+    shown,
+)
 from tandem_operator.api.status import Condition
 from tandem_operator.artifact_facts import form_of, loss_line
 from tandem_operator.artifact_known import Artifact, size_of, summary_of
@@ -80,6 +87,7 @@ def artifact_status_of(
         loss=loss_line(quality) if quality else "",
         model=InspectedModel.model_validate(known.model.to_data()) if known.model else None,
         files=known.files,
+        reference=ArtifactReference.of(known.reference) if known.reference else None,
         smokes=tuple(smoke for _, smoke in sorted(known.smokes.items())),
         losses=tuple(ArtifactLoss.of(texts, quality) for texts, quality in sorted(known.losses.items())),
         progress=_progress(found, progress),

@@ -13,7 +13,7 @@ from tandem_operator.api.artifact import ModelArtifactSpec
 from tandem_operator.api.deployment import Owner
 from tandem_operator.api.quantization import QuantizationJob
 from tandem_operator.artifact_cost import SMALL_MODEL_PARAMETERS, Estimate, estimate_of, parameters_of
-from tandem_operator.artifact_facts import artifact_facts_of
+from tandem_operator.artifact_facts import artifact_facts_of, known_in
 from tandem_operator.artifact_known import Artifact, Asked
 from tandem_operator.artifact_needs import DEFAULT_JOB, Need, Settings, all_needs_in
 from tandem_operator.artifact_plan import Unmakeable
@@ -132,7 +132,9 @@ def job_maker(
             return _inspecting(owner, spec, settings, more_memory=artifact.memory_of(step))
         if step.phase is Phase.SMOKE:
             deadline = referrers.job.active_deadline_seconds
-            return smoke_job_of(owner, targets[step.smoke], settings.config.engine_pull_secrets, deadline)
+            reference = known_in(artifact.status).reference
+            secrets = settings.config.engine_pull_secrets
+            return smoke_job_of(owner, targets[step.smoke], secrets, deadline, reference=reference)
         return _making(owner, artifact, spec, source, step=step, referrers=referrers, settings=settings)
 
     return made

@@ -15,6 +15,8 @@ from typing import Any, Self
 from tandem_contracts.model_facts import ModelFacts
 from tandem_contracts.quality import Quality
 from tandem_contracts.recipe import CalibrationSettings, Recipe
+from tandem_contracts.reference import Reference
+from tandem_contracts.termination import MESSAGE_LIMIT_BYTES
 
 FETCH_MODULE = "tandem_runtime.artifacts.fetch"
 QUANTIZE_MODULE = "tandem_runtime.artifacts.quantize"
@@ -168,17 +170,32 @@ class Evaluated:
 
     quality: Quality
     seconds: float
+    reference: Reference | None = None
+    """None where nothing was recorded, as by a program of before, or where the figures of tasks left no room for it."""
 
     def encode(self) -> str:
-        """JSON."""
-        return json.dumps({"quality": self.quality.to_data(), "seconds": self.seconds})
+        """JSON. The reference loses windows until all of it has at most MESSAGE_LIMIT_BYTES."""
+        data = {"quality": self.quality.to_data(), "seconds": self.seconds}
+        kept = self.reference.windows if self.reference else ()
+        while self.reference is not None and kept:
+            shortened = dataclasses.replace(self.reference, windows=kept)
+            text = json.dumps({**data, "reference": shortened.to_data()})
+            if len(text.encode()) <= MESSAGE_LIMIT_BYTES:
+                return text
+            kept = kept[:-1]
+        return json.dumps(data)
 
     @classmethod
     def decode(cls, text: str) -> Self:
         """The reverse. Raises ValueError."""
         data = _object(text)
         try:
-            return cls(quality=Quality.from_data(data["quality"]), seconds=float(data["seconds"]))
+            recorded = data.get("reference")
+            return cls(
+                quality=Quality.from_data(data["quality"]),
+                seconds=float(data["seconds"]),
+                reference=None if recorded is None else Reference.from_data(recorded),
+            )
         except (KeyError, TypeError) as error:
             raise ValueError(f"not the last word of a Job that evaluates: {text[:200]!r}") from error
 
@@ -195,6 +212,10 @@ class Smoked:
     """That the engine has chosen for the quantized weights, as its log says it; empty where it says none."""
     compile_cache_bytes: int = 0
     """Of what was published beside the weights for later engines; 0 for nothing."""
+    deviation: float | None = None
+    """From the recorded log probabilities, see `Deviation.mean`; None where nothing was compared."""
+    uncompared: str = ""
+    """Why nothing was compared though there was a record."""
 
     def encode(self) -> str:
         """JSON."""
@@ -210,6 +231,8 @@ class Smoked:
                 tokens_per_second=float(data["tokens_per_second"]),
                 kernel=str(data["kernel"]),
                 compile_cache_bytes=int(data.get("compile_cache_bytes", 0)),
+                deviation=None if data.get("deviation") is None else float(data["deviation"]),
+                uncompared=str(data.get("uncompared", "")),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"not the last word of a Job that asks a model: {text[:200]!r}") from error
@@ -260,9 +283,21 @@ def evaluate_arguments(
     ]
 
 
-def smoke_arguments(*, key: str, owner: str, deadline_seconds: int, launch: list[str]) -> list[str]:
-    """The arguments after `python -m SMOKE_MODULE`. `launch`: those of the launcher that starts the engine."""
-    return [f"--key={key}", f"--owner={owner}", f"--deadline-seconds={deadline_seconds}", "--", *launch]
+def smoke_arguments(
+    *, key: str, owner: str, deadline_seconds: int, launch: list[str], reference: Reference | None = None
+) -> list[str]:
+    """The arguments after `python -m SMOKE_MODULE`. `owner`: the pod's own uid; `launch`: those of the launcher that
+    starts the engine; `reference`: what its answers are compared with.
+    """
+    recorded = [f"--reference={json.dumps(reference.to_data(), sort_keys=True)}"] if reference else []
+    return [
+        f"--key={key}",
+        f"--owner={owner}",
+        f"--deadline-seconds={deadline_seconds}",
+        *recorded,
+        "--",
+        *launch,
+    ]
 
 
 def evict_arguments(*, key: str) -> list[str]:

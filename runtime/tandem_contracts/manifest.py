@@ -49,6 +49,11 @@ class Manifest:
         files = sorted((file.path, file.bytes, file.sha256) for file in self.files)
         return hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 in hex of its own file: of one artifact, and no other, also among those of one key."""
+        return hashlib.sha256(self.encode().encode()).hexdigest()
+
     def encode(self) -> str:
         """Canonical JSON."""
         data = {

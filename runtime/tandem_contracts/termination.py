@@ -25,6 +25,7 @@ class ExitCode(IntEnum):
     TEXTS_INVALID = 15
     TASKS_INVALID = 16
     SMOKE_FAILED = 17
+    DIFFERS_FROM_REFERENCE = 18
     VOLUME_FULL = 20
     NETWORK_FAILED = 21
     CHECKSUM_MISMATCH = 22
@@ -82,6 +83,7 @@ class Reason(StrEnum):
     VOLUME_FULL = "VolumeFull"
     STEP_FAILED = "StepFailed"
     SMOKE_FAILED = "SmokeFailed"
+    DIFFERS_FROM_REFERENCE = "DiffersFromReference"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

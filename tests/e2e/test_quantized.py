@@ -56,6 +56,8 @@ def test_a_model_is_fetched_quantized_measured_and_served(served: Site, cache: P
     assert smoke["image"] == served.references["engine-cpu"]
     assert smoke["tokensPerSecond"] > 0
     assert smoke["compileCacheBytes"] > 0
+    assert 0 < smoke["deviation"] < 0.1, "of what was recorded when it was measured"
+    assert made["reference"]["manifest"] == made["files"]["manifest"]
     folder = cache / made["files"]["path"]
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o444}
     (verifier,) = served.get("pods", "-l", "tandem.dev/role=verifier")["items"]

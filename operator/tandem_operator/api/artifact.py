@@ -15,6 +15,7 @@ from pydantic import Field
 from tandem_contracts.artifact import artifact_key
 from tandem_contracts.quality import Quality
 from tandem_contracts.recipe import Algorithm, KVCache, Recipe, Scheme
+from tandem_contracts.reference import WINDOWS, Reference
 from tandem_operator.api.fields import ApiModel, DnsLabel, DnsSubdomain, Rule
 from tandem_operator.api.model import ModelSource
 from tandem_operator.api.quantization import Calibration, ModuleName
@@ -249,6 +250,38 @@ class ArtifactFiles(ApiModel):
     """When that was."""
 
 
+class RecordedWindow(ApiModel):
+    """A few tokens in a row."""
+
+    tokens: Annotated[str, Field(max_length=512)]
+    """Their ids."""
+    losses: Annotated[str, Field(max_length=512)]
+    """Of each but the first: its negative log probability, in nats."""
+
+
+class ArtifactReference(ApiModel):
+    """What the quantized model said when it was measured, which an engine that is to serve it has to say again."""
+
+    manifest: Annotated[str, Field(max_length=64)]
+    """SHA-256 of manifest.json of the files that were measured."""
+    spread: float
+    """From the same log probabilities of the model that it was made from, the mean, in nats."""
+    windows: Annotated[
+        tuple[RecordedWindow, ...],
+        Field(min_length=1, max_length=WINDOWS, json_schema_extra={"x-kubernetes-list-type": "atomic"}),
+    ]
+    """Of held-out text."""
+
+    @property
+    def reference(self) -> Reference:
+        """The same as a Job says it. Raises ValueError."""
+        return Reference.from_data(self.model_dump(mode="json", by_alias=True))
+
+    @classmethod
+    def of(cls, reference: Reference) -> Self:
+        return cls.model_validate(reference.to_data())
+
+
 class ArtifactSmoke(ApiModel):
     """A smoke test that was passed: the model has answered in the engine that is to serve it."""
 
@@ -266,8 +299,10 @@ class ArtifactSmoke(ApiModel):
     """Of one request after the other."""
     compile_cache_bytes: int = 0
     """Of what the engine has compiled, published beside the weights so that later pods start sooner. 0: nothing."""
+    deviation: float | None = None
+    """From the recorded log probabilities, the mean, in nats. Absent: nothing was compared."""
     message: Annotated[str, Field(max_length=1024)] = ""
-    """Why it was not asked, where no node had room for it."""
+    """Why it was not asked, where no node had room for it, or why nothing was compared though there is a record."""
 
 
 class ArtifactProgress(ApiModel):
@@ -315,6 +350,9 @@ class ModelArtifactStatus(ApiModel):
         ),
     ] = ()
     """What quantizing has cost, for each set of texts that somebody's gate names."""
+    reference: ArtifactReference | None = None
+    """What smoke tests compare with. Absent where none was recorded: the model is not quantized, or an earlier version
+    has measured it."""
     smokes: Annotated[
         tuple[ArtifactSmoke, ...],
         Field(

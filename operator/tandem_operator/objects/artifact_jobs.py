@@ -27,6 +27,7 @@ from tandem_contracts.artifact_job import (
 from tandem_contracts.compile_cache import FOLDER
 from tandem_contracts.ports import METRICS_PORT, METRICS_PORT_NAME
 from tandem_contracts.recipe import CalibrationSettings
+from tandem_contracts.reference import Reference
 from tandem_contracts.termination import ExitCode, Phase
 from tandem_operator import names
 from tandem_operator.accelerators import AcceleratorClass
@@ -103,11 +104,16 @@ def job_of(artifact: Owner, spec: ModelArtifactSpec, step: Step, terms: JobTerms
 
 
 def smoke_job_of(
-    artifact: Owner, target: SmokeTarget, pull_secrets: tuple[str, ...], deadline_seconds: int
+    artifact: Owner,
+    target: SmokeTarget,
+    pull_secrets: tuple[str, ...],
+    deadline_seconds: int,
+    *,
+    reference: Reference | None = None,
 ) -> Manifest:
     """The Job that asks a model in the engine that is to serve it: a pod like those to come, which ends.
 
-    Of the volume it may change the compile caches only.
+    Of the volume it may change the compile caches only. `reference`: what its answers are compared with.
     """
     rendered = pod_template_of(artifact, target.inputs)["spec"]
     (engine,) = rendered["containers"]
@@ -122,6 +128,7 @@ def smoke_job_of(
             owner=f"$({_OWNER_VARIABLE})",
             deadline_seconds=deadline_seconds,
             launch=engine["args"],
+            reference=reference,
         ),
         "env": [*engine["env"], _OWNER],
         "volumeMounts": [

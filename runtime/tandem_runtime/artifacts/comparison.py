@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from tandem_contracts.quality import Quality, quality_of
+from tandem_contracts.reference import WINDOW_TOKENS as RECORDED_TOKENS
+from tandem_contracts.reference import WINDOWS as RECORDED_WINDOWS
+from tandem_contracts.reference import Reference, Window
 from tandem_contracts.termination import Phase
 from tandem_runtime.artifacts.models import Models
 from tandem_runtime.artifacts.progress import Progress
@@ -46,6 +50,29 @@ def compare(models: Models, windows: Sequence[Sequence[int]], *, evaluation: str
         top1_agreement=agreeing / count,
         evaluation=evaluation,
     )
+
+
+def reference_of(models: Models, windows: Sequence[Sequence[int]], tokenizer: Any, *, manifest: str) -> Reference:
+    """What the quantized model says of the beginnings of a few windows, spread over all. `manifest`: its SHA-256.
+
+    A token that the tokenizer puts before every text is put before each: some models say nothing sensible without it.
+    """
+    start = [token for token in tokenizer("", verbose=False)["input_ids"] if token == tokenizer.bos_token_id]
+    recorded, spreads = [], []
+    for window in windows[:: -(-len(windows) // RECORDED_WINDOWS)]:
+        tokens = [*start, *window][:RECORDED_TOKENS]
+        source, quantized = (_losses(model, tokens) for model in (models.source, models.quantized))
+        recorded.append(Window(tuple(tokens), tuple(quantized.tolist())))
+        spreads.append(float((source - quantized).abs().mean()))
+    return Reference(manifest=manifest, spread=fmean(spreads), windows=tuple(recorded))
+
+
+def _losses(model: Any, tokens: Sequence[int]) -> torch.Tensor:
+    """Of each token but the first."""
+    row = torch.tensor([list(tokens)], device=model.device)
+    with torch.inference_mode():
+        logits = model(row, use_cache=False).logits[0, :-1].float()
+    return cross_entropy(logits, row[0, 1:], reduction="none").clamp(min=0)
 
 
 def _divergence(source: torch.Tensor, quantized: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,8 @@
 """`python -m tandem_runtime.artifacts.evaluate`: measures what quantizing has cost, on text that it has not seen.
 
-Reads the artifact and the model that it was made from, and writes nothing. Its last word is `Evaluated`. It does not
-judge: what is good enough is the operator's to say, and may change without measuring again.
+Reads the artifact and the model that it was made from, and writes nothing. Its last word is `Evaluated`, with what the
+quantized model says of a few tokens, which the smoke test has the engine say again. It does not judge: what is good
+enough is the operator's to say, and may change without measuring again.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def _evaluated(options: argparse.Namespace) -> str:
     # Read when the libraries are imported: nothing is looked for on a network, what is missing is an error.
     os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     # They take seconds to import, and only what gets here needs them.
-    from tandem_runtime.artifacts.comparison import compare, windows_in
+    from tandem_runtime.artifacts.comparison import compare, reference_of, windows_in
     from tandem_runtime.artifacts.long_context import long_context_of
     from tandem_runtime.artifacts.models import loaded, tokenizer_of
 
@@ -78,6 +79,7 @@ def _evaluated(options: argparse.Namespace) -> str:
         require_answerable(tasks)
     models = loaded(options.source, volume.folder(options.key))
     quality = compare(models, windows, evaluation=texts.digest, progress=progress)
+    reference = reference_of(models, windows, tokenizer, manifest=manifest.digest)
     used: dict[str, Any] = {"tokenizer": tokenizer, "progress": progress}
     if tokens:
         found = long_context_of(models, texts, tokens=tokens, wanted_tokens=wanted_tokens, **used)
@@ -85,7 +87,7 @@ def _evaluated(options: argparse.Namespace) -> str:
     if tasks:
         # Last: lm-eval gives the tokenizer a token to fill rows with.
         quality = replace(quality, tasks=results_of(models, tasks, options.tasks, **used))
-    return Evaluated(quality=quality, seconds=time.monotonic() - begun).encode()
+    return Evaluated(quality=quality, seconds=time.monotonic() - begun, reference=reference).encode()
 
 
 def require_same_source(source: Path, provenance: Mapping[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import sys
 import traceback
 from collections.abc import Callable
@@ -37,6 +36,7 @@ CODES = {
     Reason.VOLUME_FULL: ExitCode.VOLUME_FULL,
     Reason.STEP_FAILED: ExitCode.STEP_FAILED,
     Reason.SMOKE_FAILED: ExitCode.SMOKE_FAILED,
+    Reason.DIFFERS_FROM_REFERENCE: ExitCode.DIFFERS_FROM_REFERENCE,
 }
 """The exit code of each reason that a Job's program can end with."""
 _FULL = ("os error 28", "errno 28")
@@ -80,7 +80,7 @@ def made_of(volume: Volume, manifest: Manifest, *, seconds: float) -> str:
     return Made(
         model=ModelFacts.from_data(how["model"]),
         bytes=manifest.bytes,
-        manifest=hashlib.sha256(manifest.encode().encode()).hexdigest(),
+        manifest=manifest.digest,
         free_bytes=space.free,
         capacity_bytes=space.capacity,
         seconds=seconds,

@@ -1,8 +1,9 @@
 """`python -m tandem_runtime.artifacts.smoke`: asks a model of the very engine that is to serve it, before others do.
 
 That a checkpoint loads does not say that it serves: some kernels fail at the first request only, and others answer
-nonsense. Runs in the image, on the hardware and with the settings of the pods to come, and publishes what the engine
-has compiled, so that they need not. Its last word is `Smoked`.
+nonsense, which shows beside what was recorded when the model was measured. Runs in the image, on the hardware and with
+the settings of the pods to come, and publishes what the engine has compiled, so that they need not. Its last word is
+`Smoked`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -27,11 +28,13 @@ from typing import Any
 from tandem_contracts.artifact_job import SMOKE_MODULE, Smoked
 from tandem_contracts.launch import LAUNCH_MODULE, LaunchOptions
 from tandem_contracts.ports import METRICS_PORT
+from tandem_contracts.reference import Reference
 from tandem_contracts.termination import ExitCode, Phase, Reason, TerminationMessage
 from tandem_runtime.artifacts.compile_cache import publish_compile_cache
 from tandem_runtime.artifacts.last_word import RefusedError, ended
 from tandem_runtime.artifacts.options import parser_of
 from tandem_runtime.artifacts.progress import Progress
+from tandem_runtime.artifacts.reference import UncomparableError, read_reference, required_deviation
 from tandem_runtime.artifacts.volume import Volume
 from tandem_runtime.launch.engine import cache_folder
 
@@ -50,6 +53,9 @@ def main(arguments: list[str]) -> ExitCode:
     parser = parser_of(SMOKE_MODULE, __doc__)
     parser.add_argument("--deadline-seconds", type=int, required=True, help="most time until the engine answers")
     parser.add_argument("--owner", required=True, help="what tells this try from others, such as the pod's uid")
+    parser.add_argument(
+        "--reference", type=read_reference, default=None, help="Reference as JSON; omitted: nothing is compared"
+    )
     parser.add_argument("launch", nargs="+", help="arguments of the launcher, behind --")
     options = parser.parse_args(arguments)
     return ended(Phase.SMOKE, partial(_smoked, options), termination_log=options.termination_log)
@@ -62,6 +68,8 @@ def _smoked(options: argparse.Namespace) -> str:
     with _engine(options.launch) as engine:
         engine.wait_until_ready(options.deadline_seconds)
         ready_seconds = time.monotonic() - begun
+        # First: it has figures of an engine whose text is empty, too.
+        deviation, uncompared = _compared(engine, options.reference)
         for done, prompt in enumerate(PROMPTS):
             require_answer(engine.ask(prompt, FIRST_TOKENS), prompt)
             progress.show(Phase.SMOKE, partial(float, done + 1), len(PROMPTS) + 1)
@@ -73,8 +81,25 @@ def _smoked(options: argparse.Namespace) -> str:
         ready_seconds=ready_seconds,
         tokens_per_second=TIMED_TOKENS / seconds,
         kernel=engine.kernel,
-        compile_cache_bytes=_published(options, engine.compile_cache),
+        deviation=deviation,
+        uncompared=uncompared,
+        compile_cache_bytes=_published(options, engine.options.compile_cache),
     ).encode()
+
+
+def _compared(engine: Engine, reference: Reference | None) -> tuple[float | None, str]:
+    """How far the engine is from the record; else why that is not known. Raises RefusedError where it is too far."""
+    if reference is None:
+        return None, ""
+    try:
+        found = required_deviation(reference, engine.options, engine.complete)
+    except UncomparableError as error:
+        sys.stdout.write(f"nothing is compared with the record: {error}\n")
+        return None, str(error)
+    except urllib.error.HTTPError as error:
+        raise engine.silence("what was recorded", f"HTTP {error.code}") from error
+    sys.stdout.write(f"compared with the record: {found}\n")
+    return found.mean, ""
 
 
 def _published(options: argparse.Namespace, compile_cache: str) -> int:
@@ -91,12 +116,12 @@ class Engine:
     def __init__(self, arguments: list[str], scratch: Path) -> None:
         # The container's own termination log is for our last word, its metrics port for our progress.
         self._log = scratch / "last-word"
-        self._options = LaunchOptions.parse(
+        self.options = LaunchOptions.parse(
             [*arguments, f"--termination-log={self._log}", f"--metrics-port={METRICS_PORT + 100}"]
         )
         self.kernel = ""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", LAUNCH_MODULE, *self._options.to_arguments()],
+            [sys.executable, "-m", LAUNCH_MODULE, *self.options.to_arguments()],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -122,28 +147,34 @@ class Engine:
 
     def ask(self, prompt: str, tokens: int) -> dict[str, Any]:
         """The answer to one greedy request of exactly so many tokens. Raises RefusedError."""
-        body = {
-            "model": self._options.served_name,
-            "prompt": prompt,
-            "max_tokens": tokens,
-            "temperature": 0,
-            "ignore_eos": True,
-            "logprobs": 1,
-        }
+        body = {"prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": True, "logprobs": 1}
+        try:
+            return self.complete(body)
+        except urllib.error.HTTPError as error:
+            raise self.silence(prompt, f"HTTP {error.code}") from error
+
+    def complete(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The answer to one completion. Raises HTTPError for an error that is told, RefusedError for any other one."""
+        data = json.dumps({"model": self.options.served_name, **body}).encode()
         request = urllib.request.Request(  # noqa: S310 -- our own engine
-            f"{self._address}/v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
+            f"{self._address}/v1/completions", data, {"Content-Type": "application/json"}
         )
         try:
             with urllib.request.urlopen(request, timeout=ANSWER_LIMIT_SECONDS) as answer:  # noqa: S310
                 found: dict[str, Any] = json.load(answer)
                 return found
+        except urllib.error.HTTPError:
+            raise
         except (OSError, ValueError) as error:
-            told = f"HTTP {error.code}" if isinstance(error, urllib.error.HTTPError) else type(error).__name__
-            with suppress(subprocess.TimeoutExpired):  # the launcher has the root cause once it has seen the engine die
-                self._process.wait(LAST_WORD_LIMIT_SECONDS)
-            raise RefusedError(
-                Reason.SMOKE_FAILED, f"the engine is healthy, and does not answer {prompt!r}: {told}: {self._cause()}"
-            ) from error
+            raise self.silence(body["prompt"], type(error).__name__) from error
+
+    def silence(self, prompt: object, told: str) -> RefusedError:
+        """What to raise where an engine that is healthy does not answer, with the root cause."""
+        with suppress(subprocess.TimeoutExpired):  # the launcher has the root cause once it has seen the engine die
+            self._process.wait(LAST_WORD_LIMIT_SECONDS)
+        return RefusedError(
+            Reason.SMOKE_FAILED, f"the engine is healthy, and does not answer {prompt!r}: {told}: {self._cause()}"
+        )
 
     def stop(self) -> None:
         """End the launcher, and with it the engine."""
@@ -156,13 +187,8 @@ class Engine:
         self._reader.join(STOP_LIMIT_SECONDS)
 
     @property
-    def compile_cache(self) -> str:
-        """Where engines like this one look for what was compiled before; empty for nowhere."""
-        return self._options.compile_cache
-
-    @property
     def _address(self) -> str:
-        return f"http://127.0.0.1:{self._options.http_port}"
+        return f"http://127.0.0.1:{self.options.http_port}"
 
     def _is_ready(self) -> bool:
         try:

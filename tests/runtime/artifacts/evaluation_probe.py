@@ -17,7 +17,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from tandem_contracts.recipe import Algorithm, CalibrationSettings, KVCache, Recipe, Scheme
-from tandem_runtime.artifacts.comparison import compare, windows_in
+from tandem_runtime.artifacts.comparison import compare, reference_of, windows_in
 from tandem_runtime.artifacts.llm_compressor import quantize
 from tandem_runtime.artifacts.long_context import finder_of, long_context_of
 from tandem_runtime.artifacts.models import Models, loaded, tokenizer_of
@@ -103,6 +103,23 @@ answers["with a cache"] = far(usual, logits(models.quantized, use_cache=True))
 answers["divergence"] = divergence(models)
 found = long_context_of(models, TEXTS, tokenizer=TOKENIZER, tokens=2048, wanted_tokens=4096, progress=PROGRESS)
 answers["long context"] = found.to_data()
+
+
+class Beginning:
+    """A tokenizer that puts a token before every text, as many do."""
+
+    bos_token_id = 7
+
+    def __call__(self, text: str, **_: Any) -> dict[str, list[int]]:
+        return {"input_ids": [7, *TOKENIZER(text)["input_ids"]]}
+
+
+answers["recorded"] = {
+    "plain": reference_of(models, WINDOWS, TOKENIZER, manifest="m").to_data(),
+    "begun": reference_of(models, WINDOWS, Beginning(), manifest="m").to_data(),
+    "windows": [window[:24] for window in WINDOWS],
+    "losses": (-torch.log_softmax(usual[0, :23].float(), -1)[torch.arange(23), ROW[0, 1:24]]).tolist(),
+}
 tokens, last = WINDOWS[1], 40
 answers["found"] = [
     finder_of(model)(tokens, last) == model(torch.tensor([tokens])).logits[0, -last:].argmax(-1).tolist()

@@ -35,11 +35,21 @@ class Ended:
 class Program:
     """One that runs."""
 
-    def __init__(self, module: str, arguments: Sequence[str], folder: Path, *, environment: dict[str, str]) -> None:
+    def __init__(
+        self,
+        module: str,
+        arguments: Sequence[str],
+        folder: Path,
+        *,
+        environment: dict[str, str],
+        python: Path | None = None,
+    ) -> None:
+        """`python`: of another environment than that of artifact Jobs."""
         folder.mkdir(parents=True, exist_ok=True)
         self._word, self._log = folder / "termination-log", folder / "log"
         self._word.unlink(missing_ok=True)
-        command = [str(artifacts_environment()), "-m", module, *arguments, f"--termination-log={self._word}"]
+        given = [f"--termination-log={self._word}", *arguments]  # before what an argument `--` ends
+        command = [str(python or artifacts_environment()), "-m", module, *given]
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "AWS_"))}
         own = {"PYTHONPATH": str(REPOSITORY / "runtime"), "HOME": str(folder), "OMP_WAIT_POLICY": "passive"}
         with self._log.open("w") as log:

@@ -20,6 +20,7 @@ from tandem_contracts.artifact_job import (
     quantize_arguments,
 )
 from tandem_contracts.recipe import Algorithm, CalibrationSettings, KVCache, Recipe, Scheme
+from tandem_contracts.reference import WINDOWS, Reference
 from tandem_contracts.termination import ExitCode, Reason
 from tests.runtime.artifacts.programs import Ended, run
 from tests.runtime.probes import answers_of
@@ -150,6 +151,19 @@ def test_what_the_cache_costs_is_in_the_figures(answers: dict[str, Any]) -> None
 
 def test_a_cache_without_scales_has_those_that_an_engine_takes(answers: dict[str, Any]) -> None:
     assert set(answers["scales where there are none"]) == {1.0}
+
+
+def test_what_is_recorded_is_what_the_quantized_model_says_of_windows_spread_over_all(answers: dict[str, Any]) -> None:
+    found, windows = Reference.from_data(answers["recorded"]["plain"]), answers["recorded"]["windows"]
+    assert [list(window.tokens) for window in found.windows] == windows[::5]
+    assert len(found.windows) == WINDOWS
+    assert list(found.windows[0].losses) == pytest.approx(answers["recorded"]["losses"], abs=0.02)
+    assert 0 < found.spread < 0.1
+
+
+def test_a_token_that_stands_before_every_text_stands_before_each_window(answers: dict[str, Any]) -> None:
+    found, windows = Reference.from_data(answers["recorded"]["begun"]), answers["recorded"]["windows"]
+    assert [list(window.tokens) for window in found.windows] == [[7, *window[:23]] for window in windows[::5]]
 
 
 def test_recall_is_a_share_and_told_with_the_length_that_was_wanted(answers: dict[str, Any]) -> None:

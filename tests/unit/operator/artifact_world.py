@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from tandem_contracts.artifact_job import Smoked
 from tandem_contracts.quality import Quality
+from tandem_contracts.reference import Reference
 from tandem_contracts.termination import Phase
 from tandem_operator import names
 from tandem_operator.facts import Manifest
@@ -25,6 +26,10 @@ class Nodes:
         self._quality = quality
         self.space = MADE.free_bytes, MADE.capacity_bytes
         """Of the volume, as Jobs tell it that publish: free and in all."""
+        self.reference: Reference | None = None
+        """What evaluations record."""
+        self.smoked = Smoked(ready_seconds=20.0, tokens_per_second=50.0, kernel="Kernel").encode(), 0
+        """The last word of smoke tests, and their exit code."""
         self.begun: list[str] = []
         """Names of the Jobs that have been run, in order."""
 
@@ -61,14 +66,14 @@ class Nodes:
         job = world.server.objects[path]
         self.begun.append(job["metadata"]["name"])
         artifact = world.artifact(job["metadata"]["labels"][names.LABEL_ARTIFACT])
-        phase = job["metadata"]["labels"][names.LABEL_COMPONENT]
+        phase, exit_code = job["metadata"]["labels"][names.LABEL_COMPONENT], 0
         match phase:
             case Phase.INSPECT:
                 message = TINY.encode()
             case Phase.EVALUATE:
-                message = make_measured(self._quality(artifact))
+                message = make_measured(self._quality(artifact), self.reference)
             case Phase.SMOKE:
-                message = Smoked(ready_seconds=20.0, tokens_per_second=50.0, kernel="Kernel").encode()
+                message, exit_code = self.smoked
             case Phase.EVICT:
                 message = "{}"
             case _:
@@ -76,7 +81,7 @@ class Nodes:
                 free, capacity = self.space
                 made = replace(MADE, model=replace(TINY, quantization=form), free_bytes=free, capacity_bytes=capacity)
                 message = made.encode()
-        world.job_says(message=message, path=path)
+        world.job_says(message=message, exit_code=exit_code, path=path)
 
     @staticmethod
     def _collect(world: World) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from tandem_contracts.artifact_job import Evaluated, Made
 from tandem_contracts.launch import Role
 from tandem_contracts.quality import Quality
+from tandem_contracts.reference import Reference
 from tandem_contracts.termination import ExitCode, Phase, TerminationMessage
 from tandem_contracts.termination import Reason as Cause
 from tandem_operator import names
@@ -173,8 +174,8 @@ def make_refusal(code: ExitCode, phase: Phase, reason: Cause, message: str = "wh
     return TerminationMessage(code=code, phase=phase, reason=reason, message=message).encode()
 
 
-def make_measured(quality: Quality = GOOD) -> str:
-    return Evaluated(quality=quality, seconds=2.0).encode()
+def make_measured(quality: Quality = GOOD, reference: Reference | None = None) -> str:
+    return Evaluated(quality=quality, seconds=2.0, reference=reference).encode()
 
 
 def decide(
