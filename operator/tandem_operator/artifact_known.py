@@ -10,7 +10,15 @@ from typing import Any
 from tandem_contracts.artifact_job import Evaluated, Made, Smoked
 from tandem_contracts.model_facts import ModelFacts
 from tandem_contracts.termination import Phase
-from tandem_operator.api.artifact import LOSSES_KEPT, ArtifactFiles, ArtifactSmoke, ModelArtifactSpec
+from tandem_operator.api.artifact import (
+    CLASSES_LIMIT,
+    LOSSES_KEPT,
+    SMOKES_KEPT,
+    SUMMARY_LIMIT,
+    ArtifactFiles,
+    ArtifactSmoke,
+    ModelArtifactSpec,
+)
 from tandem_operator.artifact_facts import NO_ATTEMPT, Attempt, JobFacts, Known, known_in
 from tandem_operator.artifact_smoke import SmokeTarget
 from tandem_operator.artifact_steps import Measurement, Step, first_step_of
@@ -64,7 +72,7 @@ class Asked:
 
 
 def known_of(artifact: Artifact, attempts: Mapping[str, Attempt], asked: Asked, now: datetime) -> Known:
-    """Everything that is known, with as many losses as a status may hold, those that are asked for first."""
+    """Everything that is known, as much of it as a status may hold: what is asked for first."""
     spec, known = artifact.spec, known_in(artifact.status)
     if spec is None:
         return known
@@ -83,7 +91,13 @@ def known_of(artifact: Artifact, attempts: Mapping[str, Attempt], asked: Asked, 
     named = [name for name in map(str, asked.measurements) if name in losses]
     kept = [*named, *(name for name in losses if name not in named)][:LOSSES_KEPT]
     smokes = {**known.smokes, **_smokes(artifact, attempts, asked, now)}
-    return replace(known, losses={name: losses[name] for name in sorted(kept)}, smokes=smokes)
+    awaited = [target.name for target in asked.smokes if target.name in smokes]
+    remembered = [*awaited, *(name for name in smokes if name not in awaited)][:SMOKES_KEPT]
+    return replace(
+        known,
+        losses={name: losses[name] for name in sorted(kept)},
+        smokes={name: smokes[name] for name in sorted(remembered)},
+    )
 
 
 def smoke_step(target: SmokeTarget) -> Step:
@@ -132,7 +146,7 @@ def _smoke(target: SmokeTarget, said: Smoked | str) -> ArtifactSmoke:
     about = ArtifactSmoke(
         target=target.name,
         image=inputs.image,
-        classes=f"{inputs.count} × {', '.join(each.name for each in inputs.accelerators)}",
+        classes=f"{inputs.count} × {', '.join(each.name for each in inputs.accelerators)}"[:CLASSES_LIMIT],
         message=said[:1024] if isinstance(said, str) else "",
     )
     if isinstance(said, str):
@@ -163,7 +177,8 @@ def summary_of(model: ModelFacts) -> str:
         billions = model.parameters / 1e9
         parts.append(f"{billions:.1f}B parameters" if billions >= 0.1 else f"{model.parameters / 1e6:.1f}M parameters")
     size = size_of(model.weights_bytes)
-    return ", ".join([*parts, size, *(part for part in (model.data_type, model.quantization) if part)])
+    told = ", ".join([*parts, size, *(part for part in (model.data_type, model.quantization) if part)])
+    return told[:SUMMARY_LIMIT]
 
 
 def size_of(count: float) -> str:

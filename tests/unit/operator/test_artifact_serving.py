@@ -11,6 +11,7 @@ import pytest
 
 from tandem_contracts import recipe
 from tandem_operator import names
+from tandem_operator.api.artifact import SMOKES_KEPT
 from tandem_operator.cluster import KINDS
 from tandem_operator.facts import Manifest
 from tandem_operator.store import Key
@@ -83,6 +84,23 @@ def test_a_model_is_fetched_quantized_measured_and_then_served() -> None:
         world.server.requests.clear()
         await nodes.live(world)
         assert world.writes() == []
+
+    play(script)
+
+
+def test_engine_after_engine_is_asked_and_the_status_can_still_be_written() -> None:
+    async def script(world: World) -> None:
+        nodes = Nodes()
+        for length in range(SMOKES_KEPT + 2):
+            spec = spec_of(gate={})
+            spec["verifier"]["engine"] = {"maxModelLength": 512 + 64 * length}
+            world.deploy(spec=spec)
+            await nodes.live(world)
+            assert said(world) == ("True", "RolledOut")
+            world.now += timedelta(hours=1)
+        asked = [name for name in nodes.begun if "-smoke-" in name]
+        assert len(set(asked)) == SMOKES_KEPT + 2
+        assert len(world.artifact(key_of())["status"]["smokes"]) == SMOKES_KEPT
 
     play(script)
 

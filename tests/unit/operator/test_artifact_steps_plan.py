@@ -12,7 +12,7 @@ from tandem_contracts.quality import LongContext, TaskResult
 from tandem_contracts.termination import ExitCode, Phase
 from tandem_contracts.termination import Reason as Cause
 from tandem_operator import names
-from tandem_operator.api.artifact import ArtifactLoss, ModelArtifactSpec
+from tandem_operator.api.artifact import SUMMARY_LIMIT, ArtifactLoss, ModelArtifactSpec
 from tandem_operator.api.quantization import ConfigMapKeyRef
 from tandem_operator.artifact_needs import Settings
 from tandem_operator.artifact_status import Progress, artifact_status_of, progress_in
@@ -36,6 +36,7 @@ from tests.unit.operator.artifacts import (
     make_measured,
     make_refusal,
     make_texts,
+    need_of,
 )
 
 FETCH, QUANTIZE, EVALUATE, EVICT = (Step(phase) for phase in (Phase.FETCH, Phase.QUANTIZE, Phase.EVALUATE, Phase.EVICT))
@@ -268,6 +269,26 @@ def test_many_sets_of_texts_one_after_the_other_never_make_a_status_that_cannot_
         by = with_texts("a", f"texts{number}")
         status = status_of(of(f"texts{number}"), by=by, known=status)
         assert decide(QUANTIZED, by=by, status=status).conditions == {"Ready": ("True", "MeasuredLoss")}
+
+
+def test_the_longest_names_that_a_gate_may_have_fit_into_the_status() -> None:
+    tasks = [{"name": f"{number:02}" + "t" * 61, "limit": 100_000} for number in range(16)]
+    gate = {
+        "evaluation": make_texts("c" * 253, "k" * 253),
+        "tasks": {"configMapName": "c" * 253, "tasks": tasks},
+        "longContext": {"tokens": 1_048_576},
+    }
+    by = (make_artifact_body(quantization={"scheme": "W8A8", "gate": gate}),)
+    step = Step(Phase.EVALUATE, Measurement.of_need(need_of(by[0]).gate, QUANTIZED))
+    told = status_of(step, by=by, known=status_of(QUANTIZE))
+    assert [loss["texts"] for loss in told["losses"]] == [str(step.measurement)]
+
+
+def test_a_model_that_calls_itself_by_long_names_is_told_in_short() -> None:
+    hostile = replace(MADE, model=replace(MADE.model, architecture="A" * 128, data_type="d" * 128))
+    told = decide(FETCHED, *fetched(message=hostile.encode()), by=PLAIN).status
+    assert told["summary"].startswith("A" * 128)
+    assert len(told["summary"]) == SUMMARY_LIMIT
 
 
 # -- memory ------------------------------------------------------------------------------------------------------------
