@@ -14,6 +14,8 @@ from statistics import fmean, stdev
 from typing import Any, Self
 
 FEWEST_WINDOWS = 2
+MOST_NATS = 50.0
+"""Of a loss or a divergence that is told: what is no number, or larger, is a model that is ruined."""
 _NORMAL_95 = 1.959964
 _SCALARS = ("str", "int", "float")
 
@@ -141,9 +143,16 @@ def quality_of(
     top1_agreement: float,
     evaluation: str,
 ) -> Quality:
-    """From the mean loss of each window in nats a token, windows of one length. Raises ValueError for too few."""
+    """From the mean loss of each window in nats a token, windows of one length.
+
+    A quantized model whose logits are no numbers is as bad as can be told. Raises ValueError for too few windows, and
+    where the source's loss is no number.
+    """
     if len(losses) != len(source_losses) or len(losses) < FEWEST_WINDOWS:
         raise ValueError(f"{len(losses)} and {len(source_losses)} windows: at least {FEWEST_WINDOWS} pairs are needed")
+    if not all(map(math.isfinite, source_losses)):
+        raise ValueError("the loss of the source itself is not a finite number: nothing can be compared with it")
+    losses = [_told(loss) for loss in losses]
     differences = [loss - source for loss, source in zip(losses, source_losses, strict=True)]
     mean, half = fmean(differences), _NORMAL_95 * stdev(differences) / math.sqrt(len(differences))
     return Quality(
@@ -152,7 +161,7 @@ def quality_of(
         perplexity=_exp(fmean(losses)),
         increase_percent=100 * (_exp(mean) - 1),
         increase_percent_upper=100 * (_exp(mean + half) - 1),
-        kl_divergence=kl_divergence,
+        kl_divergence=_told(kl_divergence),
         top1_agreement=top1_agreement,
         evaluation=evaluation,
     )
@@ -229,9 +238,13 @@ def _lacking_recall(quality: Quality, thresholds: Thresholds) -> Iterator[str]:
         )
 
 
+def _told(nats: float) -> float:
+    return nats if math.isfinite(nats) else MOST_NATS
+
+
 def _exp(value: float) -> float:
     """Without an overflow: a model that is ruined is told so, and not that a number was too large."""
-    return math.exp(min(value, 50.0))
+    return math.exp(min(value, MOST_NATS))
 
 
 def _wire(name: str) -> str:

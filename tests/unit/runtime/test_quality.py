@@ -58,6 +58,18 @@ def test_a_ruined_model_is_told_and_does_not_overflow() -> None:
     assert len(shortcomings(quality, Thresholds.of_bits(4))) == 3
 
 
+@pytest.mark.parametrize("nothing", [math.nan, math.inf])
+def test_a_model_that_says_no_numbers_is_ruined_and_fails_every_bound(nothing: float) -> None:
+    quality = quality_of([1.0, 2.0], [nothing, 2.0], tokens=1, kl_divergence=nothing, top1_agreement=0, evaluation="")
+    assert Quality.from_data(json.loads(json.dumps(quality.to_data()))).kl_divergence == quality.kl_divergence
+    assert len(shortcomings(quality, Thresholds.of_bits(2))) == 3
+
+
+def test_a_source_that_says_no_numbers_cannot_be_compared_with() -> None:
+    with pytest.raises(ValueError, match="the source itself is not a finite number"):
+        quality_of([math.nan, 2.0], [1.0, 2.0], tokens=1, kl_divergence=0, top1_agreement=1, evaluation="")
+
+
 @pytest.mark.parametrize("losses", [([], []), ([1.0], [1.0]), ([1.0, 2.0], [1.0])])
 def test_too_few_windows_say_nothing(losses: tuple[list[float], list[float]]) -> None:
     with pytest.raises(ValueError, match="at least 2 pairs"):
