@@ -21,6 +21,8 @@ pytestmark = pytest.mark.timeout(600)
 
 REPO, KEY, OTHER_KEY = "somebody/small", "v1-fetched", "v1-other"
 FIRST, SECOND = "1" * 40, "2" * 40
+OUTSIDE = "a/../../v1-others"
+"""What a hub may call a commit that wants its files somewhere else on the volume."""
 CANARY = "hf_canaryThatNobodyMayEverSee"
 
 
@@ -142,6 +144,10 @@ def other_revision(hub: FakeHub, _model: Path) -> None:
     hub.repositories[REPO].revisions.clear()
 
 
+def misnaming(hub: FakeHub, model: Path) -> None:
+    hub.repositories[REPO] = Repository({"main": OUTSIDE}, {OUTSIDE: model})
+
+
 def cut_off(hub: FakeHub, _model: Path) -> None:
     hub.is_cut_off = True
 
@@ -180,6 +186,7 @@ def truncated_weights(_hub: FakeHub, model: Path) -> None:
         (without_right, ExitCode.SOURCE_DENIED, Reason.SOURCE_DENIED, "token"),
         (gone, ExitCode.SOURCE_DENIED, Reason.SOURCE_DENIED, "no such repository"),
         (other_revision, ExitCode.SOURCE_NOT_FOUND, Reason.SOURCE_NOT_FOUND, "no such revision"),
+        (misnaming, ExitCode.SOURCE_NOT_FOUND, Reason.SOURCE_NOT_FOUND, "the hub names no commit"),
         (failing, ExitCode.NETWORK_FAILED, Reason.NETWORK_FAILED, "the hub answers 503"),
         (cut_off, ExitCode.NETWORK_FAILED, Reason.NETWORK_FAILED, "somebody/small"),
         (changed, ExitCode.CHECKSUM_MISMATCH, Reason.CHECKSUM_MISMATCH, "model.safetensors"),
@@ -207,6 +214,7 @@ def test_what_cannot_be_fetched_is_told_with_its_reason_and_leaves_no_artifact_a
     assert CANARY in hub.tokens_seen
     assert CANARY not in ended.output + ended.last_word
     assert fetching.volume.find(KEY) is None
+    assert {path.name for path in fetching.volume.folder("").iterdir()} <= {".kept", ".staging"}
     assert not any(name.endswith((".py", ".bin")) for name in hub.sent)
 
 
