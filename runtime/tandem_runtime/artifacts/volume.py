@@ -29,7 +29,7 @@ from tandem_contracts.manifest import MANIFEST, FileEntry, InvalidManifestError,
 
 ABANDONED_SECONDS = 900.0
 KEPT_SECONDS = 24 * 3600.0
-"""A folder of kept files is deleted when nothing has been added to it for so long."""
+"""A folder of kept files is deleted when nobody has asked for it, or added to it, for so long."""
 HEARTBEAT_SECONDS = 30.0
 _STAGING, _TRASH, _KEPT, _ALIVE = ".staging", ".trash", ".kept", ".alive"
 _BLOCK_BYTES = 1 << 20
@@ -120,6 +120,7 @@ class Volume:
         """A folder for files that another try can use. Several tries may put the same files there at once."""
         folder = self._root / _KEPT / name
         folder.mkdir(parents=True, exist_ok=True)
+        folder.touch()  # or the sweep before the try's own staging takes what was kept a day ago
         return folder
 
     def retire(self, key: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tandem_contracts.manifest import MANIFEST, InvalidManifestError, Manifest
-from tandem_runtime.artifacts.volume import ABANDONED_SECONDS, Published, Volume, VolumeFullError
+from tandem_runtime.artifacts.volume import ABANDONED_SECONDS, KEPT_SECONDS, Published, Volume, VolumeFullError
 
 LIMIT_SECONDS = 60
 SIZE = 300_000
@@ -108,6 +108,18 @@ def test_a_sweep_takes_what_nobody_has_worked_on_for_long_and_nothing_else(tmp_p
         os.utime(path, (past, past))
     assert volume.sweep() == ("v1-a.dead", "v1-b.gone")
     assert sorted(path.name for path in (tmp_path / ".staging").iterdir()) == ["v1-a.slow", "v1-a.slow.alive"]
+
+
+def test_what_was_kept_a_day_ago_is_there_for_the_try_that_asks_for_it_and_goes_otherwise(tmp_path: Path) -> None:
+    volume = Volume(tmp_path)
+    past = time.time() - KEPT_SECONDS - 60
+    for name in ("v1-a.commit", "v1-b.commit"):
+        (volume.kept(name) / "model.safetensors").write_bytes(b"weights")
+        os.utime(volume.kept(name), (past, past))
+    kept = volume.kept("v1-a.commit")
+    with volume.staging("v1-a", "two"):
+        assert (kept / "model.safetensors").read_bytes() == b"weights"
+    assert [path.name for path in kept.parent.iterdir()] == ["v1-a.commit"]
 
 
 def test_a_volume_without_room_says_how_much_is_needed_and_free(tmp_path: Path) -> None:
