@@ -130,6 +130,18 @@ def test_a_volume_without_room_says_how_much_is_needed_and_free(tmp_path: Path) 
         volume.require(10**18 + free)
 
 
+@pytest.mark.parametrize("how", [OSError(28, "No space left on device"), RuntimeError("I/O error (os error 28)")])
+def test_a_volume_that_is_full_in_the_middle_is_told_as_it_was_then(tmp_path: Path, how: Exception) -> None:
+    def made() -> None:
+        with Volume(tmp_path).staging("v1-a", "one") as folder:
+            (folder / "model.safetensors").write_bytes(b"weights")
+            raise how
+
+    with pytest.raises(VolumeFullError, match=r"more than 7 bytes are needed, which were written, \d+ are free"):
+        made()
+    assert list((tmp_path / ".staging").iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "text", ["", "[]", "{}", '{"version": 2}', '{"version": 1, "key": "a", "nonce": "b", "files": [{}]}']
 )
