@@ -74,7 +74,7 @@ def _by_files(source: Path, target: Path, recipe: Recipe) -> None:
 def _by_running(
     source: Path, target: Path, recipe: Recipe, calibration: CalibrationSettings, texts: Path | None
 ) -> dict[str, Any]:
-    # The folder is what `fetch` has checked: no code of the model's own, and nothing is downloaded.
+    # No code of the model's own, no pickle, and nothing is downloaded.
     tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True)
     given = built_in()[0] if texts is None else read_texts(texts, chat=chat_of(tokenizer))
     samples = samples_of(
@@ -85,7 +85,7 @@ def _by_running(
         seed=calibration.seed,
     )
     data = Dataset.from_dict({"input_ids": samples, "attention_mask": [[1] * len(sample) for sample in samples]})
-    model = AutoModelForCausalLM.from_pretrained(source, dtype="auto", local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(source, dtype="auto", local_files_only=True, use_safetensors=True)
     try:
         oneshot(
             model=model,

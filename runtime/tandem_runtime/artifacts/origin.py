@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,22 @@ def require_weights(snapshot: Snapshot) -> None:
         told = f"{snapshot.name} has its weights only as pickles ({pickles[0]}), which run code when they are loaded"
         raise RefusedError(Reason.PICKLES_ONLY, f"{told}; *.safetensors is needed")
     raise RefusedError(Reason.NO_WEIGHTS, f"{snapshot.name} has no weights (*.safetensors)")
+
+
+def require_no_code_in(folder: Path) -> None:
+    """The same as `require_no_code` of each file in a folder."""
+    for name in _CONFIGURATIONS:
+        if (folder / name).is_file():
+            require_no_code(folder / name)
+
+
+def leave_wanted(folder: Path) -> None:
+    """Delete from a folder what no engine reads, such as pickles and code that lay beside the weights."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif not is_wanted(path.name):
+            path.unlink()
 
 
 def require_no_code(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -175,3 +176,45 @@ def test_a_recipe_that_there_is_not_is_refused_before_anything_is_read(
 def test_a_source_that_is_no_model_is_told_by_its_own_reason(quantizing: Quantizing, tmp_path: Path) -> None:
     ended = quantizing.run(W8A8, source=tmp_path / "nothing")
     assert (ended.code, ended.refusal.reason) == (ExitCode.SOURCE_NOT_FOUND, Reason.MODEL_NOT_FOUND)
+
+
+@pytest.mark.parametrize("recipe", [W8A8, GPTQ], ids=["by files", "by running"])
+def test_code_and_pickles_beside_the_weights_are_neither_run_nor_published(
+    quantizing: Quantizing, tmp_path: Path, models: ModelPair, recipe: Recipe
+) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(models.draft, source)
+    (source / "pytorch_model.bin").write_bytes(b"a pickle")
+    (source / "modeling.py").write_text("raise SystemExit")
+    (source / "onnx").mkdir()
+    (source / "onnx" / "model.bin").write_bytes(b"another form")
+    ended = quantizing.run(recipe, source=source)
+    assert ended.code == ExitCode.OK, ended.output
+    manifest = quantizing.volume.find(KEY)
+    assert manifest is not None
+    names = {file.path for file in manifest.files}
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= names
+    assert not [name for name in names if "/" in name or name.endswith((".py", ".bin"))]
+
+
+def test_a_model_that_needs_code_of_its_own_is_not_quantized(
+    quantizing: Quantizing, tmp_path: Path, models: ModelPair
+) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(models.draft, source)
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModelForCausalLM": "modeling.Mine"}}))
+    ended = quantizing.run(W8A8, source=source)
+    assert (ended.code, ended.refusal.reason) == (ExitCode.SOURCE_UNSAFE, Reason.SOURCE_UNSAFE), ended.output
+    assert "auto_map" in ended.refusal.message
+
+
+def test_a_pickle_is_not_loaded_instead_of_weights_of_an_unusual_name(
+    quantizing: Quantizing, tmp_path: Path, models: ModelPair
+) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(models.draft, source)
+    (source / "model.safetensors").rename(source / "weights.safetensors")
+    (source / "pytorch_model.bin").write_bytes(b"a pickle")
+    ended = quantizing.run(GPTQ, source=source)
+    assert "no file named model.safetensors" in ended.refusal.message
