@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -80,6 +81,19 @@ def require_weights(snapshot: Snapshot) -> None:
         told = f"{snapshot.name} has its weights only as pickles ({pickles[0]}), which run code when they are loaded"
         raise RefusedError(Reason.PICKLES_ONLY, f"{told}; *.safetensors is needed")
     raise RefusedError(Reason.NO_WEIGHTS, f"{snapshot.name} has no weights (*.safetensors)")
+
+
+def files_of_engines(files: Sequence[RemoteFile], index: Path) -> tuple[RemoteFile, ...]:
+    """Without weights in another form, such as consolidated.safetensors beside what `index` names, or beside
+    model.safetensors where there is no index. Whether the index is a good one is not said here.
+    """
+    single = index.name.removesuffix(".index.json")
+    named = {single} if any(file.path == single for file in files) else set[str]()
+    with suppress(FileNotFoundError, ValueError, AttributeError, KeyError, TypeError):
+        named = {str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
+    weights = {file.path for file in files if file.path.endswith(".safetensors")}
+    others = weights - named if named & weights else set[str]()
+    return tuple(file for file in files if file.path not in others)
 
 
 def require_no_code_in(folder: Path) -> None:
