@@ -105,12 +105,14 @@ def smoke_step(target: SmokeTarget) -> Step:
     return Step(Phase.SMOKE, smoke=target.name)
 
 
-def given_up(artifact: Artifact, attempts: Mapping[str, Attempt], asked: Asked, now: datetime) -> JobFacts | None:
-    """The Job of a smoke test that is not waited for any more, and that would take room from the pods to come."""
-    for target in asked.smokes:
-        attempt = attempts.get(smoke_step(target).job_name(artifact.name), NO_ATTEMPT)
+def given_up(artifact: Artifact, attempts: Mapping[str, Attempt], now: datetime) -> JobFacts | None:
+    """The Job of a smoke test that no node has room for, whether somebody has waited for it or nobody does any more: it
+    would take room from the pods to come.
+    """
+    for name, attempt in sorted(attempts.items()):
         if (
-            attempt.job is not None
+            name.startswith(f"{Step(Phase.SMOKE).job_name(artifact.name)}-")
+            and attempt.job is not None
             and not attempt.job.is_going
             and seconds_without_room(attempt, now) >= NO_ROOM_SECONDS
         ):

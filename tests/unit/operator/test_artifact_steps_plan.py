@@ -291,6 +291,23 @@ def test_a_model_that_calls_itself_by_long_names_is_told_in_short() -> None:
     assert len(told["summary"]) == SUMMARY_LIMIT
 
 
+@pytest.mark.parametrize(("waited", "does"), [(timedelta(seconds=119), ""), (timedelta(seconds=120), "delete")])
+def test_a_smoke_test_without_room_is_ended_also_when_nobody_waits_for_it_any_more(
+    waited: timedelta, does: str
+) -> None:
+    """Its deployment may be gone, or ask for another engine: once there is room it would take it from others' pods."""
+    job = make_job(QUANTIZED, of("mine"), by=with_texts("a", "mine"))
+    labels = {**job["metadata"]["labels"], names.LABEL_COMPONENT: Phase.SMOKE.value}
+    made = {"creationTimestamp": (NOW - waited).isoformat(), "labels": labels}
+    job["metadata"] |= {**made, "name": Step(Phase.SMOKE, smoke="0123abcd").job_name(QUANTIZED.key)}
+    pod = make_last_word(job, exit_code=None, phase="Pending", containerStatuses=[], conditions=[UNSCHEDULABLE])
+    told = decide(QUANTIZED, job, pod, by=LOSSY, status=status_of(QUANTIZE, EVALUATE))
+    assert told.conditions == {"Ready": ("True", "MeasuredLoss")}
+    assert told.does == does
+    working_on = make_last_word(job, exit_code=None)
+    assert decide(QUANTIZED, job, working_on, by=LOSSY, status=status_of(QUANTIZE, EVALUATE)).does == ""
+
+
 # -- memory ------------------------------------------------------------------------------------------------------------
 
 
