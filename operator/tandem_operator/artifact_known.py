@@ -52,8 +52,14 @@ class Artifact:
 
     def memory_of(self, step: Step) -> str:
         """What the step's Job gets after one of less was killed for want of it; empty: as usual."""
-        memory = self.status.get("memory") if self.status.get("job") == step.job_name(self.name) else ""
-        return memory if isinstance(memory, str) else ""
+        return self.memory.get(step.job_name(self.name), "")
+
+    @property
+    def memory(self) -> dict[str, str]:
+        """The same of all its Jobs, by their names."""
+        written = self.status.get("memory")
+        found = written.items() if isinstance(written, Mapping) else ()
+        return {name: value for name, value in found if isinstance(value, str)}
 
 
 @dataclass(frozen=True)

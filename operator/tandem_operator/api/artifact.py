@@ -26,6 +26,7 @@ LOSSES_KEPT = 32
 """Sets of texts whose figures are kept: those that somebody's gate names first."""
 SMOKES_KEPT = 16
 """Smoke tests that are kept: those that a deployment waits for first."""
+MEMORIES_KEPT = 32
 CLASSES_LIMIT, SUMMARY_LIMIT = 512, 256
 Word = Annotated[str, Field(max_length=128)]
 
@@ -326,8 +327,8 @@ class ModelArtifactStatus(ApiModel):
     """How far the Job is that runs."""
     job: Annotated[str, Field(max_length=63)] = ""
     """The Job of the step that is due, or that was the last."""
-    memory: Annotated[str, Field(max_length=32)] = ""
-    """Memory that the Job gets after one of less was killed for want of it."""
+    memory: Annotated[dict[str, Word], Field(max_length=MEMORIES_KEPT)] = Field(default_factory=dict)
+    """By the Job's name: what it gets after one of less was killed for want of memory."""
     unused_since: Annotated[str, Field(max_length=32, json_schema_extra={"format": "date-time"})] | None = None
     """Since when nothing refers to the artifact. Absent while something does."""
     ttl_seconds: int | None = None

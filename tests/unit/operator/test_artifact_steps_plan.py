@@ -365,8 +365,29 @@ def test_more_memory_than_the_second_try_had_is_what_the_user_says() -> None:
     oom = decide(QUANTIZED, *killed(QUANTIZED, QUANTIZE, LOSSY, {}), by=LOSSY)
     assert memory_of(decide(QUANTIZED, by=generous, status=oom.status)) == "64Gi"
     sparing = (make_artifact_body(quantization={"scheme": "W8A8", "job": {"memory": "1Gi"}}),)
-    assert memory_of(decide(QUANTIZED, by=sparing, status=oom.status)) == oom.status["memory"]
-    assert memory_of(decide(QUANTIZED, by=LOSSY, status={**oom.status, "memory": "lots"})).endswith("Mi")
+    assert memory_of(decide(QUANTIZED, by=sparing, status=oom.status)) in oom.status["memory"].values()
+    for spoilt in ("lots", {f"{QUANTIZED.key}-quantize": "lots"}, {f"{QUANTIZED.key}-quantize": 7}):
+        assert memory_of(decide(QUANTIZED, by=LOSSY, status={**oom.status, "memory": spoilt})).endswith("Mi")
+
+
+def test_the_memory_of_a_job_is_kept_while_another_step_is_looked_at() -> None:
+    """Otherwise it is made again with what it was killed with, and killed again, for ever."""
+    by, one, other = with_texts("a", "mine", "other"), of("mine"), of("other")
+    known = status_of(QUANTIZE, by=by)
+    oom = decide(QUANTIZED, *killed(QUANTIZED, one, by, known), by=by, status=known)
+    job = make_job(QUANTIZED, one, by=by, status=oom.status)
+    pod = make_last_word(job, exit_code=None, phase="Pending", containerStatuses=[], conditions=[UNSCHEDULABLE])
+    beside = make_job(QUANTIZED, other, by=by, uid="j2")
+    working_on = (beside, make_last_word(beside, exit_code=None))
+    told = decide(QUANTIZED, job, pod, *working_on, by=by, status=oom.status)
+    assert told.status["job"] == beside["metadata"]["name"]
+    later = decide(QUANTIZED, job, pod, *working_on, by=by, status=told.status)
+    assert later.does == ""
+    failed_twice = killed(QUANTIZED, one, by, later.status)
+    last = decide(QUANTIZED, *failed_twice, *working_on, by=by, status=later.status)
+    assert last.does == ""
+    ready = status_of(one, other, by=by, known=last.status)
+    assert decide(QUANTIZED, by=by, status=ready).status["memory"] == {}
 
 
 # -- progress ----------------------------------------------------------------------------------------------------------
