@@ -151,7 +151,7 @@ def _need(deployment: LLMDeployment, role: Role, model: Model, settings: Setting
     scheme, why = _scheme(quantization, spec, path=f"{path}.model.quantization.scheme", table=settings.table)
     _require_engine(spec, quantization, path=path)
     if quantization.mode is QuantizationMode.ONLINE:
-        return Need(artifact, why=why, **shared)
+        return Need(artifact, why=f"the engine quantizes it to {scheme}, {why}" if why else "", **shared)
     made = _quantization(quantization, scheme, path=f"{path}.model.quantization")
     return Need(
         artifact.model_copy(update={"quantization": made}),
