@@ -32,6 +32,9 @@ _FP8_CACHE = {"num_bits": 8, "type": "float", "strategy": "tensor", "dynamic": F
 _EMBEDDINGS = "re:.*embed_tokens"
 """Without a model nobody knows that it is no linear layer."""
 
+_REFUSALS = (ValueError, LookupError, AttributeError, TypeError, RuntimeError)
+"""What llm-compressor raises for a model that it does not know how to treat: the next try would end in the same way."""
+
 if not torch.accelerator.is_available():
     # llm-compressor 0.14 pins what AWQ caches for an accelerator that is not there, which ends it.
     IntermediatesCache.pin_memory = lambda self, *_, **__: self
@@ -67,7 +70,7 @@ def _by_files(source: Path, target: Path, recipe: Recipe) -> None:
     ignore = [*recipe.ignore, _EMBEDDINGS]
     try:
         model_free_ptq(str(source), str(target), scheme=recipe.scheme.value, ignore=ignore, device=device)
-    except (ValueError, NotImplementedError, KeyError) as error:
+    except _REFUSALS as error:
         raise _unsupported(recipe, error) from error
 
 
@@ -95,7 +98,7 @@ def _by_running(
             num_calibration_samples=len(samples),
             shuffle_calibration_samples=False,
         )
-    except (ValueError, NotImplementedError, KeyError, AttributeError) as error:
+    except _REFUSALS as error:
         raise _unsupported(recipe, error) from error
     model.save_pretrained(target, save_compressed=True)
     tokenizer.save_pretrained(target)

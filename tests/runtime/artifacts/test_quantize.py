@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from deploy.fixtures.environment import artifacts_environment
 from deploy.fixtures.pair import ModelPair
+from deploy.local.layout import REPOSITORY
 from tandem_contracts.artifact_job import (
     EVALUATE_MODULE,
     QUANTIZE_MODULE,
@@ -22,7 +24,7 @@ from tandem_contracts.artifact_job import (
 )
 from tandem_contracts.quality import Thresholds, shortcomings
 from tandem_contracts.recipe import Algorithm, CalibrationSettings, Recipe, Scheme
-from tandem_contracts.termination import ExitCode, Reason
+from tandem_contracts.termination import ExitCode, Reason, TerminationMessage
 from tandem_runtime.artifacts.volume import Volume
 from tests.runtime.artifacts.programs import Ended, Program, run
 
@@ -218,3 +220,35 @@ def test_a_pickle_is_not_loaded_instead_of_weights_of_an_unusual_name(
     (source / "pytorch_model.bin").write_bytes(b"a pickle")
     ended = quantizing.run(GPTQ, source=source)
     assert "no file named model.safetensors" in ended.refusal.message
+
+
+UNGUARDED = """
+import sys
+from llmcompressor.pipelines.cache import IntermediatesCache
+import tandem_runtime.artifacts.llm_compressor
+from tandem_runtime.artifacts.quantize import main
+
+def pin_memory(*_, **__):
+    raise RuntimeError("Cannot access accelerator device when none is available.")
+
+IntermediatesCache.pin_memory = pin_memory
+sys.exit(main(sys.argv[1:]))
+"""
+"""The program as it would be without the guard for AWQ on a CPU."""
+
+
+def test_what_llm_compressor_cannot_do_ends_the_job_with_its_reason_and_is_not_tried_again(
+    tmp_path: Path, models: ModelPair
+) -> None:
+    (tmp_path / "volume").mkdir()
+    log = tmp_path / "log"
+    awq = Recipe(scheme=Scheme.W4A16, algorithm=Algorithm.AWQ)
+    arguments = quantize_arguments(source=str(models.draft), key=KEY, owner="pod", recipe=awq, calibration=FEW)
+    options = [f"--volume={tmp_path / 'volume'}", "--metrics-port=0", f"--termination-log={log}"]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "runtime"), "HOME": str(tmp_path)}
+    command = [str(artifacts_environment()), "-c", UNGUARDED, *arguments, *options]
+    ended = subprocess.run(command, env=environment, check=False, timeout=300, capture_output=True, text=True)
+    assert ended.returncode == ExitCode.RECIPE_UNSUPPORTED, ended.stdout + ended.stderr
+    told = TerminationMessage.decode(log.read_text())
+    assert told.reason is Reason.RECIPE_UNSUPPORTED
+    assert "W4A16 by AWQ: llm-compressor refuses this model: Cannot access accelerator device" in told.message
