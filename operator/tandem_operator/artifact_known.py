@@ -73,6 +73,8 @@ class Asked:
     """On which deployments wait for it to be asked."""
     others_bytes: int = 0
     """Of the other artifacts on its volume."""
+    is_making_room: bool = False
+    """Whether files of others are going from there."""
     is_pressed: bool = False
     """Whether it has to make room on its volume, if nothing refers to it."""
 

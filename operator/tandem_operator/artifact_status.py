@@ -92,6 +92,7 @@ def artifact_status_of(
         progress=_progress(found, progress),
         job=step.job_name(artifact.name) if step and has_its_key else "",
         memory=_memory(artifact, found),
+        full_beside_bytes=found.full_beside_bytes,
         unused_since=_stamp(planned.unused_since) if planned.unused_since else None,
         ttl_seconds=ttl_seconds,
     )

@@ -329,6 +329,8 @@ class ModelArtifactStatus(ApiModel):
     """The Job of the step that is due, or that was the last."""
     memory: Annotated[dict[str, Word], Field(max_length=MEMORIES_KEPT)] = Field(default_factory=dict)
     """By the Job's name: what it gets after one of less was killed for want of memory."""
+    full_beside_bytes: int | None = None
+    """Of the other artifacts on the volume, when a Job found it full: with fewer it tries again. Absent: none did."""
     unused_since: Annotated[str, Field(max_length=32, json_schema_extra={"format": "date-time"})] | None = None
     """Since when nothing refers to the artifact. Absent while something does."""
     ttl_seconds: int | None = None

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from tandem_contracts import recipe
+from tandem_contracts.termination import ExitCode, Phase
+from tandem_contracts.termination import Reason as Cause
 from tandem_operator import names
 from tandem_operator.api.artifact import SMOKES_KEPT
 from tandem_operator.cluster import KINDS
@@ -17,7 +19,15 @@ from tandem_operator.facts import Manifest
 from tandem_operator.store import Key
 from tests.builders import NAMESPACE
 from tests.unit.operator.artifact_world import Nodes
-from tests.unit.operator.artifacts import FETCHED, GOOD, MADE, make_artifact_body, make_texts, need_of
+from tests.unit.operator.artifacts import (
+    FETCHED,
+    GOOD,
+    MADE,
+    make_artifact_body,
+    make_refusal,
+    make_texts,
+    need_of,
+)
 from tests.unit.operator.test_artifact_pass import NOW, World, play
 
 LATER = NOW + timedelta(days=400)
@@ -536,6 +546,34 @@ def test_what_nothing_refers_to_makes_room_before_its_time_on_a_volume_that_is_g
         world.now += timedelta(hours=1)
         await nodes.live(world)
         assert nodes.begun[begun:] == [], "room has been made"
+
+    play(script)
+
+
+def test_a_volume_that_is_full_loses_one_unused_model_at_a_time_and_the_job_tries_again_at_once() -> None:
+    async def script(world: World) -> None:
+        nodes = Nodes()
+        for scheme in ("W8A8", "W4A16"):
+            world.deploy(spec=spec_of(scheme=scheme, gate={}))
+            await nodes.live(world)
+        unused = {FETCHED.key, key_of(), key_of(scheme="W4A16")}
+        world.deploy(spec=make_artifact_body(source={"huggingFace": {"repo": "team/another"}})["spec"])
+        another = need_of(make_artifact_body(source={"huggingFace": {"repo": "team/another"}})).key
+        world.now += timedelta(hours=1)
+        await world.settle()
+        fetch = KINDS["Job"].path(NAMESPACE, f"{another}-fetch")
+        refusal = make_refusal(ExitCode.VOLUME_FULL, Phase.FETCH, Cause.VOLUME_FULL)
+        world.job_says(message=refusal, exit_code=int(ExitCode.VOLUME_FULL), path=fetch)
+        await world.settle()
+        assert world.condition(KINDS[names.ARTIFACT_KIND].path(NAMESPACE, another), "Stalled")
+        begun = len(nodes.begun)
+        world.now += timedelta(minutes=5)
+        await nodes.live(world)
+        evicted = [name for name in nodes.begun[begun:] if name.endswith("-evict")]
+        assert len(evicted) == 1
+        assert len(artifacts(world) & unused) == 2
+        assert f"{another}-fetch" in nodes.begun[begun:]
+        assert said(world) == ("True", "RolledOut")
 
     play(script)
 

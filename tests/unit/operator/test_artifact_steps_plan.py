@@ -13,10 +13,14 @@ from tandem_contracts.termination import ExitCode, Phase
 from tandem_contracts.termination import Reason as Cause
 from tandem_operator import names
 from tandem_operator.api.artifact import SUMMARY_LIMIT, ArtifactLoss, ModelArtifactSpec
+from tandem_operator.api.deployment import Owner
 from tandem_operator.api.quantization import ConfigMapKeyRef
+from tandem_operator.artifact_facts import attempts_of
 from tandem_operator.artifact_needs import Settings
+from tandem_operator.artifact_plan import plan_artifact
 from tandem_operator.artifact_status import Progress, artifact_status_of, progress_in
 from tandem_operator.artifact_steps import Measurement, Step
+from tandem_operator.artifact_terms import Referrers, job_maker
 from tandem_operator.facts import ArtifactFacts, Manifest
 from tandem_operator.names import Reason
 from tests.builders import make_child, make_config
@@ -26,6 +30,7 @@ from tests.unit.operator.artifacts import (
     MADE,
     NOW,
     QUANTIZED,
+    SETTINGS,
     SOURCE,
     Told,
     decide,
@@ -523,6 +528,38 @@ def test_a_job_for_what_nothing_refers_to_is_ended_and_made_again_for_whoever_ne
     assert "nothing refers to it now" in unused.message
     assert decide(FETCHED, status=unused.status).does == ""
     assert decide(FETCHED, by=PLAIN, status=unused.status).does == "make"
+
+
+@pytest.mark.parametrize(
+    ("others", "is_making_room", "does"),
+    [(70, False, ""), (90, False, ""), (69, True, ""), (69, False, "delete")],
+    ids=["as before", "more", "files are going", "fewer"],
+)
+def test_a_job_that_found_the_volume_full_is_tried_again_once_others_have_gone_from_it(
+    others: int, is_making_room: bool, does: str
+) -> None:
+    children = failed(QUANTIZE, ExitCode.VOLUME_FULL, Cause.VOLUME_FULL)
+
+    def told(others: int, *, is_making_room: bool, status: Manifest) -> Told:
+        artifact = make_artifact(QUANTIZED, status=status)
+        owner = Owner(name=QUANTIZED.key, namespace=artifact.namespace, uid="a1")
+        referrers = Referrers(QUANTIZED.key, LOSSY, SETTINGS)
+        plan = plan_artifact(
+            artifact,
+            attempts_of(children, artifact_uid="a1", mishaps={}),
+            asked=replace(referrers.asked(), others_bytes=others, is_making_room=is_making_room),
+            job_of=job_maker(owner, artifact, SOURCE, referrers=referrers, settings=SETTINGS),
+            source=SOURCE,
+            now=NOW,
+            ttl=HOUR,
+        )
+        return Told(plan, artifact_status_of(artifact, plan, now=NOW))
+
+    first = told(70, is_making_room=False, status={})
+    assert (first.does, first.status["fullBesideBytes"]) == ("", 70)
+    then = told(others, is_making_room=is_making_room, status=first.status)
+    assert then.does == does
+    assert then.status.get("fullBesideBytes") == (None if does else max(others, 70))
 
 
 def test_planning_again_from_what_was_written_changes_nothing() -> None:
