@@ -46,8 +46,10 @@ def _quantized(options: argparse.Namespace) -> str:
     recipe = Recipe.from_data(options.recipe)
     calibration = CalibrationSettings.from_data(options.calibration or {})
     volume = Volume(options.volume)
-    there = volume.find(options.key)
-    if there is not None:
+    there, source = volume.find(options.key), content_of(options.source)
+    # Of another source: somebody has deleted the ModelArtifact so that it is made anew. One that lies has no content.
+    is_outdated = there is not None and bool(source) and there.provenance.get("source") not in {"", source}
+    if there is not None and not is_outdated:
         return made_of(volume, there, seconds=0.0)
     begun = time.monotonic()
     read_model(options.source)  # says what is wrong with it before anything large is imported
@@ -69,7 +71,9 @@ def _quantized(options: argparse.Namespace) -> str:
         leave_wanted(folder)  # llm-compressor copies all that lies beside the weights
         facts = read_model(folder)
         require_predicted(facts.weights_bytes, predicted)
-        how = {**provenance, "recipe": recipe.to_data(), "model": facts.to_data(), "source": content_of(options.source)}
+        how = {**provenance, "recipe": recipe.to_data(), "model": facts.to_data(), "source": source}
+        if is_outdated:
+            volume.retire(options.key)
         _, manifest = volume.publish(options.key, folder, how)
     return made_of(volume, manifest, seconds=time.monotonic() - begun)
 

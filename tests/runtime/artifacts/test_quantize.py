@@ -108,6 +108,32 @@ def test_a_model_is_made_once_measured_and_readable_for_every_user(quantizing: Q
             os.close(folder)
 
 
+def test_a_model_is_made_anew_from_a_source_that_was_fetched_anew_and_is_another_one(
+    tmp_path: Path, models: ModelPair
+) -> None:
+    """As `evaluate` says that it would be once its ModelArtifact is deleted."""
+    quantizing = Quantizing(tmp_path, tmp_path / "volume" / "v1-source")
+
+    def fetched(note: str) -> None:
+        with quantizing.volume.staging("v1-source", "pod") as folder:
+            shutil.copytree(models.draft, folder, dirs_exist_ok=True)
+            (folder / "note.json").write_text(note)
+            quantizing.volume.publish("v1-source", folder, {})
+
+    fetched("{}")
+    first = quantizing.run(W8A8)
+    assert first.code == ExitCode.OK, first.output
+    quantizing.volume.retire("v1-source")
+    fetched("{ }")
+    assert quantizing.evaluate().refusal.reason is Reason.SOURCE_CHANGED
+    made = Made.decode(quantizing.run(W8A8).last_word)
+    assert made.seconds > 0
+    assert made.manifest != Made.decode(first.last_word).manifest
+    evaluated = quantizing.evaluate()
+    assert evaluated.code == ExitCode.OK, evaluated.output
+    assert Made.decode(quantizing.run(W8A8).last_word).seconds == 0
+
+
 def test_a_calibrated_model_says_what_it_was_calibrated_with_and_is_not_evaluated_with_that(
     quantizing: Quantizing, tmp_path: Path
 ) -> None:
