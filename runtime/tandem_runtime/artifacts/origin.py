@@ -19,7 +19,10 @@ from tandem_contracts.termination import Reason
 from tandem_runtime.artifacts.last_word import RefusedError
 
 _WANTED_ENDINGS = (".safetensors", ".json", ".jinja", ".model", ".tiktoken", "vocab.txt", "merges.txt")
-_CONFIGURATIONS = ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json")
+_CONFIGURATIONS = (
+    *("config.json", "generation_config.json", "tokenizer_config.json", "processor_config.json"),
+    *("preprocessor_config.json", "video_preprocessor_config.json"),
+)
 _BLOCK_BYTES = 1 << 20
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from tandem_contracts.model_reader import WEIGHTS_INDEX
 from tandem_runtime.artifacts.fetch import bytes_brought
-from tandem_runtime.artifacts.origin import RemoteFile, files_of_engines
+from tandem_runtime.artifacts.last_word import RefusedError
+from tandem_runtime.artifacts.origin import RemoteFile, files_of_engines, require_no_code_in
 
 SHARDS = ("model-1.safetensors", "model-2.safetensors")
 
@@ -36,6 +37,13 @@ def test_weights_in_another_form_are_left_where_they_are(
     if index is not None:
         path.write_text(json.dumps(index))
     assert files_of_engines(files(*names), path) == files(*taken)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "video_preprocessor_config.json"])
+def test_a_configuration_that_names_code_is_refused_wherever_engines_look_for_it(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text(json.dumps({"auto_map": {"AutoProcessor": "code.Mine"}}))
+    with pytest.raises(RefusedError, match=f"{name} has auto_map"):
+        require_no_code_in(tmp_path)
 
 
 def test_progress_counts_the_file_that_is_being_written_and_never_more_than_there_is_to_bring(tmp_path: Path) -> None:
