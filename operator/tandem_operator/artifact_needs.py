@@ -146,7 +146,10 @@ def _need(deployment: LLMDeployment, role: Role, model: Model, settings: Setting
     is_shared = settings.config.share_artifacts and not _names_own(model.source, quantization)
     tenant = None if claim is None or is_shared else deployment.owner.namespace
     artifact = ModelArtifactSpec(source=model.source, claim_name=claim, tenant=tenant)
-    if quantization is None or spec is None or quantization.mode is QuantizationMode.PREQUANTIZED:
+    if quantization is None or spec is None:
+        return Need(artifact, **shared)
+    if quantization.mode is QuantizationMode.PREQUANTIZED:
+        _require_engine(spec, quantization, path=path)
         return Need(artifact, **shared)
     scheme, why = _scheme(quantization, spec, path=f"{path}.model.quantization.scheme", table=settings.table)
     _require_engine(spec, quantization, path=path)

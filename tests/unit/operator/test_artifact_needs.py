@@ -160,6 +160,7 @@ def test_online_and_prequantized_models_are_served_as_they_are() -> None:
     ("engine", "quantization", "part"),
     [
         ("Triton", {}, "must be left out with engine.type Triton"),
+        ("Triton", {"mode": "Prequantized"}, "must be left out with engine.type Triton"),
         ("Transformers", {"mode": "Online", "scheme": "FP8_DYNAMIC"}, "must be Offline with engine.type Transformers"),
     ],
 )
