@@ -12,8 +12,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tandem_contracts.termination import Reason as Cause
+from tandem_contracts.termination import Phase
 from tandem_operator.api.artifact import ArtifactFiles
+from tandem_operator.artifact_steps import Step
 from tandem_operator.facts import Manifest
 
 
@@ -33,8 +34,10 @@ class Stored:
     files: ArtifactFiles | None = None
     unused_since: str = ""
     """As the status has it, which sorts as time does; empty while something refers to it."""
-    lacks_room: bool = False
-    """A Job of it has found the volume full."""
+    full_beside_bytes: int | None = None
+    """Of the others, when a Job of it found the volume full; None: none did."""
+    is_leaving: bool = False
+    """Its files are about to go, or going."""
 
     @classmethod
     def of(cls, artifact: Manifest) -> Stored:
@@ -44,9 +47,14 @@ class Stored:
             files = ArtifactFiles.model_validate(status["files"]) if status.get("files") else None
         except ValidationError:
             files = None
-        unused = status.get("unusedSince")
-        stalled = any(c.get("type") == "Stalled" and c.get("reason") == Cause.VOLUME_FULL for c in _conditions(status))
-        return cls(artifact["metadata"]["name"], files, unused if isinstance(unused, str) else "", stalled)
+        unused, beside, name = status.get("unusedSince"), status.get("fullBesideBytes"), artifact["metadata"]["name"]
+        return cls(
+            name,
+            files,
+            unused if isinstance(unused, str) else "",
+            beside if isinstance(beside, int) else None,
+            is_leaving=status.get("job") == Step(Phase.EVICT).job_name(name),
+        )
 
 
 def leaving(stored: Iterable[Stored], watermarks: Watermarks) -> tuple[str, ...]:
@@ -57,7 +65,7 @@ def leaving(stored: Iterable[Stored], watermarks: Watermarks) -> tuple[str, ...]
         key=lambda each: (each.unused_since, each.name),
     )
     excess = _excess_bytes(there, watermarks)
-    if excess <= 0 and any(each.lacks_room for each in there):
+    if excess <= 0 and _lacks_room(there):
         return tuple(each.name for each in idle[:1])  # whose Job it is tries again, and says so again if it must
     going: list[str] = []
     for each in idle:
@@ -73,6 +81,24 @@ def shared_bytes(stored: Iterable[Stored]) -> int:
     return sum(each.files.bytes for each in stored if each.files is not None)
 
 
+def is_making_room(stored: Iterable[Stored]) -> bool:
+    """Whether files of a volume are going already."""
+    return any(each.is_leaving for each in stored)
+
+
+def _lacks_room(there: Iterable[Stored]) -> bool:
+    """Whether a Job has found the volume full, and nothing has gone since then, or is going."""
+    there = tuple(there)
+    total = shared_bytes(there)
+    lacking = (
+        each
+        for each in there
+        if each.full_beside_bytes is not None
+        and total - (each.files.bytes if each.files else 0) >= each.full_beside_bytes
+    )
+    return any(lacking) and not is_making_room(there)
+
+
 def _excess_bytes(there: Iterable[Stored], watermarks: Watermarks) -> float:
     """That have to go until no more than the low mark is used; 0 below the high one, and where nobody knows."""
     there = tuple(there)
@@ -84,7 +110,3 @@ def _excess_bytes(there: Iterable[Stored], watermarks: Watermarks) -> float:
     if used <= watermarks.high * newest.capacity_bytes:
         return 0.0
     return used - watermarks.low * newest.capacity_bytes
-
-
-def _conditions(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return status.get("conditions") or []

@@ -254,8 +254,17 @@ def artifact_facts_of(need: Need, find: Callable[[str], Manifest | None]) -> Art
     there = find(need.key)
     seen = _seen(need.artifact, there)
     if need.artifact.quantization is None or seen.model is None or there is None:
-        return seen
+        return _explained(need, seen)
     return _judged(need, seen, there.get("status") or {}, find)
+
+
+def _explained(need: Need, seen: ArtifactFacts) -> ArtifactFacts:
+    """With why it is this scheme, where the user has left it open."""
+    if not need.why:
+        return seen
+    form = form_of(need.artifact)
+    told = f"{form} is {need.why}" if form else need.why
+    return replace(seen, message="; ".join(part for part in (seen.message, told) if part))
 
 
 def _seen(spec: ModelArtifactSpec, there: Manifest | None) -> ArtifactFacts:
@@ -323,7 +332,8 @@ def _judged(need: Need, made: ArtifactFacts, status: Manifest, find: Callable[[s
         is_told = ready.get("status") == "False"
         reason = _reason(ready, step.phase) if is_told else Reason.EVALUATING
         message = ready.get("message", "") if is_told else doing(step, need.key, spec)
-        return replace(made, model=None, files=None, reason=reason, message=message, is_stuck=is_stuck)
+        waits = replace(made, model=None, files=None, reason=reason, message=message, is_stuck=is_stuck)
+        return _explained(need, waits)
     assert spec.quantization is not None  # noqa: S101 -- narrows the type: only a quantized one is judged
     scheme = spec.quantization.scheme
     lacks = shortcomings(quality, (gate or Gate()).thresholds(scheme, spec.quantization.kv_cache))
@@ -339,6 +349,8 @@ def _judged(need: Need, made: ArtifactFacts, status: Manifest, find: Callable[[s
         return replace(made, model=None, files=None, reason=Reason.GATE_FAILED, message=lacking, is_stuck=True)
     source = spec.as_it_is
     plain = _seen(source, find(source.key))
+    if plain.model is None or plain.files is None:
+        return replace(plain, message=f"{plain.message}; the source is to be served: {lacking}")
     return replace(plain, reason=Reason.SERVES_UNQUANTIZED, message=f"the source is served: {lacking}")
 
 

@@ -10,7 +10,15 @@ from typing import Any
 from tandem_contracts.artifact_job import Evaluated, Made, Smoked
 from tandem_contracts.model_facts import ModelFacts
 from tandem_contracts.termination import Phase
-from tandem_operator.api.artifact import LOSSES_KEPT, ArtifactFiles, ArtifactSmoke, ModelArtifactSpec
+from tandem_operator.api.artifact import (
+    CLASSES_LIMIT,
+    LOSSES_KEPT,
+    SMOKES_KEPT,
+    SUMMARY_LIMIT,
+    ArtifactFiles,
+    ArtifactSmoke,
+    ModelArtifactSpec,
+)
 from tandem_operator.artifact_facts import NO_ATTEMPT, Attempt, JobFacts, Known, known_in
 from tandem_operator.artifact_smoke import SmokeTarget
 from tandem_operator.artifact_steps import Measurement, Step, first_step_of
@@ -44,8 +52,14 @@ class Artifact:
 
     def memory_of(self, step: Step) -> str:
         """What the step's Job gets after one of less was killed for want of it; empty: as usual."""
-        memory = self.status.get("memory") if self.status.get("job") == step.job_name(self.name) else ""
-        return memory if isinstance(memory, str) else ""
+        return self.memory.get(step.job_name(self.name), "")
+
+    @property
+    def memory(self) -> dict[str, str]:
+        """The same of all its Jobs, by their names."""
+        written = self.status.get("memory")
+        found = written.items() if isinstance(written, Mapping) else ()
+        return {name: value for name, value in found if isinstance(value, str)}
 
 
 @dataclass(frozen=True)
@@ -59,12 +73,14 @@ class Asked:
     """On which deployments wait for it to be asked."""
     others_bytes: int = 0
     """Of the other artifacts on its volume."""
+    is_making_room: bool = False
+    """Whether files of others are going from there."""
     is_pressed: bool = False
     """Whether it has to make room on its volume, if nothing refers to it."""
 
 
 def known_of(artifact: Artifact, attempts: Mapping[str, Attempt], asked: Asked, now: datetime) -> Known:
-    """Everything that is known, with as many losses as a status may hold, those that are asked for first."""
+    """Everything that is known, as much of it as a status may hold: what is asked for first."""
     spec, known = artifact.spec, known_in(artifact.status)
     if spec is None:
         return known
@@ -84,7 +100,14 @@ def known_of(artifact: Artifact, attempts: Mapping[str, Attempt], asked: Asked, 
     named = [name for name in map(str, asked.measurements) if name in losses]
     kept = [*named, *(name for name in losses if name not in named)][:LOSSES_KEPT]
     smokes = {**known.smokes, **_smokes(artifact, attempts, asked, now)}
-    return replace(known, losses={name: losses[name] for name in sorted(kept)}, smokes=smokes, reference=reference)
+    awaited = [target.name for target in asked.smokes if target.name in smokes]
+    remembered = [*awaited, *(name for name in smokes if name not in awaited)][:SMOKES_KEPT]
+    return replace(
+        known,
+        losses={name: losses[name] for name in sorted(kept)},
+        smokes={name: smokes[name] for name in sorted(remembered)},
+        reference=reference,
+    )
 
 
 def smoke_step(target: SmokeTarget) -> Step:
@@ -92,12 +115,14 @@ def smoke_step(target: SmokeTarget) -> Step:
     return Step(Phase.SMOKE, smoke=target.name)
 
 
-def given_up(artifact: Artifact, attempts: Mapping[str, Attempt], asked: Asked, now: datetime) -> JobFacts | None:
-    """The Job of a smoke test that is not waited for any more, and that would take room from the pods to come."""
-    for target in asked.smokes:
-        attempt = attempts.get(smoke_step(target).job_name(artifact.name), NO_ATTEMPT)
+def given_up(artifact: Artifact, attempts: Mapping[str, Attempt], now: datetime) -> JobFacts | None:
+    """The Job of a smoke test that no node has room for, whether somebody has waited for it or nobody does any more: it
+    would take room from the pods to come.
+    """
+    for name, attempt in sorted(attempts.items()):
         if (
-            attempt.job is not None
+            name.startswith(f"{Step(Phase.SMOKE).job_name(artifact.name)}-")
+            and attempt.job is not None
             and not attempt.job.is_going
             and seconds_without_room(attempt, now) >= NO_ROOM_SECONDS
         ):
@@ -133,7 +158,7 @@ def _smoke(target: SmokeTarget, said: Smoked | str) -> ArtifactSmoke:
     about = ArtifactSmoke(
         target=target.name,
         image=inputs.image,
-        classes=f"{inputs.count} × {', '.join(each.name for each in inputs.accelerators)}",
+        classes=f"{inputs.count} × {', '.join(each.name for each in inputs.accelerators)}"[:CLASSES_LIMIT],
         message=(said if isinstance(said, str) else said.uncompared and f"not compared: {said.uncompared}")[:1024],
     )
     if isinstance(said, str):
@@ -166,7 +191,8 @@ def summary_of(model: ModelFacts) -> str:
         billions = model.parameters / 1e9
         parts.append(f"{billions:.1f}B parameters" if billions >= 0.1 else f"{model.parameters / 1e6:.1f}M parameters")
     size = size_of(model.weights_bytes)
-    return ", ".join([*parts, size, *(part for part in (model.data_type, model.quantization) if part)])
+    told = ", ".join([*parts, size, *(part for part in (model.data_type, model.quantization) if part)])
+    return told[:SUMMARY_LIMIT]
 
 
 def size_of(count: float) -> str:

@@ -17,7 +17,7 @@ from tandem_operator.accelerators import AcceleratorClass, table_of
 from tandem_operator.api.artifact import ArtifactQuantization, ModelArtifactSpec
 from tandem_operator.api.deployment import InvalidSpecError, LLMDeployment, RoleSpec
 from tandem_operator.api.engine import EngineType
-from tandem_operator.api.model import Model
+from tandem_operator.api.model import Model, ModelSource
 from tandem_operator.api.quantization import (
     ONLINE_SCHEMES,
     Calibration,
@@ -142,15 +142,19 @@ def _need(deployment: LLMDeployment, role: Role, model: Model, settings: Setting
         "ttl_seconds": cache.ttl_seconds if cache is not None else None,
     }
     claim = cache.volume.claim_name if cache is not None and model.needs_cache else None
-    tenant = None if claim is None or settings.config.share_artifacts else deployment.owner.namespace
-    artifact = ModelArtifactSpec(source=model.source, claim_name=claim, tenant=tenant)
     quantization = None if is_in_engine or spec is None else spec.model.quantization
-    if quantization is None or spec is None or quantization.mode is QuantizationMode.PREQUANTIZED:
+    is_shared = settings.config.share_artifacts and not _names_own(model.source, quantization)
+    tenant = None if claim is None or is_shared else deployment.owner.namespace
+    artifact = ModelArtifactSpec(source=model.source, claim_name=claim, tenant=tenant)
+    if quantization is None or spec is None:
+        return Need(artifact, **shared)
+    if quantization.mode is QuantizationMode.PREQUANTIZED:
+        _require_engine(spec, quantization, path=path)
         return Need(artifact, **shared)
     _require_engine(spec, quantization, path=path)
     scheme, why = _scheme(quantization, spec, path=f"{path}.model.quantization.scheme", table=settings.table)
     if quantization.mode is QuantizationMode.ONLINE or isinstance(scheme, DraftScheme):
-        return Need(artifact, why=why, **shared)
+        return Need(artifact, why=f"the engine quantizes it to {scheme}, {why}" if why else "", **shared)
     made = _quantization(quantization, scheme, path=f"{path}.model.quantization")
     return Need(
         artifact.model_copy(update={"quantization": made}),
@@ -160,6 +164,13 @@ def _need(deployment: LLMDeployment, role: Role, model: Model, settings: Setting
         why=why,
         **shared,
     )
+
+
+def _names_own(source: ModelSource, quantization: Quantization | None) -> bool:
+    """Whether the files are made from what is the namespace's own: another one has other things of the same name."""
+    calibration = quantization.calibration if quantization else None
+    has_texts = calibration is not None and calibration.config_map_key_ref is not None
+    return has_texts or source.persistent_volume_claim is not None
 
 
 def online_scheme_of(spec: RoleSpec, path: str, *, table: Mapping[str, AcceleratorClass]) -> OnlineQuantization | None:

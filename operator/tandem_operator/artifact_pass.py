@@ -19,7 +19,7 @@ from tandem_contracts.ports import METRICS_PORT
 from tandem_operator import names
 from tandem_operator.api.artifact import ModelArtifactSpec
 from tandem_operator.api.deployment import Owner, faults_of
-from tandem_operator.artifact_eviction import Stored, Watermarks, leaving, shared_bytes
+from tandem_operator.artifact_eviction import Stored, Watermarks, is_making_room, leaving, shared_bytes
 from tandem_operator.artifact_facts import JobFacts, attempts_of, with_artifacts
 from tandem_operator.artifact_known import Artifact, Asked
 from tandem_operator.artifact_needs import Need, Settings
@@ -171,8 +171,13 @@ class ArtifactPasses:
         stored = [Stored.of(each) for each in there if (each.get("spec") or {}).get("claimName") == claim]
         config = self._settings.config
         marks = Watermarks(config.cache_high_percent / 100, config.cache_low_percent / 100)
-        others = shared_bytes(each for each in stored if each.name != artifact.name)
-        return replace(asked, others_bytes=others, is_pressed=artifact.name in leaving(stored, marks))
+        others = [each for each in stored if each.name != artifact.name]
+        return replace(
+            asked,
+            others_bytes=shared_bytes(others),
+            is_making_room=is_making_room(others),
+            is_pressed=artifact.name in leaving(stored, marks),
+        )
 
     async def _carry_out(self, planned: ArtifactPlan, artifact: Artifact) -> tuple[float, str]:
         """Delete or make the Job; seconds until a pass should look at it, and why it could not be made."""

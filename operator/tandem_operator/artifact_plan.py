@@ -92,6 +92,8 @@ class Finding:
     """Address of the pod that works on it."""
     memory: str = ""
     """That the step's Job gets, where one of less was killed."""
+    full_beside_bytes: int | None = None
+    """Of the other artifacts on the volume that the step's Job has found full."""
     make_job: Manifest | None = None
     delete_job: JobFacts | None = None
     due_seconds: float = 0.0
@@ -212,7 +214,7 @@ class _Planner:
             return Finding(Reason.KEY_MISMATCH, message, is_stalled=True)
         steps = self._due(spec)
         if not steps and known.model is not None:
-            left = given_up(artifact, self._attempts, self._asked, self.now)
+            left = given_up(artifact, self._attempts, self.now)
             return Finding(_done(spec), summary_of(known.model), is_ready=True, known=known, delete_job=left)
         found = [self._found_of(step, spec) for step in steps]
         due = min((each.due_seconds for each in found if each.due_seconds), default=0.0)
@@ -287,15 +289,25 @@ class _Planner:
             message = f"Job {there.ref.name} is made again: it is complete, and its pod was deleted before it was read"
             return replace(on, message=message, delete_job=there)
         reason, cause = _failure(step, there, attempt)
-        retry_seconds = _retry_seconds(step, attempt)
-        if age >= retry_seconds:
+        retry_seconds, full_beside = _retry_seconds(step, attempt), self._full_beside(attempt)
+        has_room_now = full_beside is not None and self._asked.others_bytes < full_beside
+        if age >= retry_seconds or (has_room_now and not self._asked.is_making_room):
             message = f"Job {there.ref.name} looks again: {where}: {cause}"
             return replace(on, message=message, delete_job=there)
         later = "an hour" if retry_seconds == RETRY_SECONDS else f"{retry_seconds / 60:.0f} minutes"
         again = f"it is looked at again {later} later, or when this ModelArtifact is deleted"
         message = f"{where}: {cause}; {again}"
         due = retry_seconds - age
-        return Finding(reason, message, is_stalled=True, known=self._known, step=step, due_seconds=due)
+        stalled = Finding(reason, message, is_stalled=True, known=self._known, step=step, due_seconds=due)
+        return replace(stalled, full_beside_bytes=full_beside)
+
+    def _full_beside(self, attempt: Attempt) -> int | None:
+        """Bytes of the other artifacts on a volume that was full; None where it was not. More may have come since."""
+        refusal = attempt.word.refusal if attempt.word else None
+        if refusal is None or refusal.reason is not Cause.VOLUME_FULL:
+            return None
+        before = self._artifact.status.get("fullBesideBytes")
+        return max(before if isinstance(before, int) else 0, self._asked.others_bytes)
 
     def _more_memory(self, step: Step, attempt: Attempt, wanted: Manifest | Unmakeable) -> str:
         """Half as much again, for a Job that was killed for want of it, and not for the second time."""

@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tandem_contracts.metrics import ARTIFACT_DONE, ARTIFACT_SECONDS, ARTIFACT_TOTAL
 from tandem_contracts.termination import Phase
 from tandem_operator.api.artifact import (
+    MEMORIES_KEPT,
     ArtifactLoss,
     ArtifactProgress,
     ArtifactReference,
@@ -92,7 +93,8 @@ def artifact_status_of(
         losses=tuple(ArtifactLoss.of(texts, quality) for texts, quality in sorted(known.losses.items())),
         progress=_progress(found, progress),
         job=step.job_name(artifact.name) if step and has_its_key else "",
-        memory=found.memory or (artifact.memory_of(found.step) if found.step else ""),
+        memory=_memory(artifact, found),
+        full_beside_bytes=found.full_beside_bytes,
         unused_since=_stamp(planned.unused_since) if planned.unused_since else None,
         ttl_seconds=ttl_seconds,
     )
@@ -120,6 +122,16 @@ def _conditions(artifact: Artifact, found: Finding, now: datetime) -> tuple[Cond
     elif not found.is_ready:
         conditions.append(condition(ConditionType.RECONCILING, holds=True))
     return tuple(conditions)
+
+
+def _memory(artifact: Artifact, found: Finding) -> dict[str, str]:
+    """Of all steps that are still to be taken: one may wait while another is looked at."""
+    kept = {} if found.is_ready else artifact.memory
+    if found.memory and found.step:
+        job = found.step.job_name(artifact.name)
+        others = [name for name in sorted(kept) if name != job][: MEMORIES_KEPT - 1]
+        kept = {**{name: kept[name] for name in others}, job: found.memory}
+    return kept
 
 
 def _progress(found: Finding, progress: Progress | None) -> ArtifactProgress | None:

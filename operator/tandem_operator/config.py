@@ -150,7 +150,8 @@ class OperatorConfig(BaseModel):
     """They go until no more than this is used."""
     share_artifacts: bool = False
     """Whether namespaces whose claims lead to the same storage use the same files. Who may read a claim may then use a
-    model that somebody else had the token for."""
+    model that somebody else had the token for. Never what is made from a claim or a ConfigMap, which are a namespace's
+    own."""
     resync_seconds: Annotated[float, Field(gt=0)] = 60.0
     """Every deployment is looked at again after this long, whatever was heard of it."""
     request_timeout_seconds: Annotated[float, Field(gt=0)] = 8.0

@@ -12,9 +12,10 @@ from difflib import get_close_matches
 
 from pydantic import ValidationError
 
-from tandem_contracts.engine_settings import DataType, EngineSettings
+from tandem_contracts.engine_settings import DataType, EngineSettings, KVCacheDtype
 from tandem_contracts.launch import DraftEngine, InEngineKind, Role, Speculation
 from tandem_contracts.model_facts import ModelFacts
+from tandem_contracts.recipe import KVCache
 from tandem_contracts.termination import Phase
 from tandem_operator.accelerators import AcceleratorClass
 from tandem_operator.api.access import SecretKeyRef
@@ -336,6 +337,16 @@ def _sized(
     return sized.count
 
 
+def _kv_cache_dtype(spec: RoleSpec, model: ModelFacts | None) -> str:
+    """What the engine keeps keys and values in: what it is told, else, with vLLM, what the files have scales for."""
+    said, quantization = spec.engine.kv_cache_dtype, spec.model.quantization
+    is_left_to_it = spec.engine.type is EngineType.VLLM and said in {None, KVCacheDtype.AUTO}
+    has_scales = quantization is not None and quantization.kv_cache is KVCache.FP8
+    if is_left_to_it and has_scales and model is not None and model.quantization:
+        return KVCacheDtype.FP8
+    return said or ""
+
+
 def sizing_request_of(deployment: LLMDeployment, role: Role, *, models: Mapping[Role, ModelFacts]) -> SizingRequest:
     """What a role's engine is asked to hold."""
     spec, wanted = _spec(deployment, role), SizingRequest()
@@ -344,7 +355,7 @@ def sizing_request_of(deployment: LLMDeployment, role: Role, *, models: Mapping[
         max_model_length=engine.max_model_length or 0,
         concurrency=min(wanted.concurrency, engine.scheduler.max_sequences or wanted.concurrency),
         data_type=engine.data_type or "",
-        kv_cache_dtype=engine.kv_cache_dtype or "",
+        kv_cache_dtype=_kv_cache_dtype(spec, models.get(role)),
         memory_utilization_percent=engine.paging.memory_utilization_percent or ENGINE_MEMORY_PERCENT,
         count=spec.accelerator.count or 0,
         tensor_parallel=spec.tensor_parallel or 0,

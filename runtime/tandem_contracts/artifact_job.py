@@ -35,6 +35,8 @@ SESSION_TOKEN_VARIABLE = "AWS_SESSION_TOKEN"  # noqa: S105 - its name
 _S3_KIND = "S3"
 MOST_TASKS = 16
 """So that the last word has room for all of them."""
+FEWEST_CONTEXT_TOKENS = 1024
+"""Of a context that is to be recalled from: in fewer the sentences that are asked for would be most of the text."""
 TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
 

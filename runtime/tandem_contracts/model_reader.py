@@ -28,7 +28,8 @@ HEADER_LIMIT_BYTES = 100_000_000
 SHARDS_LIMIT = 10_000
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 """Endings of weight files that run code when they are loaded."""
-_INDEX = "model.safetensors.index.json"
+WEIGHTS_INDEX = "model.safetensors.index.json"
+"""Says which weight file has which tensor; weight files that it does not name are another form of the model."""
 _TOKENIZER_FILES = ("tokenizer.model", "tekken.json")
 _PACKED = frozenset({"U8", "I8", "I32", "F4", "F6_E2M3", "F6_E3M2"})
 """Types in which one element may be several values of the model, or only a part of one."""
@@ -147,7 +148,7 @@ def _shards(folder: Path) -> list[Path]:
             )
             raise UnreadableModelError(Reason.PICKLES_ONLY, f"{message}; *.safetensors is needed")
         raise UnreadableModelError(Reason.NO_WEIGHTS, f"{folder} has no weights (*.safetensors)")
-    index = _json(folder, _INDEX, reason=Reason.WEIGHTS_INVALID) or {}
+    index = _json(folder, WEIGHTS_INDEX, reason=Reason.WEIGHTS_INVALID) or {}
     listed = index.get("weight_map")
     if isinstance(listed, Mapping) and listed:
         needed = sorted({str(name) for name in listed.values()})

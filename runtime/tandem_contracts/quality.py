@@ -14,7 +14,14 @@ from statistics import fmean, stdev
 from typing import Any, Self
 
 FEWEST_WINDOWS = 2
+MOST_NATS = 50.0
+"""Of a loss or a divergence that is told: what is no number, or larger, is a model that is ruined."""
 _NORMAL_95 = 1.959964
+_STUDENT_95 = (
+    *(12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281),
+    *(2.2010, 2.1788, 2.1604, 2.1448, 2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860),
+)
+"""Student's t, two-sided, for 1 to 20 degrees of freedom: the spread is estimated from the same few windows."""
 _SCALARS = ("str", "int", "float")
 
 
@@ -141,18 +148,25 @@ def quality_of(
     top1_agreement: float,
     evaluation: str,
 ) -> Quality:
-    """From the mean loss of each window in nats a token, windows of one length. Raises ValueError for too few."""
+    """From the mean loss of each window in nats a token, windows of one length.
+
+    A quantized model whose logits are no numbers is as bad as can be told. Raises ValueError for too few windows, and
+    where the source's loss is no number.
+    """
     if len(losses) != len(source_losses) or len(losses) < FEWEST_WINDOWS:
         raise ValueError(f"{len(losses)} and {len(source_losses)} windows: at least {FEWEST_WINDOWS} pairs are needed")
+    if not all(map(math.isfinite, source_losses)):
+        raise ValueError("the loss of the source itself is not a finite number: nothing can be compared with it")
+    losses = [_told(loss) for loss in losses]
     differences = [loss - source for loss, source in zip(losses, source_losses, strict=True)]
-    mean, half = fmean(differences), _NORMAL_95 * stdev(differences) / math.sqrt(len(differences))
+    mean, half = fmean(differences), _t_95(len(differences) - 1) * stdev(differences) / math.sqrt(len(differences))
     return Quality(
         tokens=tokens,
         perplexity_source=_exp(fmean(source_losses)),
         perplexity=_exp(fmean(losses)),
         increase_percent=100 * (_exp(mean) - 1),
         increase_percent_upper=100 * (_exp(mean + half) - 1),
-        kl_divergence=kl_divergence,
+        kl_divergence=_told(kl_divergence),
         top1_agreement=top1_agreement,
         evaluation=evaluation,
     )
@@ -229,9 +243,21 @@ def _lacking_recall(quality: Quality, thresholds: Thresholds) -> Iterator[str]:
         )
 
 
+def _t_95(freedom: int) -> float:
+    if freedom <= len(_STUDENT_95):
+        return _STUDENT_95[freedom - 1]
+    # Abramowitz and Stegun 26.7.5, its first two terms: from 21 on within 0.001.
+    first = (_NORMAL_95**3 + _NORMAL_95) / (4 * freedom)
+    return _NORMAL_95 + first + (5 * _NORMAL_95**5 + 16 * _NORMAL_95**3 + 3 * _NORMAL_95) / (96 * freedom**2)
+
+
+def _told(nats: float) -> float:
+    return nats if math.isfinite(nats) else MOST_NATS
+
+
 def _exp(value: float) -> float:
     """Without an overflow: a model that is ruined is told so, and not that a number was too large."""
-    return math.exp(min(value, 50.0))
+    return math.exp(min(value, MOST_NATS))
 
 
 def _wire(name: str) -> str:

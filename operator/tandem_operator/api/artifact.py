@@ -25,6 +25,10 @@ BUILT_IN = "built-in"
 """What stands for texts where nobody names any."""
 LOSSES_KEPT = 32
 """Sets of texts whose figures are kept: those that somebody's gate names first."""
+SMOKES_KEPT = 16
+"""Smoke tests that are kept: those that a deployment waits for first."""
+MEMORIES_KEPT = 32
+CLASSES_LIMIT, SUMMARY_LIMIT = 512, 256
 Word = Annotated[str, Field(max_length=128)]
 
 
@@ -186,7 +190,7 @@ class ArtifactRecall(ApiModel):
 class ArtifactLoss(ApiModel):
     """What quantizing has cost, on one set of texts. `Quality` says what each figure is."""
 
-    texts: Annotated[str, Field(max_length=512)]
+    texts: Annotated[str, Field(max_length=2048)]
     """What it was measured on: ConfigMap and key of the texts (built-in: Python's own library), tasks, context."""
     tokens: int
     """Tokens that both models predicted."""
@@ -289,7 +293,7 @@ class ArtifactSmoke(ApiModel):
     """8 hex digits over image, settings and hardware."""
     image: Annotated[str, Field(max_length=512)]
     """The engine's image."""
-    classes: Annotated[str, Field(max_length=512)]
+    classes: Annotated[str, Field(max_length=CLASSES_LIMIT)]
     """Accelerator classes, and how many of them."""
     kernel: Annotated[str, Field(max_length=128)] = ""
     """That the engine has chosen for the quantized weights."""
@@ -330,9 +334,9 @@ class ModelArtifactStatus(ApiModel):
     ] = ()
     """Ready: the model has been inspected, or published, and measured if it was quantized. Reconciling and Stalled are
     present only while true."""
-    source: Annotated[str, Field(max_length=1024)] = ""
+    source: Annotated[str, Field(max_length=2048)] = ""
     """The source in one line, for `kubectl get`."""
-    summary: Annotated[str, Field(max_length=256)] = ""
+    summary: Annotated[str, Field(max_length=SUMMARY_LIMIT)] = ""
     """The model in one line, for `kubectl get`."""
     scheme: Annotated[str, Field(max_length=64)] = ""
     """Scheme and algorithm, for `kubectl get`."""
@@ -357,7 +361,7 @@ class ModelArtifactStatus(ApiModel):
         tuple[ArtifactSmoke, ...],
         Field(
             json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["target"]},
-            max_length=16,
+            max_length=SMOKES_KEPT,
         ),
     ] = ()
     """In which engines, on which hardware, it has answered."""
@@ -365,8 +369,10 @@ class ModelArtifactStatus(ApiModel):
     """How far the Job is that runs."""
     job: Annotated[str, Field(max_length=63)] = ""
     """The Job of the step that is due, or that was the last."""
-    memory: Annotated[str, Field(max_length=32)] = ""
-    """Memory that the Job gets after one of less was killed for want of it."""
+    memory: Annotated[dict[str, Word], Field(max_length=MEMORIES_KEPT)] = Field(default_factory=dict)
+    """By the Job's name: what it gets after one of less was killed for want of memory."""
+    full_beside_bytes: int | None = None
+    """Of the other artifacts on the volume, when a Job found it full: with fewer it tries again. Absent: none did."""
     unused_since: Annotated[str, Field(max_length=32, json_schema_extra={"format": "date-time"})] | None = None
     """Since when nothing refers to the artifact. Absent while something does."""
     ttl_seconds: int | None = None

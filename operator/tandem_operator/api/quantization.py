@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from tandem_contracts import recipe
+from tandem_contracts.artifact_job import FEWEST_CONTEXT_TOKENS
 from tandem_contracts.engine_settings import OnlineQuantization
 from tandem_contracts.quality import Thresholds
 from tandem_contracts.recipe import Algorithm, AnyScheme, DraftScheme, KVCache, Scheme
@@ -156,8 +157,8 @@ class Tasks(ApiModel):
 class RecallGate(ApiModel):
     """How much of a long context must be recalled."""
 
-    tokens: Annotated[int, Field(ge=512, le=1048576)] = 16384
-    """Length of the context, at most what the model was made for."""
+    tokens: Annotated[int, Field(ge=FEWEST_CONTEXT_TOKENS, le=1048576)] = 16384
+    """Length of the context, 1024 or more, and at most what the model was made for."""
     min_recall: Share = "0.9"
     """Least recall as a share of the source's. A source that recalls nothing does not pass; 0 asks for nothing."""
 

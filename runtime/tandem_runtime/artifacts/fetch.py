@@ -27,11 +27,18 @@ from tandem_contracts.artifact_job import (
     S3Source,
     source_from_data,
 )
-from tandem_contracts.model_reader import read_model
+from tandem_contracts.model_reader import WEIGHTS_INDEX, read_model
 from tandem_contracts.termination import ExitCode, Phase
 from tandem_runtime.artifacts.last_word import ended, made_of
 from tandem_runtime.artifacts.options import parser_of
-from tandem_runtime.artifacts.origin import Origin, is_as_told, require_no_code, require_weights
+from tandem_runtime.artifacts.origin import (
+    Origin,
+    RemoteFile,
+    files_of_engines,
+    is_as_told,
+    require_no_code,
+    require_weights,
+)
 from tandem_runtime.artifacts.progress import Progress
 from tandem_runtime.artifacts.volume import Volume
 
@@ -61,27 +68,43 @@ def _fetched(options: argparse.Namespace) -> str:
     snapshot = origin.snapshot()
     require_weights(snapshot)
     kept = volume.kept(f"{options.key}.{snapshot.commit}")
-    missing = [
-        file for file in snapshot.files if not ((kept / file.path).exists() and is_as_told(kept / file.path, file))
-    ]
-    volume.require(sum(file.bytes for file in missing) + MARGIN_BYTES)
-    done = snapshot.bytes - sum(file.bytes for file in missing)
-    progress.show(Phase.FETCH, lambda: float(done), float(snapshot.bytes))
+
+    def is_kept(file: RemoteFile) -> bool:
+        return (kept / file.path).exists() and is_as_told(kept / file.path, file)
+
     with volume.staging(options.key, options.owner) as folder:
+        for file in snapshot.files:
+            if file.path == WEIGHTS_INDEX and not is_kept(file):
+                origin.download(snapshot, file, folder).replace(kept / file.path)
+        files = files_of_engines(snapshot.files, kept / WEIGHTS_INDEX)
+        missing = [file for file in files if not is_kept(file)]
+        wanted, done = sum(file.bytes for file in missing), 0
+        volume.require(wanted + MARGIN_BYTES)
+        # Of what this try has to bring: its pace says nothing of files that were there before.
+        progress.show(Phase.FETCH, lambda: bytes_brought(folder, done, wanted), float(wanted))
         # Small ones first: a configuration that is refused ends it before the weights are there.
-        for file in sorted(snapshot.files, key=lambda file: file.bytes):
+        for file in sorted(files, key=lambda file: file.bytes):
             if file in missing:
                 origin.download(snapshot, file, folder).replace(kept / file.path)
                 done += file.bytes
             require_no_code(kept / file.path)
         _emptied(folder)
-        for file in snapshot.files:
+        for file in files:
             _linked(kept / file.path, folder / file.path)
         facts = read_model(folder)
         how = {**snapshot.provenance, "revision": snapshot.commit, "model": facts.to_data()}
         _, manifest = volume.publish(options.key, folder, how)
     shutil.rmtree(kept, ignore_errors=True)
     return made_of(volume, manifest, seconds=time.monotonic() - begun)
+
+
+def bytes_brought(folder: Path, done: int, wanted: int) -> float:
+    """Of `wanted` bytes: those of files that are whole, and of the one that is being written to `folder`."""
+    written = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):  # whole by now, and moved away
+            written += path.stat().st_size if path.is_file() else 0
+    return float(min(done + written, wanted))
 
 
 def _origin_of(source: HubSource | S3Source) -> Origin:

@@ -5,6 +5,7 @@ Whoever calls has the token; no message of an error here has it, nor anything of
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from tandem_runtime.artifacts.last_word import RefusedError
 from tandem_runtime.artifacts.origin import RemoteFile, Snapshot, is_as_told, is_wanted
 
 ANSWER_LIMIT_SECONDS = 30.0
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 class Hub:
@@ -43,7 +45,8 @@ class Hub:
             told = self._api.model_info(repo, revision=revision, files_metadata=True, timeout=ANSWER_LIMIT_SECONDS)
         except Exception as error:  # noqa: BLE001 - of several libraries; none of their texts may get out
             raise _refusal(error, f"{repo} at {revision}") from None
-        if not told.sha:
+        # Folders are named by it, so it has to be one and no path.
+        if not _COMMIT.fullmatch(told.sha or ""):
             raise RefusedError(Reason.SOURCE_NOT_FOUND, f"{repo} at {revision}: the hub names no commit")
         files, others = [], []
         for each in told.siblings or ():

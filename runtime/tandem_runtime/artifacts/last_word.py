@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 import traceback
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from tandem_contracts.model_reader import UnreadableModelError
 from tandem_contracts.recipe import InvalidRecipeError
 from tandem_contracts.termination import ExitCode, Phase, Reason, TerminationMessage
 from tandem_runtime.artifacts.texts import InvalidTextsError
-from tandem_runtime.artifacts.volume import Volume, VolumeFullError
+from tandem_runtime.artifacts.volume import Volume, VolumeFullError, is_of_full_volume
 
 CODES = {
     Reason.SOURCE_DENIED: ExitCode.SOURCE_DENIED,
@@ -39,8 +38,6 @@ CODES = {
     Reason.DIFFERS_FROM_REFERENCE: ExitCode.DIFFERS_FROM_REFERENCE,
 }
 """The exit code of each reason that a Job's program can end with."""
-_FULL = ("os error 28", "errno 28")
-"""How safetensors says that there is no room: its error has no number, only a text."""
 
 
 class RefusedError(Exception):
@@ -102,15 +99,6 @@ def _cause(error: Exception, volume: Path | None) -> tuple[Reason, str]:
         return Reason.VOLUME_FULL, _full(volume)
     kind = Reason.READ_FAILED if isinstance(error, OSError) else Reason.STEP_FAILED
     return kind, f"{type(error).__name__}: {error}"
-
-
-def is_of_full_volume(error: BaseException | None) -> bool:
-    """Whether there was no room, here or in what led to it."""
-    while error is not None:
-        if getattr(error, "errno", None) == errno.ENOSPC or any(word in str(error).lower() for word in _FULL):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _full(volume: Path | None) -> str:

@@ -36,6 +36,9 @@ _MAPPED_BYTES = 1 << 18
 _EMBEDDINGS = "re:.*embed_tokens"
 """Without a model nobody knows that it is no linear layer."""
 
+_REFUSALS = (ValueError, LookupError, AttributeError, TypeError, RuntimeError)
+"""What llm-compressor raises for a model that it does not know how to treat: the next try would end in the same way."""
+
 if not torch.accelerator.is_available():
     # llm-compressor 0.14 pins what AWQ caches for an accelerator that is not there, which ends it.
     IntermediatesCache.pin_memory = lambda self, *_, **__: self
@@ -83,14 +86,14 @@ def _by_files(source: Path, target: Path, recipe: Recipe) -> None:
     ignore = [*recipe.ignore, _EMBEDDINGS]
     try:
         model_free_ptq(str(source), str(target), scheme=recipe.scheme.value, ignore=ignore, device=device)
-    except (ValueError, NotImplementedError, KeyError) as error:
+    except _REFUSALS as error:
         raise _unsupported(recipe, error) from error
 
 
 def _by_running(
     source: Path, target: Path, recipe: Recipe, calibration: CalibrationSettings, texts: Path | None
 ) -> dict[str, Any]:
-    # The folder is what `fetch` has checked: no code of the model's own, and nothing is downloaded.
+    # No code of the model's own, no pickle, and nothing is downloaded.
     tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True)
     given = built_in()[0] if texts is None else read_texts(texts, chat=chat_of(tokenizer))
     samples = samples_of(
@@ -101,7 +104,7 @@ def _by_running(
         seed=calibration.seed,
     )
     data = Dataset.from_dict({"input_ids": samples, "attention_mask": [[1] * len(sample) for sample in samples]})
-    model = AutoModelForCausalLM.from_pretrained(source, dtype="auto", local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(source, dtype="auto", local_files_only=True, use_safetensors=True)
     try:
         oneshot(
             model=model,
@@ -111,7 +114,7 @@ def _by_running(
             num_calibration_samples=len(samples),
             shuffle_calibration_samples=False,
         )
-    except (ValueError, NotImplementedError, KeyError, AttributeError) as error:
+    except _REFUSALS as error:
         raise _unsupported(recipe, error) from error
     _return_what_is_freed()
     model.save_pretrained(target, save_compressed=True)

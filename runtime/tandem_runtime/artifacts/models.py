@@ -38,12 +38,19 @@ def tokenizer_of(folder: Path) -> Any:
 def loaded(source: Path, artifact: Path) -> Models:
     """From their folders. Raises OSError, ValueError for no model, RefusedError for a cache that cannot be rounded."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    original = AutoModelForCausalLM.from_pretrained(source, dtype="auto", local_files_only=True).to(device).eval()
+    original = AutoModelForCausalLM.from_pretrained(
+        source,
+        dtype="auto",
+        local_files_only=True,
+        use_safetensors=True,  # a pickle beside other weights would be taken first
+    )
+    original = original.to(device).eval()
     # Decoded at once: left compressed, some formats are decoded at the first pass, into a type that the rest is not in.
     decoded, found = AutoModelForCausalLM.from_pretrained(
         artifact,
         dtype="auto",
         local_files_only=True,
+        use_safetensors=True,
         quantization_config=CompressedTensorsConfig(dequantize=True),
         output_loading_info=True,
     )

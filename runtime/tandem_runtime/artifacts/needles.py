@@ -13,6 +13,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from tandem_contracts.artifact_job import FEWEST_CONTEXT_TOKENS
 from tandem_contracts.termination import Reason
 from tandem_runtime.artifacts.last_word import RefusedError
 from tandem_runtime.artifacts.texts import Encode, Texts
@@ -20,8 +21,6 @@ from tandem_runtime.artifacts.texts import Encode, Texts
 CONTEXTS = 2
 NEEDLES = 10
 """Of each context. Together 20 answers: recall comes in steps of 5 %."""
-FEWEST_TOKENS = 1024
-"""Of a context: in fewer the sentences would be most of the text."""
 SEED = 17
 _OWNERS = ("amber", "brisk", "calm", "dusty", "eager", "frosty", "gentle", "hollow", "ivory", "jolly")
 _OWNED = ("anchor", "bridge", "castle", "forest", "garden", "harbor", "island", "market", "river", "tower")
@@ -42,13 +41,13 @@ class Context:
 def tokens_within(max_positions: int, wanted: int) -> int:
     """Of a context: as many as are wanted, or as the model has room for (0: nobody knows).
 
-    Raises RefusedError where that is fewer than FEWEST_TOKENS.
+    Raises RefusedError where that is fewer than FEWEST_CONTEXT_TOKENS.
     """
     taken = min(wanted, max_positions or wanted)
-    if taken < FEWEST_TOKENS:
+    if taken < FEWEST_CONTEXT_TOKENS:
         room = f", the model has room for {max_positions}" if max_positions else ""
         raise RefusedError(
-            Reason.CONFIG_INVALID, f"long context (is {wanted} tokens{room}): must be {FEWEST_TOKENS} or more"
+            Reason.CONFIG_INVALID, f"long context (is {wanted} tokens{room}): must be {FEWEST_CONTEXT_TOKENS} or more"
         )
     return taken
 
@@ -56,7 +55,7 @@ def tokens_within(max_positions: int, wanted: int) -> int:
 def contexts_of(texts: Texts, encode: Encode, *, tokens: int, first: Sequence[int] = ()) -> list[Context]:
     """CONTEXTS of exactly so many tokens, `first` in front of each; the same for the same texts.
 
-    `tokens`: FEWEST_TOKENS or more. Texts that are too short are repeated.
+    `tokens`: FEWEST_CONTEXT_TOKENS or more. Texts that are too short are repeated.
     """
     chance = random.Random(SEED)  # noqa: S311 - the same each time is what is wanted
     # No document is looked into further than a context is long.

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -17,7 +19,10 @@ from tandem_contracts.termination import Reason
 from tandem_runtime.artifacts.last_word import RefusedError
 
 _WANTED_ENDINGS = (".safetensors", ".json", ".jinja", ".model", ".tiktoken", "vocab.txt", "merges.txt")
-_CONFIGURATIONS = ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json")
+_CONFIGURATIONS = (
+    *("config.json", "generation_config.json", "tokenizer_config.json", "processor_config.json"),
+    *("preprocessor_config.json", "video_preprocessor_config.json"),
+)
 _BLOCK_BYTES = 1 << 20
 
 
@@ -79,6 +84,35 @@ def require_weights(snapshot: Snapshot) -> None:
         told = f"{snapshot.name} has its weights only as pickles ({pickles[0]}), which run code when they are loaded"
         raise RefusedError(Reason.PICKLES_ONLY, f"{told}; *.safetensors is needed")
     raise RefusedError(Reason.NO_WEIGHTS, f"{snapshot.name} has no weights (*.safetensors)")
+
+
+def files_of_engines(files: Sequence[RemoteFile], index: Path) -> tuple[RemoteFile, ...]:
+    """Without weights in another form, such as consolidated.safetensors beside what `index` names, or beside
+    model.safetensors where there is no index. Whether the index is a good one is not said here.
+    """
+    single = index.name.removesuffix(".index.json")
+    named = {single} if any(file.path == single for file in files) else set[str]()
+    with suppress(FileNotFoundError, ValueError, AttributeError, KeyError, TypeError):
+        named = {str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
+    weights = {file.path for file in files if file.path.endswith(".safetensors")}
+    others = weights - named if named & weights else set[str]()
+    return tuple(file for file in files if file.path not in others)
+
+
+def require_no_code_in(folder: Path) -> None:
+    """The same as `require_no_code` of each file in a folder."""
+    for name in _CONFIGURATIONS:
+        if (folder / name).is_file():
+            require_no_code(folder / name)
+
+
+def leave_wanted(folder: Path) -> None:
+    """Delete from a folder what no engine reads, such as pickles and code that lay beside the weights."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif not is_wanted(path.name):
+            path.unlink()
 
 
 def require_no_code(path: Path) -> None:

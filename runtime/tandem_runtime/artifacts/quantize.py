@@ -20,6 +20,7 @@ from tandem_contracts.recipe import CalibrationSettings, Recipe
 from tandem_contracts.termination import ExitCode, Phase
 from tandem_runtime.artifacts.last_word import ended, made_of
 from tandem_runtime.artifacts.options import parser_of
+from tandem_runtime.artifacts.origin import leave_wanted, require_no_code_in
 from tandem_runtime.artifacts.progress import Progress
 from tandem_runtime.artifacts.volume import Volume, content_of
 from tandem_runtime.artifacts.weights import predicted_bytes, require_predicted
@@ -45,11 +46,14 @@ def _quantized(options: argparse.Namespace) -> str:
     recipe = Recipe.from_data(options.recipe)
     calibration = CalibrationSettings.from_data(options.calibration or {})
     volume = Volume(options.volume)
-    there = volume.find(options.key)
-    if there is not None:
+    there, source = volume.find(options.key), content_of(options.source)
+    # Of another source: somebody has deleted the ModelArtifact so that it is made anew. One that lies has no content.
+    is_outdated = there is not None and bool(source) and there.provenance.get("source") not in {"", source}
+    if there is not None and not is_outdated:
         return made_of(volume, there, seconds=0.0)
     begun = time.monotonic()
     read_model(options.source)  # says what is wrong with it before anything large is imported
+    require_no_code_in(options.source)  # one that lies somewhere was not fetched, so nobody has looked yet
     predicted = predicted_bytes(options.source, recipe)
     volume.require(predicted * (100 + MARGIN_PERCENT) // 100)
     progress = Progress(port=options.metrics_port)
@@ -64,9 +68,12 @@ def _quantized(options: argparse.Namespace) -> str:
         provenance = quantize(
             options.source, folder, recipe, calibration=calibration, texts=options.texts, progress=progress
         )
+        leave_wanted(folder)  # llm-compressor copies all that lies beside the weights
         facts = read_model(folder)
         require_predicted(facts.weights_bytes, predicted)
-        how = {**provenance, "recipe": recipe.to_data(), "model": facts.to_data(), "source": content_of(options.source)}
+        how = {**provenance, "recipe": recipe.to_data(), "model": facts.to_data(), "source": source}
+        if is_outdated:
+            volume.retire(options.key)
         _, manifest = volume.publish(options.key, folder, how)
     return made_of(volume, manifest, seconds=time.monotonic() - begun)
 

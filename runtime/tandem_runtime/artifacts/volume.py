@@ -31,10 +31,12 @@ from tandem_contracts.manifest import MANIFEST, FileEntry, InvalidManifestError,
 
 ABANDONED_SECONDS = 900.0
 KEPT_SECONDS = 24 * 3600.0
-"""A folder of kept files is deleted when nothing has been added to it for so long."""
+"""A folder of kept files is deleted when nobody has asked for it, or added to it, for so long."""
 HEARTBEAT_SECONDS = 30.0
 _STAGING, _TRASH, _KEPT, _ALIVE = ".staging", ".trash", ".kept", ".alive"
 _BLOCK_BYTES = 1 << 20
+_FULL = ("os error 28", "errno 28")
+"""How safetensors says that there is no room: its error has no number, only a text."""
 
 
 class VolumeFullError(Exception):
@@ -91,7 +93,10 @@ class Volume:
 
     @contextmanager
     def staging(self, key: str, owner: str) -> Iterator[Path]:
-        """A folder to make an artifact in, kept alive meanwhile; what another try of the same owner left is gone."""
+        """A folder to make an artifact in, kept alive meanwhile; what another try of the same owner left is gone.
+
+        Raises VolumeFullError where what is made in it finds no room, with what is free before it is deleted.
+        """
         self.sweep()
         folder = self._root / _STAGING / f"{key}.{owner}"
         _remove(folder)
@@ -101,6 +106,12 @@ class Volume:
         beating.start()
         try:
             yield folder
+        except Exception as error:
+            if not is_of_full_volume(error):
+                raise
+            written, free = _bytes_in(folder), self.space().free
+            told = f"the volume is full: more than {written} bytes are needed, which were written, {free} are free"
+            raise VolumeFullError(told) from error
         finally:
             stop.set()
             beating.join()
@@ -135,6 +146,7 @@ class Volume:
         """A folder for files that another try can use. Several tries may put the same files there at once."""
         folder = self._root / _KEPT / name
         folder.mkdir(parents=True, exist_ok=True)
+        folder.touch()  # or the sweep before the try's own staging takes what was kept a day ago
         return folder
 
     def retire(self, key: str) -> None:
@@ -197,12 +209,25 @@ class Volume:
         return True
 
 
+def is_of_full_volume(error: BaseException | None) -> bool:
+    """Whether there was no room, here or in what led to it."""
+    while error is not None:
+        if getattr(error, "errno", None) == errno.ENOSPC or any(word in str(error).lower() for word in _FULL):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def content_of(folder: Path) -> str:
     """Digest of the content of a published artifact in a folder; empty for any other folder."""
     try:
         return Manifest.decode((folder / MANIFEST).read_text(encoding="utf-8")).content
     except (OSError, InvalidManifestError, UnicodeDecodeError):
         return ""
+
+
+def _bytes_in(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _files_of(folder: Path) -> list[str]:

@@ -47,6 +47,6 @@ def require_predicted(actual: int, predicted: int) -> None:
     """Refuse files of another size than the recipe's. Raises RefusedError with both."""
     if abs(actual - predicted) * 100 > PREDICTION_PERCENT * predicted:
         raise RefusedError(
-            Reason.STEP_FAILED,
+            Reason.RECIPE_UNSUPPORTED,
             f"the weights take {actual} bytes and {predicted} were predicted: the files are not what the recipe says",
         )

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +17,7 @@ from deploy.fixtures.hub import LARGE_BYTES, FakeHub, Repository
 from deploy.fixtures.pair import ModelPair
 from tandem_contracts.artifact_job import FETCH_MODULE, HubSource, Made, fetch_arguments
 from tandem_contracts.termination import ExitCode, Reason
+from tandem_operator.artifact_status import progress_in
 from tandem_runtime.artifacts.volume import Volume
 from tests.runtime.artifacts.programs import Ended, Program, run
 
@@ -21,6 +25,8 @@ pytestmark = pytest.mark.timeout(600)
 
 REPO, KEY, OTHER_KEY = "somebody/small", "v1-fetched", "v1-other"
 FIRST, SECOND = "1" * 40, "2" * 40
+OUTSIDE = "a/../../v1-others"
+"""What a hub may call a commit that wants its files somewhere else on the volume."""
 CANARY = "hf_canaryThatNobodyMayEverSee"
 
 
@@ -48,15 +54,17 @@ class Fetching:
         self.volume = Volume(folder / "volume")
         self._tries = 0
 
-    def start(self, *, repo: str = REPO, revision: str = "main", key: str = KEY, token: str = "") -> Program:
+    def start(
+        self, *, repo: str = REPO, revision: str = "main", key: str = KEY, token: str = "", port: int = 0
+    ) -> Program:
         self._tries += 1
         source = HubSource(repo=repo, revision=revision, endpoint=self._hub.endpoint)
         arguments = fetch_arguments(source=source, key=key, owner=f"pod{self._tries}")
-        arguments += [f"--volume={self._folder / 'volume'}", "--metrics-port=0"]
+        arguments += [f"--volume={self._folder / 'volume'}", f"--metrics-port={port}"]
         environment = {"HF_TOKEN": token} if token else {}
         return Program(FETCH_MODULE, arguments, self._folder / f"try{self._tries}", environment=environment)
 
-    def run(self, **changes: str) -> Ended:
+    def run(self, **changes: Any) -> Ended:
         return self.start(**changes).ended()
 
 
@@ -122,6 +130,40 @@ def test_another_try_goes_on_after_the_last_whole_file(fetching: Fetching, hub: 
     assert hub.sent == [f"{FIRST}/model.safetensors"]
 
 
+def test_weights_in_another_form_are_not_fetched(fetching: Fetching, hub: FakeHub, model: Path) -> None:
+    shutil.copy(model / "model.safetensors", model / "consolidated.safetensors")
+    ended = fetching.run()
+    assert ended.code == ExitCode.OK, ended.output
+    assert f"{FIRST}/model.safetensors" in hub.sent
+    assert f"{FIRST}/consolidated.safetensors" not in hub.sent
+    assert Made.decode(ended.last_word).model.weights_bytes == (model / "model.safetensors").stat().st_size
+
+
+def test_a_try_that_goes_on_tells_its_progress_by_what_is_still_to_be_fetched(
+    fetching: Fetching, hub: FakeHub, model: Path
+) -> None:
+    """What was there before took it no time: an estimate from it would be far too short."""
+    kept = fetching.volume.kept(f"{KEY}.{FIRST}")
+    shutil.copy(model / "model.safetensors", kept)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    pages: list[str] = []
+
+    def look(path: str, content: bytes) -> bytes:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
+            pages.append(answer.read().decode())
+        return content
+
+    hub.spoil = look
+    ended = fetching.run(port=port)
+    assert ended.code == ExitCode.OK, ended.output
+    first = progress_in(pages[0])
+    assert first is not None
+    assert first.done < first.total
+    assert first.total == sum(path.stat().st_size for path in model.iterdir() if path.name != "model.safetensors")
+
+
 def gated(hub: FakeHub, _model: Path) -> None:
     hub.repositories[REPO].is_gated = True
 
@@ -140,6 +182,10 @@ def gone(hub: FakeHub, _model: Path) -> None:
 
 def other_revision(hub: FakeHub, _model: Path) -> None:
     hub.repositories[REPO].revisions.clear()
+
+
+def misnaming(hub: FakeHub, model: Path) -> None:
+    hub.repositories[REPO] = Repository({"main": OUTSIDE}, {OUTSIDE: model})
 
 
 def cut_off(hub: FakeHub, _model: Path) -> None:
@@ -180,6 +226,7 @@ def truncated_weights(_hub: FakeHub, model: Path) -> None:
         (without_right, ExitCode.SOURCE_DENIED, Reason.SOURCE_DENIED, "token"),
         (gone, ExitCode.SOURCE_DENIED, Reason.SOURCE_DENIED, "no such repository"),
         (other_revision, ExitCode.SOURCE_NOT_FOUND, Reason.SOURCE_NOT_FOUND, "no such revision"),
+        (misnaming, ExitCode.SOURCE_NOT_FOUND, Reason.SOURCE_NOT_FOUND, "the hub names no commit"),
         (failing, ExitCode.NETWORK_FAILED, Reason.NETWORK_FAILED, "the hub answers 503"),
         (cut_off, ExitCode.NETWORK_FAILED, Reason.NETWORK_FAILED, "somebody/small"),
         (changed, ExitCode.CHECKSUM_MISMATCH, Reason.CHECKSUM_MISMATCH, "model.safetensors"),
@@ -207,6 +254,7 @@ def test_what_cannot_be_fetched_is_told_with_its_reason_and_leaves_no_artifact_a
     assert CANARY in hub.tokens_seen
     assert CANARY not in ended.output + ended.last_word
     assert fetching.volume.find(KEY) is None
+    assert {path.name for path in fetching.volume.folder("").iterdir()} <= {".kept", ".staging"}
     assert not any(name.endswith((".py", ".bin")) for name in hub.sent)
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from deploy.fixtures.environment import artifacts_environment
 from deploy.fixtures.pair import ModelPair
+from deploy.local.layout import REPOSITORY
 from tandem_contracts.artifact_job import (
     EVALUATE_MODULE,
     QUANTIZE_MODULE,
@@ -21,7 +24,7 @@ from tandem_contracts.artifact_job import (
 )
 from tandem_contracts.quality import Thresholds, shortcomings
 from tandem_contracts.recipe import Algorithm, CalibrationSettings, Recipe, Scheme
-from tandem_contracts.termination import ExitCode, Reason
+from tandem_contracts.termination import ExitCode, Reason, TerminationMessage
 from tandem_runtime.artifacts.volume import Volume
 from tests.runtime.artifacts.programs import Ended, Program, run
 
@@ -105,6 +108,32 @@ def test_a_model_is_made_once_measured_and_readable_for_every_user(quantizing: Q
             os.close(folder)
 
 
+def test_a_model_is_made_anew_from_a_source_that_was_fetched_anew_and_is_another_one(
+    tmp_path: Path, models: ModelPair
+) -> None:
+    """As `evaluate` says that it would be once its ModelArtifact is deleted."""
+    quantizing = Quantizing(tmp_path, tmp_path / "volume" / "v1-source")
+
+    def fetched(note: str) -> None:
+        with quantizing.volume.staging("v1-source", "pod") as folder:
+            shutil.copytree(models.draft, folder, dirs_exist_ok=True)
+            (folder / "note.json").write_text(note)
+            quantizing.volume.publish("v1-source", folder, {})
+
+    fetched("{}")
+    first = quantizing.run(W8A8)
+    assert first.code == ExitCode.OK, first.output
+    quantizing.volume.retire("v1-source")
+    fetched("{ }")
+    assert quantizing.evaluate().refusal.reason is Reason.SOURCE_CHANGED
+    made = Made.decode(quantizing.run(W8A8).last_word)
+    assert made.seconds > 0
+    assert made.manifest != Made.decode(first.last_word).manifest
+    evaluated = quantizing.evaluate()
+    assert evaluated.code == ExitCode.OK, evaluated.output
+    assert Made.decode(quantizing.run(W8A8).last_word).seconds == 0
+
+
 def test_a_calibrated_model_says_what_it_was_calibrated_with_and_is_not_evaluated_with_that(
     quantizing: Quantizing, tmp_path: Path
 ) -> None:
@@ -175,3 +204,77 @@ def test_a_recipe_that_there_is_not_is_refused_before_anything_is_read(
 def test_a_source_that_is_no_model_is_told_by_its_own_reason(quantizing: Quantizing, tmp_path: Path) -> None:
     ended = quantizing.run(W8A8, source=tmp_path / "nothing")
     assert (ended.code, ended.refusal.reason) == (ExitCode.SOURCE_NOT_FOUND, Reason.MODEL_NOT_FOUND)
+
+
+@pytest.mark.parametrize("recipe", [W8A8, GPTQ], ids=["by files", "by running"])
+def test_code_and_pickles_beside_the_weights_are_neither_run_nor_published(
+    quantizing: Quantizing, tmp_path: Path, models: ModelPair, recipe: Recipe
+) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(models.draft, source)
+    (source / "pytorch_model.bin").write_bytes(b"a pickle")
+    (source / "modeling.py").write_text("raise SystemExit")
+    (source / "onnx").mkdir()
+    (source / "onnx" / "model.bin").write_bytes(b"another form")
+    ended = quantizing.run(recipe, source=source)
+    assert ended.code == ExitCode.OK, ended.output
+    manifest = quantizing.volume.find(KEY)
+    assert manifest is not None
+    names = {file.path for file in manifest.files}
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= names
+    assert not [name for name in names if "/" in name or name.endswith((".py", ".bin"))]
+
+
+def test_a_model_that_needs_code_of_its_own_is_not_quantized(
+    quantizing: Quantizing, tmp_path: Path, models: ModelPair
+) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(models.draft, source)
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModelForCausalLM": "modeling.Mine"}}))
+    ended = quantizing.run(W8A8, source=source)
+    assert (ended.code, ended.refusal.reason) == (ExitCode.SOURCE_UNSAFE, Reason.SOURCE_UNSAFE), ended.output
+    assert "auto_map" in ended.refusal.message
+
+
+def test_a_pickle_is_not_loaded_instead_of_weights_of_an_unusual_name(
+    quantizing: Quantizing, tmp_path: Path, models: ModelPair
+) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(models.draft, source)
+    (source / "model.safetensors").rename(source / "weights.safetensors")
+    (source / "pytorch_model.bin").write_bytes(b"a pickle")
+    ended = quantizing.run(GPTQ, source=source)
+    assert "no file named model.safetensors" in ended.refusal.message
+
+
+UNGUARDED = """
+import sys
+from llmcompressor.pipelines.cache import IntermediatesCache
+import tandem_runtime.artifacts.llm_compressor
+from tandem_runtime.artifacts.quantize import main
+
+def pin_memory(*_, **__):
+    raise RuntimeError("Cannot access accelerator device when none is available.")
+
+IntermediatesCache.pin_memory = pin_memory
+sys.exit(main(sys.argv[1:]))
+"""
+"""The program as it would be without the guard for AWQ on a CPU."""
+
+
+def test_what_llm_compressor_cannot_do_ends_the_job_with_its_reason_and_is_not_tried_again(
+    tmp_path: Path, models: ModelPair
+) -> None:
+    (tmp_path / "volume").mkdir()
+    log = tmp_path / "log"
+    awq = Recipe(scheme=Scheme.W4A16, algorithm=Algorithm.AWQ)
+    arguments = quantize_arguments(source=str(models.draft), key=KEY, owner="pod", recipe=awq, calibration=FEW)
+    options = [f"--volume={tmp_path / 'volume'}", "--metrics-port=0", f"--termination-log={log}"]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "runtime"), "HOME": str(tmp_path)}
+    command = [str(artifacts_environment()), "-c", UNGUARDED, *arguments, *options]
+    ended = subprocess.run(command, env=environment, check=False, timeout=300, capture_output=True, text=True)
+    assert ended.returncode == ExitCode.RECIPE_UNSUPPORTED, ended.stdout + ended.stderr
+    told = TerminationMessage.decode(log.read_text())
+    assert told.reason is Reason.RECIPE_UNSUPPORTED
+    assert "W4A16 by AWQ: llm-compressor refuses this model: Cannot access accelerator device" in told.message

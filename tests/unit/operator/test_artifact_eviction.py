@@ -26,6 +26,11 @@ def stored(name: str, size: int, unused: str = "", **more: int | str) -> Stored:
     return Stored(name, files(size, **more), unused)  # type: ignore[arg-type]
 
 
+def full(beside: int) -> Stored:
+    """One whose Job has found the volume full, beside so many bytes of others."""
+    return Stored("full", full_beside_bytes=beside)
+
+
 NEWEST = {"free": 10, "shared": 60, "at": "2030-01-02"}
 
 
@@ -43,9 +48,14 @@ NEWEST = {"free": 10, "shared": 60, "at": "2030-01-02"}
         ([stored("a", 20, "2030-01-01"), stored("b", 40, free=25, shared=60, at="2030-01-02")], ()),
         ([stored("a", 20, "2030-01-01", free=5, shared=20, at="2030-01-01"),
           stored("b", 40, free=25, shared=60, at="2030-01-02")], ()),
-        ([stored("a", 20, "2030-01-02"), stored("c", 20, "2030-01-01"), Stored("full", lacks_room=True)], ("c",)),
-        ([stored("a", 20), Stored("full", lacks_room=True)], ()),
-        ([Stored("unfinished", None, "2030-01-01"), Stored("full", lacks_room=True)], ()),
+        ([stored("a", 20, "2030-01-02"), stored("c", 20, "2030-01-01"), full(40)], ("c",)),
+        ([stored("a", 20, "2030-01-02"), stored("c", 20, "2030-01-01"), full(30)], ("c",)),
+        # It has gone: whose Job it is has not tried again yet.
+        ([stored("a", 20, "2030-01-02"), full(40)], ()),
+        # It is going: its bytes count no more, and are still there.
+        ([stored("a", 20, "2030-01-02"), Stored("c", is_leaving=True), full(20)], ()),
+        ([stored("a", 20), full(20)], ()),
+        ([Stored("unfinished", None, "2030-01-01"), full(0)], ()),
     ],
 )  # fmt: skip
 def test_what_has_been_unused_for_longest_goes_until_the_low_mark(there: list[Stored], goes: tuple[str, ...]) -> None:
@@ -76,9 +86,9 @@ def test_no_smaller_number_of_them_in_their_order_would_do(seed: int) -> None:
 def test_an_artifact_of_the_store_is_read_as_it_is_and_a_spoilt_one_counts_for_nothing() -> None:
     manifest: Manifest = {"metadata": {"name": "v1-a"}, "status": {
         "files": files(7).model_dump(mode="json", by_alias=True), "unusedSince": "2030-01-01T00:00:00Z",
-        "conditions": [{"type": "Stalled", "status": "True", "reason": "VolumeFull"}],
+        "fullBesideBytes": 9, "job": "v1-a-evict",
     }}  # fmt: skip
-    assert Stored.of(manifest) == Stored("v1-a", files(7), "2030-01-01T00:00:00Z", lacks_room=True)
+    assert Stored.of(manifest) == Stored("v1-a", files(7), "2030-01-01T00:00:00Z", 9, is_leaving=True)
     assert Stored.of({"metadata": {"name": "b"}, "status": {"files": {"path": 3}}}) == Stored("b")
 
 

@@ -97,7 +97,16 @@ def test_a_model_that_is_good_enough_is_served_and_says_what_it_cost() -> None:
 
 
 def test_why_it_is_this_scheme_is_told_where_nobody_has_named_it() -> None:
-    assert "W8A8 by RTN (the first that cpu has a kernel for): " in judged(make_artifact_body(quantization={})).message
+    left_open = make_artifact_body(quantization={})
+    assert "W8A8 by RTN (the first that cpu has a kernel for): " in judged(left_open).message
+    for waits in (seen(left_open, {}), judged(left_open, None)):
+        assert waits.message.endswith("; W8A8 by RTN is the first that cpu has a kernel for")
+    online = make_artifact_body(classes=("nvidia-h100-80gb",), quantization={"mode": "Online"})
+    told = "; the engine quantizes it to FP8_DYNAMIC, the first that nvidia-h100-80gb has a kernel for"
+    for found in (seen(online, {}), seen(online, {FETCHED.key: fetched_status()})):
+        assert found.message.endswith(told)
+    named = make_artifact_body(classes=("nvidia-h100-80gb",), quantization={"mode": "Online", "scheme": "FP8_BLOCK"})
+    assert "kernel" not in seen(named, {FETCHED.key: fetched_status()}).message
 
 
 @pytest.mark.parametrize(
@@ -211,10 +220,16 @@ def test_a_step_that_failed_is_told_as_that_step(step: Phase, reason: Reason) ->
 def test_the_source_is_served_only_once_it_is_there() -> None:
     deployment = body(gate={"onFailure": "ServeUnquantized"})
     found = seen(deployment, {need_of(deployment).key: status_of(deployment, BAD)})
-    assert (found.reason, found.files, found.model) == (Reason.SERVES_UNQUANTIZED, None, None)
+    assert (found.reason, found.files, found.model) == (Reason.FETCHING, None, None)
+    assert f"Job {FETCHED.key}-fetch fetches team/model at main; the source is to be served: W8A8" in found.message
     evicting = decide(FETCHED, status={**fetched_status(), "unusedSince": "2020-01-01T00:00:00Z"}).status
     gone = seen(deployment, {need_of(deployment).key: status_of(deployment, BAD), FETCHED.key: evicting})
-    assert gone.files is None
+    assert (gone.reason, gone.files) == (Reason.EVICTING, None)
+    job = make_job(FETCHED, Step(Phase.FETCH), "Failed", by=[deployment])
+    word = make_last_word(job, make_refusal(ExitCode.SOURCE_DENIED, Phase.FETCH, Cause.SOURCE_DENIED), exit_code=10)
+    denied = decide(FETCHED, job, word, by=[deployment]).status
+    stuck = seen(deployment, {need_of(deployment).key: status_of(deployment, BAD), FETCHED.key: denied})
+    assert (stuck.reason, stuck.is_stuck) == (Reason.FETCH_FAILED, True)
 
 
 def test_files_that_are_on_their_way_out_are_not_counted_on() -> None:

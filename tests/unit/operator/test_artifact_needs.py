@@ -160,6 +160,7 @@ def test_online_and_prequantized_models_are_served_as_they_are() -> None:
     ("engine", "quantization", "part"),
     [
         ("Triton", {}, "must be left out with engine.type Triton"),
+        ("Triton", {"mode": "Prequantized"}, "must be left out with engine.type Triton"),
         ("Transformers", {"mode": "Online", "scheme": "FP8_DYNAMIC"}, "must be Offline with engine.type Transformers"),
     ],
 )
@@ -210,6 +211,24 @@ def test_files_of_a_namespace_are_its_own_unless_the_administrator_shares_them()
     shared = Settings.of(make_config(shareArtifacts=True))
     assert key("a", SETTINGS) != key("b", SETTINGS)
     assert key("a", shared) == key("b", shared) != key("a", SETTINGS)
+
+
+@pytest.mark.parametrize(
+    "verifier",
+    [
+        role(scheme="W8A8"),
+        role(HUB, scheme="W4A16", calibration={"configMapKeyRef": {"name": "texts", "key": "data.jsonl"}}),
+    ],
+    ids=["a claim", "texts of a ConfigMap"],
+)
+def test_what_is_made_from_a_namespaces_own_things_is_shared_with_nobody(verifier: Manifest) -> None:
+    """Another namespace has another claim, and another ConfigMap, of the same name."""
+    shared = Settings.of(make_config(shareArtifacts=True))
+    bodies = [make_body(spec_of(verifier)) for _ in range(2)]
+    bodies[1]["metadata"]["namespace"] = "other"
+    first, second = (needs_in(body, shared)[Role.VERIFIER] for body in bodies)
+    assert first.key != second.key
+    assert (first.artifact.tenant, second.artifact.tenant) == (NAMESPACE, "other")
 
 
 def test_a_deployment_names_every_artifact_that_it_could_need() -> None:

@@ -10,13 +10,24 @@ from typing import Any
 import pytest
 
 from tandem_contracts import recipe
+from tandem_contracts.termination import ExitCode, Phase
+from tandem_contracts.termination import Reason as Cause
 from tandem_operator import names
+from tandem_operator.api.artifact import SMOKES_KEPT
 from tandem_operator.cluster import KINDS
 from tandem_operator.facts import Manifest
 from tandem_operator.store import Key
 from tests.builders import NAMESPACE
 from tests.unit.operator.artifact_world import Nodes
-from tests.unit.operator.artifacts import FETCHED, GOOD, MADE, make_artifact_body, make_texts, need_of
+from tests.unit.operator.artifacts import (
+    FETCHED,
+    GOOD,
+    MADE,
+    make_artifact_body,
+    make_refusal,
+    make_texts,
+    need_of,
+)
 from tests.unit.operator.test_artifact_pass import NOW, World, play
 
 LATER = NOW + timedelta(days=400)
@@ -83,6 +94,23 @@ def test_a_model_is_fetched_quantized_measured_and_then_served() -> None:
         world.server.requests.clear()
         await nodes.live(world)
         assert world.writes() == []
+
+    play(script)
+
+
+def test_engine_after_engine_is_asked_and_the_status_can_still_be_written() -> None:
+    async def script(world: World) -> None:
+        nodes = Nodes()
+        for length in range(SMOKES_KEPT + 2):
+            spec = spec_of(gate={})
+            spec["verifier"]["engine"] = {"maxModelLength": 512 + 64 * length}
+            world.deploy(spec=spec)
+            await nodes.live(world)
+            assert said(world) == ("True", "RolledOut")
+            world.now += timedelta(hours=1)
+        asked = [name for name in nodes.begun if "-smoke-" in name]
+        assert len(set(asked)) == SMOKES_KEPT + 2
+        assert len(world.artifact(key_of())["status"]["smokes"]) == SMOKES_KEPT
 
     play(script)
 
@@ -518,6 +546,34 @@ def test_what_nothing_refers_to_makes_room_before_its_time_on_a_volume_that_is_g
         world.now += timedelta(hours=1)
         await nodes.live(world)
         assert nodes.begun[begun:] == [], "room has been made"
+
+    play(script)
+
+
+def test_a_volume_that_is_full_loses_one_unused_model_at_a_time_and_the_job_tries_again_at_once() -> None:
+    async def script(world: World) -> None:
+        nodes = Nodes()
+        for scheme in ("W8A8", "W4A16"):
+            world.deploy(spec=spec_of(scheme=scheme, gate={}))
+            await nodes.live(world)
+        unused = {FETCHED.key, key_of(), key_of(scheme="W4A16")}
+        world.deploy(spec=make_artifact_body(source={"huggingFace": {"repo": "team/another"}})["spec"])
+        another = need_of(make_artifact_body(source={"huggingFace": {"repo": "team/another"}})).key
+        world.now += timedelta(hours=1)
+        await world.settle()
+        fetch = KINDS["Job"].path(NAMESPACE, f"{another}-fetch")
+        refusal = make_refusal(ExitCode.VOLUME_FULL, Phase.FETCH, Cause.VOLUME_FULL)
+        world.job_says(message=refusal, exit_code=int(ExitCode.VOLUME_FULL), path=fetch)
+        await world.settle()
+        assert world.condition(KINDS[names.ARTIFACT_KIND].path(NAMESPACE, another), "Stalled")
+        begun = len(nodes.begun)
+        world.now += timedelta(minutes=5)
+        await nodes.live(world)
+        evicted = [name for name in nodes.begun[begun:] if name.endswith("-evict")]
+        assert len(evicted) == 1
+        assert len(artifacts(world) & unused) == 2
+        assert f"{another}-fetch" in nodes.begun[begun:]
+        assert said(world) == ("True", "RolledOut")
 
     play(script)
 

@@ -12,11 +12,15 @@ from tandem_contracts.quality import LongContext, TaskResult
 from tandem_contracts.termination import ExitCode, Phase
 from tandem_contracts.termination import Reason as Cause
 from tandem_operator import names
-from tandem_operator.api.artifact import ArtifactLoss, ModelArtifactSpec
+from tandem_operator.api.artifact import SUMMARY_LIMIT, ArtifactLoss, ModelArtifactSpec
+from tandem_operator.api.deployment import Owner
 from tandem_operator.api.quantization import ConfigMapKeyRef
+from tandem_operator.artifact_facts import attempts_of
 from tandem_operator.artifact_needs import Settings
+from tandem_operator.artifact_plan import plan_artifact
 from tandem_operator.artifact_status import Progress, artifact_status_of, progress_in
 from tandem_operator.artifact_steps import Measurement, Step
+from tandem_operator.artifact_terms import Referrers, job_maker
 from tandem_operator.facts import ArtifactFacts, Manifest
 from tandem_operator.names import Reason
 from tests.builders import make_child, make_config
@@ -26,6 +30,7 @@ from tests.unit.operator.artifacts import (
     MADE,
     NOW,
     QUANTIZED,
+    SETTINGS,
     SOURCE,
     Told,
     decide,
@@ -36,6 +41,7 @@ from tests.unit.operator.artifacts import (
     make_measured,
     make_refusal,
     make_texts,
+    need_of,
 )
 
 FETCH, QUANTIZE, EVALUATE, EVICT = (Step(phase) for phase in (Phase.FETCH, Phase.QUANTIZE, Phase.EVALUATE, Phase.EVICT))
@@ -270,6 +276,43 @@ def test_many_sets_of_texts_one_after_the_other_never_make_a_status_that_cannot_
         assert decide(QUANTIZED, by=by, status=status).conditions == {"Ready": ("True", "MeasuredLoss")}
 
 
+def test_the_longest_names_that_a_gate_may_have_fit_into_the_status() -> None:
+    tasks = [{"name": f"{number:02}" + "t" * 61, "limit": 100_000} for number in range(16)]
+    gate = {
+        "evaluation": make_texts("c" * 253, "k" * 253),
+        "tasks": {"configMapName": "c" * 253, "tasks": tasks},
+        "longContext": {"tokens": 1_048_576},
+    }
+    by = (make_artifact_body(quantization={"scheme": "W8A8", "gate": gate}),)
+    step = Step(Phase.EVALUATE, Measurement.of_need(need_of(by[0]).gate, QUANTIZED))
+    told = status_of(step, by=by, known=status_of(QUANTIZE))
+    assert [loss["texts"] for loss in told["losses"]] == [str(step.measurement)]
+
+
+def test_a_model_that_calls_itself_by_long_names_is_told_in_short() -> None:
+    hostile = replace(MADE, model=replace(MADE.model, architecture="A" * 128, data_type="d" * 128))
+    told = decide(FETCHED, *fetched(message=hostile.encode()), by=PLAIN).status
+    assert told["summary"].startswith("A" * 128)
+    assert len(told["summary"]) == SUMMARY_LIMIT
+
+
+@pytest.mark.parametrize(("waited", "does"), [(timedelta(seconds=119), ""), (timedelta(seconds=120), "delete")])
+def test_a_smoke_test_without_room_is_ended_also_when_nobody_waits_for_it_any_more(
+    waited: timedelta, does: str
+) -> None:
+    """Its deployment may be gone, or ask for another engine: once there is room it would take it from others' pods."""
+    job = make_job(QUANTIZED, of("mine"), by=with_texts("a", "mine"))
+    labels = {**job["metadata"]["labels"], names.LABEL_COMPONENT: Phase.SMOKE.value}
+    made = {"creationTimestamp": (NOW - waited).isoformat(), "labels": labels}
+    job["metadata"] |= {**made, "name": Step(Phase.SMOKE, smoke="0123abcd").job_name(QUANTIZED.key)}
+    pod = make_last_word(job, exit_code=None, phase="Pending", containerStatuses=[], conditions=[UNSCHEDULABLE])
+    told = decide(QUANTIZED, job, pod, by=LOSSY, status=status_of(QUANTIZE, EVALUATE))
+    assert told.conditions == {"Ready": ("True", "MeasuredLoss")}
+    assert told.does == does
+    working_on = make_last_word(job, exit_code=None)
+    assert decide(QUANTIZED, job, working_on, by=LOSSY, status=status_of(QUANTIZE, EVALUATE)).does == ""
+
+
 # -- memory ------------------------------------------------------------------------------------------------------------
 
 
@@ -327,8 +370,29 @@ def test_more_memory_than_the_second_try_had_is_what_the_user_says() -> None:
     oom = decide(QUANTIZED, *killed(QUANTIZED, QUANTIZE, LOSSY, {}), by=LOSSY)
     assert memory_of(decide(QUANTIZED, by=generous, status=oom.status)) == "64Gi"
     sparing = (make_artifact_body(quantization={"scheme": "W8A8", "job": {"memory": "1Gi"}}),)
-    assert memory_of(decide(QUANTIZED, by=sparing, status=oom.status)) == oom.status["memory"]
-    assert memory_of(decide(QUANTIZED, by=LOSSY, status={**oom.status, "memory": "lots"})).endswith("Mi")
+    assert memory_of(decide(QUANTIZED, by=sparing, status=oom.status)) in oom.status["memory"].values()
+    for spoilt in ("lots", {f"{QUANTIZED.key}-quantize": "lots"}, {f"{QUANTIZED.key}-quantize": 7}):
+        assert memory_of(decide(QUANTIZED, by=LOSSY, status={**oom.status, "memory": spoilt})).endswith("Mi")
+
+
+def test_the_memory_of_a_job_is_kept_while_another_step_is_looked_at() -> None:
+    """Otherwise it is made again with what it was killed with, and killed again, for ever."""
+    by, one, other = with_texts("a", "mine", "other"), of("mine"), of("other")
+    known = status_of(QUANTIZE, by=by)
+    oom = decide(QUANTIZED, *killed(QUANTIZED, one, by, known), by=by, status=known)
+    job = make_job(QUANTIZED, one, by=by, status=oom.status)
+    pod = make_last_word(job, exit_code=None, phase="Pending", containerStatuses=[], conditions=[UNSCHEDULABLE])
+    beside = make_job(QUANTIZED, other, by=by, uid="j2")
+    working_on = (beside, make_last_word(beside, exit_code=None))
+    told = decide(QUANTIZED, job, pod, *working_on, by=by, status=oom.status)
+    assert told.status["job"] == beside["metadata"]["name"]
+    later = decide(QUANTIZED, job, pod, *working_on, by=by, status=told.status)
+    assert later.does == ""
+    failed_twice = killed(QUANTIZED, one, by, later.status)
+    last = decide(QUANTIZED, *failed_twice, *working_on, by=by, status=later.status)
+    assert last.does == ""
+    ready = status_of(one, other, by=by, known=last.status)
+    assert decide(QUANTIZED, by=by, status=ready).status["memory"] == {}
 
 
 # -- progress ----------------------------------------------------------------------------------------------------------
@@ -464,6 +528,38 @@ def test_a_job_for_what_nothing_refers_to_is_ended_and_made_again_for_whoever_ne
     assert "nothing refers to it now" in unused.message
     assert decide(FETCHED, status=unused.status).does == ""
     assert decide(FETCHED, by=PLAIN, status=unused.status).does == "make"
+
+
+@pytest.mark.parametrize(
+    ("others", "is_making_room", "does"),
+    [(70, False, ""), (90, False, ""), (69, True, ""), (69, False, "delete")],
+    ids=["as before", "more", "files are going", "fewer"],
+)
+def test_a_job_that_found_the_volume_full_is_tried_again_once_others_have_gone_from_it(
+    others: int, is_making_room: bool, does: str
+) -> None:
+    children = failed(QUANTIZE, ExitCode.VOLUME_FULL, Cause.VOLUME_FULL)
+
+    def told(others: int, *, is_making_room: bool, status: Manifest) -> Told:
+        artifact = make_artifact(QUANTIZED, status=status)
+        owner = Owner(name=QUANTIZED.key, namespace=artifact.namespace, uid="a1")
+        referrers = Referrers(QUANTIZED.key, LOSSY, SETTINGS)
+        plan = plan_artifact(
+            artifact,
+            attempts_of(children, artifact_uid="a1", mishaps={}),
+            asked=replace(referrers.asked(), others_bytes=others, is_making_room=is_making_room),
+            job_of=job_maker(owner, artifact, SOURCE, referrers=referrers, settings=SETTINGS),
+            source=SOURCE,
+            now=NOW,
+            ttl=HOUR,
+        )
+        return Told(plan, artifact_status_of(artifact, plan, now=NOW))
+
+    first = told(70, is_making_room=False, status={})
+    assert (first.does, first.status["fullBesideBytes"]) == ("", 70)
+    then = told(others, is_making_room=is_making_room, status=first.status)
+    assert then.does == does
+    assert then.status.get("fullBesideBytes") == (None if does else max(others, 70))
 
 
 def test_planning_again_from_what_was_written_changes_nothing() -> None:

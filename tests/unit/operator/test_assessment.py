@@ -155,6 +155,25 @@ def test_what_the_engine_is_told_is_what_is_sized(engine: Manifest, part: str) -
     assert any(part in sentence for sentence in sentences), sentences
 
 
+@pytest.mark.parametrize(
+    ("method", "engine", "part"),
+    [
+        ("compressed-tensors", {}, "× 1 bytes (fp8) = 160 KiB"),
+        ("compressed-tensors", {"kvCacheDtype": "auto"}, "× 1 bytes (fp8) = 160 KiB"),
+        ("compressed-tensors", {"kvCacheDtype": "bfloat16"}, "× 2 bytes (bfloat16) = 320 KiB"),
+        ("", {}, "× 2 bytes (bfloat16) = 320 KiB"),
+    ],
+    ids=["by the files", "by the files, said so", "as the engine is told", "the source is served"],
+)
+def test_a_cache_that_the_files_have_scales_for_takes_a_byte_a_value(method: str, engine: Manifest, part: str) -> None:
+    role = {**make_role(classes=H100, count=None), "engine": engine}
+    role["model"] = {**role["model"], "quantization": {"scheme": "FP8_DYNAMIC", "kvCache": "fp8"}}
+    spec = {**make_pair_spec(verifier=role), "cache": {"volume": {"claimName": "cache"}}}
+    models = {**PAIR, Role.VERIFIER: replace(PAIR[Role.VERIFIER], quantization=method)}
+    told = assess(make_deployment(spec), models, table=table_of(make_config())).sentences_of(Role.VERIFIER)
+    assert any(part in sentence for sentence in told), told
+
+
 def test_a_count_that_the_model_cannot_be_split_over_is_refused_with_those_that_it_can() -> None:
     three = make_pair_spec(verifier=make_role(classes=H100, count=3))
     problem = intent(three, PAIR).problem

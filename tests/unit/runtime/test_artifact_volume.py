@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tandem_contracts.manifest import MANIFEST, InvalidManifestError, Manifest
-from tandem_runtime.artifacts.volume import ABANDONED_SECONDS, Published, Volume, VolumeFullError
+from tandem_runtime.artifacts.volume import ABANDONED_SECONDS, KEPT_SECONDS, Published, Volume, VolumeFullError
 
 LIMIT_SECONDS = 60
 SIZE = 300_000
@@ -110,12 +110,36 @@ def test_a_sweep_takes_what_nobody_has_worked_on_for_long_and_nothing_else(tmp_p
     assert sorted(path.name for path in (tmp_path / ".staging").iterdir()) == ["v1-a.slow", "v1-a.slow.alive"]
 
 
+def test_what_was_kept_a_day_ago_is_there_for_the_try_that_asks_for_it_and_goes_otherwise(tmp_path: Path) -> None:
+    volume = Volume(tmp_path)
+    past = time.time() - KEPT_SECONDS - 60
+    for name in ("v1-a.commit", "v1-b.commit"):
+        (volume.kept(name) / "model.safetensors").write_bytes(b"weights")
+        os.utime(volume.kept(name), (past, past))
+    kept = volume.kept("v1-a.commit")
+    with volume.staging("v1-a", "two"):
+        assert (kept / "model.safetensors").read_bytes() == b"weights"
+    assert [path.name for path in kept.parent.iterdir()] == ["v1-a.commit"]
+
+
 def test_a_volume_without_room_says_how_much_is_needed_and_free(tmp_path: Path) -> None:
     volume = Volume(tmp_path)
     free = volume.space().free
     volume.require(1)
     with pytest.raises(VolumeFullError, match=r"1\d+ bytes are needed, \d+ are free"):
         volume.require(10**18 + free)
+
+
+@pytest.mark.parametrize("how", [OSError(28, "No space left on device"), RuntimeError("I/O error (os error 28)")])
+def test_a_volume_that_is_full_in_the_middle_is_told_as_it_was_then(tmp_path: Path, how: Exception) -> None:
+    def made() -> None:
+        with Volume(tmp_path).staging("v1-a", "one") as folder:
+            (folder / "model.safetensors").write_bytes(b"weights")
+            raise how
+
+    with pytest.raises(VolumeFullError, match=r"more than 7 bytes are needed, which were written, \d+ are free"):
+        made()
+    assert list((tmp_path / ".staging").iterdir()) == []
 
 
 @pytest.mark.parametrize(

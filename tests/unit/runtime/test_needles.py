@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 
 import pytest
+from pydantic import ValidationError
 
+from tandem_contracts.artifact_job import FEWEST_CONTEXT_TOKENS
+from tandem_operator.api.quantization import RecallGate
 from tandem_runtime.artifacts.last_word import RefusedError
 from tandem_runtime.artifacts.needles import (
     CONTEXTS,
-    FEWEST_TOKENS,
     NEEDLES,
     Context,
     Find,
@@ -33,7 +35,7 @@ def text_of(tokens: list[int]) -> str:
     return bytes(tokens).decode()
 
 
-@pytest.mark.parametrize("tokens", [FEWEST_TOKENS, TOKENS, 20_000])
+@pytest.mark.parametrize("tokens", [FEWEST_CONTEXT_TOKENS, TOKENS, 20_000])
 def test_contexts_are_as_long_as_wanted_even_where_the_texts_are_short(tokens: int) -> None:
     found = contexts(tokens, first=(7,))
     assert [len(context.tokens) for context in found] == [tokens] * CONTEXTS
@@ -90,6 +92,12 @@ def test_an_answer_counts_only_as_a_whole() -> None:
 @pytest.mark.parametrize(("room", "wanted", "taken"), [(0, 16384, 16384), (2048, 16384, 2048), (32768, 16384, 16384)])
 def test_a_context_is_cut_to_what_the_model_has_room_for(room: int, wanted: int, taken: int) -> None:
     assert tokens_within(room, wanted) == taken
+
+
+def test_a_gate_asks_for_no_context_that_its_job_would_refuse() -> None:
+    assert tokens_within(0, RecallGate(tokens=FEWEST_CONTEXT_TOKENS).tokens) == FEWEST_CONTEXT_TOKENS
+    with pytest.raises(ValidationError, match="greater than or equal to 1024"):
+        RecallGate(tokens=FEWEST_CONTEXT_TOKENS - 1)
 
 
 @pytest.mark.parametrize(("room", "wanted", "told"), [(0, 512, "is 512 tokens\\)"), (1000, 16384, "has room for 1000")])

@@ -49,13 +49,36 @@ def test_the_difficulty_of_the_text_cancels_out() -> None:
 def test_the_bound_is_that_of_the_mean_of_the_differences() -> None:
     quality = quality_of([1.0, 1.0], [1.0, 1.2], tokens=1, kl_divergence=0, top1_agreement=1, evaluation="")
     assert quality.increase_percent == pytest.approx(100 * (math.exp(0.1) - 1))
-    assert quality.increase_percent_upper == pytest.approx(100 * (math.exp(0.1 + 1.959964 * 0.1) - 1))
+    assert quality.increase_percent_upper == pytest.approx(100 * (math.exp(0.1 + 12.7062 * 0.1) - 1))
+
+
+@pytest.mark.parametrize("windows", [2, 3, 5, 20, 22, 40])
+def test_the_true_rise_lies_above_the_bound_as_rarely_as_is_said_however_few_windows_there_are(windows: int) -> None:
+    chance, tries, true = random.Random(windows), 1500, 100 * (math.exp(0.02) - 1)
+    above = 0
+    for _ in range(tries):
+        losses = [1.0 + chance.gauss(0.02, 0.02) for _ in range(windows)]
+        told = quality_of([1.0] * windows, losses, tokens=1, kl_divergence=0, top1_agreement=1, evaluation="")
+        above += told.increase_percent_upper < true
+    assert 0.01 < above / tries < 0.04
 
 
 def test_a_ruined_model_is_told_and_does_not_overflow() -> None:
     quality = quality_of([1.0, 2.0], [1e6, 2e6], tokens=1, kl_divergence=9, top1_agreement=0, evaluation="")
     assert quality.increase_percent > 1e6
     assert len(shortcomings(quality, Thresholds.of_bits(4))) == 3
+
+
+@pytest.mark.parametrize("nothing", [math.nan, math.inf])
+def test_a_model_that_says_no_numbers_is_ruined_and_fails_every_bound(nothing: float) -> None:
+    quality = quality_of([1.0, 2.0], [nothing, 2.0], tokens=1, kl_divergence=nothing, top1_agreement=0, evaluation="")
+    assert Quality.from_data(json.loads(json.dumps(quality.to_data()))).kl_divergence == quality.kl_divergence
+    assert len(shortcomings(quality, Thresholds.of_bits(2))) == 3
+
+
+def test_a_source_that_says_no_numbers_cannot_be_compared_with() -> None:
+    with pytest.raises(ValueError, match="the source itself is not a finite number"):
+        quality_of([math.nan, 2.0], [1.0, 2.0], tokens=1, kl_divergence=0, top1_agreement=1, evaluation="")
 
 
 @pytest.mark.parametrize("losses", [([], []), ([1.0], [1.0]), ([1.0, 2.0], [1.0])])
