@@ -123,7 +123,8 @@ def plan_artifact(
     if artifact.spec is not None and (eviction.job is not None or (is_over and planner.has_files)):
         unused_since = unused_since if is_over else None
         return _evicted(artifact, planner, eviction, unused_since=unused_since, refused=refused)
-    if is_over:
+    if is_over or (artifact.is_ours and _has_lost_its_files(attempts)):
+        # In the second case, too, whoever needs it asks for a new one, that no Job of before speaks for.
         return ArtifactPlan(planner.found(), unused_since, delete_artifact=True)
     found = planner.found()
     if refused:
@@ -289,6 +290,8 @@ class _Planner:
             message = f"Job {there.ref.name} is made again: it is complete, and its pod was deleted before it was read"
             return replace(on, message=message, delete_job=there)
         reason, cause = _failure(step, there, attempt)
+        if reason == Cause.MODEL_NOT_FOUND and step.needs_source and self._source and self._source.name:
+            cause += f"; if its volume was emptied, delete ModelArtifact {self._source.name} so that it is made again"
         retry_seconds, full_beside = _retry_seconds(step, attempt), self._full_beside(attempt)
         has_room_now = full_beside is not None and self._asked.others_bytes < full_beside
         if age >= retry_seconds or (has_room_now and not self._asked.is_making_room):
@@ -317,6 +320,12 @@ class _Planner:
         if not attempt.is_out_of_memory or limit == self._artifact.memory_of(step):
             return ""
         return f"{in_bytes(limit) * 3 // 2 // (1 << 20):.0f}Mi"
+
+
+def _has_lost_its_files(attempts: Mapping[str, Attempt]) -> bool:
+    """Whether a Job has looked for what another one had published, and found nothing: the volume is another one."""
+    refusals = [attempt.word.refusal for attempt in attempts.values() if attempt.word and attempt.word.refusal]
+    return any(refusal.reason is Cause.ARTIFACT_MISSING for refusal in refusals)
 
 
 def _is_outdated(there: JobFacts, wanted: Manifest) -> bool:

@@ -26,6 +26,7 @@ class ExitCode(IntEnum):
     TASKS_INVALID = 16
     SMOKE_FAILED = 17
     DIFFERS_FROM_REFERENCE = 18
+    ARTIFACT_MISSING = 19
     VOLUME_FULL = 20
     NETWORK_FAILED = 21
     CHECKSUM_MISMATCH = 22
@@ -84,6 +85,7 @@ class Reason(StrEnum):
     STEP_FAILED = "StepFailed"
     SMOKE_FAILED = "SmokeFailed"
     DIFFERS_FROM_REFERENCE = "DiffersFromReference"
+    ARTIFACT_MISSING = "ArtifactMissing"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,9 @@ def test_a_pod_that_is_killed_in_its_step_costs_a_try_and_no_model(quantizing: S
         limit_seconds=READY_LIMIT_SECONDS,
     )
     assert conditions_of(quantizing, name)["ArtifactsReady"]["reason"] == "GatePassed"
-    assert list((cache / ".staging").iterdir()) == [] or phase in {"fetch", "quantize"}, "swept when it is old"
+    staged = [path.name for path in (cache / ".staging").iterdir() if path.is_dir()]
+    # What the killed pod had begun is swept when it is old; nothing else is left.
+    assert len(staged) <= (phase in {"fetch", "quantize"})
     quantizing.run("delete", f"llm/{name}", "--wait=true", limit_seconds=60)
 
 

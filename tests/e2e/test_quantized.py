@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -147,12 +148,17 @@ def test_the_token_is_nowhere_but_in_its_secret(served: Site) -> None:
     pods = [pod["metadata"]["name"] for pod in served.get("pods")["items"]]
     told = [served.run("get", kinds, "-o", "json")]
     told += [served.run("logs", name, "--all-containers") for name in pods]
+    running = [
+        pod for pod in served.get("pods", "--field-selector=status.phase=Running")["items"] if _metrics_port(pod)
+    ]
+    told += [served.run("get", "--raw", _metrics_page(pod)) for pod in running]
     told += [path.read_text(errors="replace") for path in served.cluster.layout.logs.rglob("*.log")]
     secret = json.dumps(served.get("secret", "hub"))
     assert TOKEN not in secret, "it is there in base64"
     found = [number for number, text in enumerate(told) if TOKEN in text]
     assert found == []
     assert any("-fetch-" in name for name in pods), "else nothing was looked at"
+    assert any("# HELP tandem_" in text for text in told), "nor a page of figures"
 
 
 def test_what_nothing_refers_to_any_more_leaves_the_volume_after_its_time(served: Site, cache: Path) -> None:
@@ -168,6 +174,17 @@ def test_what_nothing_refers_to_any_more_leaves_the_volume_after_its_time(served
     served.wait_until(lambda: "W4A16 by GPTQ" not in artifacts_of(served), "what was served is gone", limit_seconds=120)
     assert _folders(cache) == _paths(served)
     assert len(_folders(cache)) == len(kept) - 1
+
+
+def _metrics_port(pod: dict[str, Any]) -> int:
+    ports = [port for each in pod["spec"]["containers"] for port in each.get("ports", [])]
+    return next((int(port["containerPort"]) for port in ports if port.get("name") == "metrics"), 0)
+
+
+def _metrics_page(pod: dict[str, Any]) -> str:
+    metadata = pod["metadata"]
+    place = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
+    return f"{place}:{_metrics_port(pod)}/proxy/metrics"
 
 
 def _folders(cache: Path) -> set[str]:

@@ -53,7 +53,7 @@ def _evaluated(options: argparse.Namespace) -> str:
     volume = Volume(options.volume)
     manifest = volume.find(options.key)
     if manifest is None:
-        raise RefusedError(Reason.MODEL_NOT_FOUND, f"{volume.folder(options.key)} is no artifact, or not whole")
+        raise RefusedError(Reason.ARTIFACT_MISSING, f"{volume.folder(options.key)} is no artifact, or not whole")
     require_same_source(options.source, manifest.provenance)
     wanted_tokens: int = options.long_context
     tokens = tokens_within(read_model(options.source).max_positions, wanted_tokens) if wanted_tokens else 0

@@ -36,6 +36,7 @@ CODES = {
     Reason.STEP_FAILED: ExitCode.STEP_FAILED,
     Reason.SMOKE_FAILED: ExitCode.SMOKE_FAILED,
     Reason.DIFFERS_FROM_REFERENCE: ExitCode.DIFFERS_FROM_REFERENCE,
+    Reason.ARTIFACT_MISSING: ExitCode.ARTIFACT_MISSING,
 }
 """The exit code of each reason that a Job's program can end with."""
 

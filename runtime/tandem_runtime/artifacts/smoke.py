@@ -65,6 +65,9 @@ def _smoked(options: argparse.Namespace) -> str:
     progress = Progress(port=options.metrics_port)
     progress.begin(Phase.SMOKE, len(PROMPTS) + 1)
     begun = time.monotonic()
+    folder = Path(LaunchOptions.parse(options.launch).model)
+    if not folder.is_dir():
+        raise RefusedError(Reason.ARTIFACT_MISSING, f"{folder} does not exist")
     with _engine(options.launch) as engine:
         engine.wait_until_ready(options.deadline_seconds)
         ready_seconds = time.monotonic() - begun

@@ -325,6 +325,24 @@ def test_an_artifact_that_is_deleted_by_hand_while_it_serves_is_made_again_and_n
     play(script)
 
 
+def test_a_model_whose_files_a_job_does_not_find_any_more_is_made_again() -> None:
+    async def script(world: World) -> None:
+        nodes, good = Nodes(), Nodes().smoked
+        missing = make_refusal(ExitCode.ARTIFACT_MISSING, Phase.SMOKE, Cause.ARTIFACT_MISSING)
+        nodes.smoked = missing, int(ExitCode.ARTIFACT_MISSING)
+        world.deploy(spec=spec_of(gate={}))
+        while not any(f"-{Phase.SMOKE}-" in name for name in nodes.begun):
+            await world.settle()
+            nodes.step(world)
+        nodes.smoked = good
+        await nodes.live(world)
+        steps = [name.removeprefix(f"{key_of()}-") for name in nodes.made if name.startswith(key_of())]
+        assert steps == ["quantize", "evaluate"] * 2
+        assert said(world) == ("True", "RolledOut")
+
+    play(script)
+
+
 def test_an_artifact_is_kept_for_as_long_as_a_pod_of_an_old_revision_is_there() -> None:
     async def script(world: World) -> None:
         nodes = Nodes()
