@@ -337,6 +337,10 @@ def test_a_smoke_test_without_room_is_ended_also_when_nobody_waits_for_it_any_mo
     assert told.does == does
     working_on = make_last_word(job, exit_code=None)
     assert decide(QUANTIZED, job, working_on, by=LOSSY, status=status_of(QUANTIZE, EVALUATE)).does == ""
+    ready = {"by": LOSSY, "status": status_of(QUANTIZE, EVALUATE)}
+    assert decide(QUANTIZED, job, mishaps={"j1": QUOTA}, **ready).does == does, "old pods may use the quota up"
+    forbidden = "FailedCreate: pods is forbidden: violates PodSecurity"
+    assert decide(QUANTIZED, job, mishaps={"j1": forbidden}, **ready).does == "", "that is somebody's to mend"
 
 
 # -- memory ------------------------------------------------------------------------------------------------------------
