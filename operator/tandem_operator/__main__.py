@@ -9,10 +9,11 @@ import sys
 from pathlib import Path
 
 import kopf
-from prometheus_client import start_http_server
+from prometheus_client import REGISTRY, start_http_server
 
 from tandem_operator import __version__
 from tandem_operator.accelerators import table_of
+from tandem_operator.artifact_figures import ArtifactFigures
 from tandem_operator.config import InvalidConfigError, OperatorConfig
 from tandem_operator.handlers import Shell, registry_of, settings_of
 from tandem_operator.logs import FORMATS, set_up
@@ -33,6 +34,7 @@ def main() -> int:
         return 2
     shell = Shell(namespace=options.namespace, identity=_identity(), config=config, health_port=options.health_port)
     if options.metrics_port:
+        REGISTRY.register(ArtifactFigures(shell.store, options.namespace))
         start_http_server(options.metrics_port)
     logging.getLogger(__name__).info("Tandem %s for namespace %s", __version__, options.namespace)
     kopf.run(

@@ -71,7 +71,7 @@ Result = ModelFacts | Made | Evaluated | Smoked
 
 @dataclass(frozen=True)
 class LastWord:
-    """What the newest pod of a Job has said, or what holds it up."""
+    """What the newest pod of a Job has said, or what holds it up, or keeps the next one from being made."""
 
     is_over: bool
     result: Result | None = None
@@ -98,7 +98,8 @@ NO_ATTEMPT = Attempt()
 def attempts_of(children: Iterable[Manifest], *, artifact_uid: str, mishaps: Mapping[str, str]) -> dict[str, Attempt]:
     """What carries the artifact's label, by the name of its Job.
 
-    A Job of another owner is not looked at, nor are another Job's pods.
+    A Job of another owner is not looked at, nor are another Job's pods. `mishaps`, by the uid of a pod or a Job: what
+    the cluster's events say of it.
     """
     children = tuple(children)
     found = {}
@@ -110,6 +111,8 @@ def attempts_of(children: Iterable[Manifest], *, artifact_uid: str, mishaps: Map
         newest = max(pods, key=lambda pod: (pod["metadata"].get("creationTimestamp", ""), Ref.of(pod)), default=None)
         mishap = mishaps.get(newest["metadata"].get("uid", ""), "") if newest else ""
         word = _word(newest, mishap, phase) if newest else None
+        if uncreated := mishaps.get(job.uid, ""):
+            word = replace(word or LastWord(is_over=False), trouble=uncreated)
         found[job.ref.name] = Attempt(job, word, any(map(_was_out_of_memory, pods)))
     return found
 

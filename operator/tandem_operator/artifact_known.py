@@ -24,8 +24,10 @@ from tandem_operator.artifact_smoke import SmokeTarget
 from tandem_operator.artifact_steps import Measurement, Step, first_step_of
 
 NO_ROOM_SECONDS = 120.0
-"""A smoke test that no node has room for is given up after this long: old pods may hold what it needs until new ones
-come."""
+"""A smoke test that no node or quota has room for is given up after this long: old pods may hold what it needs until
+new ones come."""
+_EXCEEDED_QUOTA = "exceeded quota"
+"""So says the API server's admission of a pod that its namespace has no room for."""
 BUILT_IN = (Measurement(),)
 
 
@@ -131,11 +133,12 @@ def given_up(artifact: Artifact, attempts: Mapping[str, Attempt], now: datetime)
 
 
 def seconds_without_room(attempt: Attempt, now: datetime) -> float:
-    """For how long a Job's pod has been waiting for a node; 0 for one that is not."""
+    """For how long a Job's pod has been waiting for a node or for its namespace's quota; 0 for one that is not."""
     made = attempt.job.made if attempt.job else None
-    if made is None or attempt.word is None or not attempt.word.trouble.startswith("Unschedulable"):
-        return 0.0
-    return (now - made).total_seconds()
+    trouble = attempt.word.trouble if attempt.word else ""
+    is_over_quota = trouble.startswith("FailedCreate") and _EXCEEDED_QUOTA in trouble
+    lacks_room = trouble.startswith("Unschedulable") or is_over_quota
+    return (now - made).total_seconds() if made and lacks_room else 0.0
 
 
 def _smokes(

@@ -16,16 +16,19 @@ from pydantic import ValidationError
 
 from tandem_contracts.launch import Role
 from tandem_contracts.ports import METRICS_PORT
+from tandem_contracts.termination import Phase
 from tandem_operator import names
 from tandem_operator.api.artifact import ModelArtifactSpec
 from tandem_operator.api.deployment import Owner, faults_of
 from tandem_operator.artifact_eviction import Stored, Watermarks, is_making_room, leaving, shared_bytes
-from tandem_operator.artifact_facts import JobFacts, attempts_of, with_artifacts
+from tandem_operator.artifact_facts import NO_ATTEMPT, Course, JobFacts, attempts_of, with_artifacts
+from tandem_operator.artifact_figures import EVICTIONS, JOBS
 from tandem_operator.artifact_known import Artifact, Asked
 from tandem_operator.artifact_needs import Need, Settings
 from tandem_operator.artifact_plan import ArtifactPlan, plan_artifact
 from tandem_operator.artifact_smoke import SmokeTarget
 from tandem_operator.artifact_status import Progress, artifact_status_of, progress_in
+from tandem_operator.artifact_steps import Step
 from tandem_operator.artifact_terms import Referrers, job_maker
 from tandem_operator.cluster import Cluster, ClusterError, ConflictError, NotFoundError, RefusedError
 from tandem_operator.facts import Facts, Manifest, Ref, controller_uid
@@ -126,10 +129,11 @@ class ArtifactPasses:
         referrers = Referrers(key.name, self._naming(key), self._settings)
         source = referrers.source_of(artifact.spec, partial(self.find, key.namespace))
         smokes = tuple(target for each in self._smokes.get(key, {}).values() for target in each)
+        attempts = attempts_of(self._store.children(key), artifact_uid=artifact.uid, mishaps=mishaps)
         decide = partial(
             plan_artifact,
             artifact,
-            attempts_of(self._store.children(key), artifact_uid=artifact.uid, mishaps=mishaps),
+            attempts,
             asked=self._with_room(referrers.asked(smokes), artifact),
             job_of=job_maker(
                 Owner.of(body), artifact, source, referrers=referrers, settings=self._settings, smokes=smokes
@@ -142,7 +146,10 @@ class ArtifactPasses:
         if planned.delete_artifact:
             _log.info("%s/%s: deleted, since nothing has referred to it for its time", key.namespace, key.name)
             seen = {"uid": artifact.uid, "resource_version": artifact.resource_version}
-            await self._cluster.delete(Ref(names.ARTIFACT_KIND, key.name), key.namespace, **seen)
+            is_deleted = await self._cluster.delete(Ref(names.ARTIFACT_KIND, key.name), key.namespace, **seen)
+            eviction = attempts.get(Step(Phase.EVICT).job_name(key.name), NO_ATTEMPT).job
+            if is_deleted and eviction is not None and eviction.course is Course.COMPLETE:
+                EVICTIONS.inc()
             return Outcome()
         asked: tuple[Key, ...] = ()
         step, is_used = planned.finding.step, planned.unused_since is None
@@ -221,6 +228,7 @@ class ArtifactPasses:
         """Make the Job, unless one of its name is there that the store does not know. Raises ClusterError."""
         try:
             made = await self._cluster.make(job)
+            JOBS.labels(job["metadata"]["labels"][names.LABEL_COMPONENT]).inc()
         except ConflictError:
             made = await self._cluster.get(Ref.of(job), artifact.namespace)
             if controller_uid(made) != artifact.uid:

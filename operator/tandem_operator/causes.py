@@ -1,4 +1,4 @@
-"""Why a pod is not Ready, in one line, from what its status holds. Pure.
+"""Why a pod is not Ready, or is not made, in one line, from what status and events hold. Pure.
 
 Says what the kubelet, the scheduler or the engine itself wrote, less what differs from one try to the next (times,
 generated names, ports): the line stays the same for as long as the cause does, so that a status is written once.
@@ -48,8 +48,22 @@ def is_held_up(pod: Mapping[str, Any]) -> bool:
     )
 
 
+def lacks_pods(job: Mapping[str, Any]) -> bool:
+    """Whether a Job is to have a pod and has none: it has only just been made, or none may be made.
+
+    One that has ended, is about to, or is suspended says so by a condition.
+    """
+    status = job.get("status") or {}
+    return (
+        not status.get("active")
+        and not any(condition.get("status") == "True" for condition in status.get("conditions") or [])
+        and "deletionTimestamp" not in job["metadata"]
+    )
+
+
 def mishap_of(events: Iterable[Mapping[str, Any]]) -> str:
-    """What keeps the containers of a pod from being made, from the events about it (events.k8s.io/v1).
+    """What keeps the containers of a pod, or the pods of a Job, from being made: from the events about it
+    (events.k8s.io/v1).
 
     Empty when the newest one is no warning: the image is being pulled, or all is well again.
     """
@@ -174,7 +188,7 @@ _PASSING = (
     (re.compile(r"\b[0-9a-f]{32,}\b(?<!sha256:[0-9a-f]{64})"), "…"),  # a sandbox; not an image's digest
     (re.compile(r'(pods "[a-z0-9.-]+-)[bcdfghjklmnpqrstvwxz2456789]{5}(" is forbidden)'), r"\1*\2"),
 )
-"""Among them the generated name in what a ReplicaSet says of the pod that it may not make."""
+"""Among them the generated name in what a ReplicaSet or a Job says of the pod that it may not make."""
 
 
 def _cut(line: str) -> str:

@@ -213,8 +213,8 @@ class Cluster:
         }
         return await self._apply(body, subresource="status")
 
-    async def delete(self, ref: Ref, namespace: str, *, uid: str = "", resource_version: str = "") -> None:
-        """Delete an object if it still is the one that was seen. Being gone already is success."""
+    async def delete(self, ref: Ref, namespace: str, *, uid: str = "", resource_version: str = "") -> bool:
+        """Delete an object if it still is the one that was seen; whether it was there. Being gone is success, too."""
         seen = {"uid": uid, "resourceVersion": resource_version}
         body = {
             "propagationPolicy": "Background",
@@ -223,7 +223,8 @@ class Cluster:
         try:
             await self._request("delete", ref.kind, KINDS[ref.kind].path(namespace, ref.name), body=body)
         except NotFoundError:
-            return
+            return False
+        return True
 
     async def create(self, manifest: Manifest) -> Manifest:
         """Create an object. Raises ConflictError when it exists."""

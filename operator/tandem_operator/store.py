@@ -105,9 +105,10 @@ class Store:
         return tuple(self._objects[at].read() for at in sorted(self._naming.get(artifact, ())))
 
     def artifacts(self, namespace: str) -> tuple[Manifest, ...]:
-        """All artifacts of a namespace, in a stable order."""
-        found = (at for at in self._objects if at[0] == namespace and at[1].kind == names.ARTIFACT_KIND)
-        return tuple(self._objects[at].read() for at in sorted(found))
+        """All artifacts of a namespace, in a stable order. For any thread: metrics are read in one of their own."""
+        there = list(self._objects.items())  # at once: what comes in meanwhile would end an iteration
+        found = {at: held for at, held in there if at[0] == namespace and at[1].kind == names.ARTIFACT_KIND}
+        return tuple(found[at].read() for at in sorted(found))
 
     def keys(self) -> tuple[Key, ...]:
         """All deployments and artifacts."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from tandem_contracts.artifact_job import Evaluated, Made
@@ -186,6 +187,7 @@ def decide(
     source: ArtifactFacts | None = SOURCE,
     settings: Settings = SETTINGS,
     refused: str = "",
+    mishaps: Mapping[str, str] = MappingProxyType({}),
     **parts: Any,
 ) -> Told:
     """The plan for an artifact that these objects name, as its pass makes it."""
@@ -195,7 +197,7 @@ def decide(
     source = source if spec.quantization is not None else None
     plan = plan_artifact(
         artifact,
-        attempts_of(children, artifact_uid="a1", mishaps={}),
+        attempts_of(children, artifact_uid="a1", mishaps=mishaps),
         asked=referrers.asked(),
         job_of=job_maker(owner, artifact, source, referrers=referrers, settings=settings),
         source=source,

@@ -17,6 +17,7 @@ from tandem_operator.api.artifact import ModelArtifactSpec
 from tandem_operator.cluster import KINDS, Cluster
 from tandem_operator.config import OperatorConfig
 from tandem_operator.facts import Manifest
+from tandem_operator.mishaps import FIRST_LOOK_SECONDS
 from tandem_operator.outcome import Outcome
 from tandem_operator.reconcile import Reconciler
 from tandem_operator.store import Key
@@ -294,6 +295,41 @@ def test_a_job_of_somebody_else_in_the_place_of_ours_is_left_alone() -> None:
         del world.server.objects[JOB_PATH]
         await world.settle()
         assert world.server.objects[JOB_PATH]["metadata"]["labels"][names.LABEL_ARTIFACT] == VERIFIER.name
+
+    play(script)
+
+
+def test_why_a_job_may_make_no_pod_reaches_the_artifact_and_the_deployment_until_it_may() -> None:
+    async def script(world: World) -> None:
+        world.deploy()
+        await world.settle()
+        job = world.server.objects[JOB_PATH]["metadata"]
+        world.server.put(
+            KINDS["Event"].path(NAMESPACE, "e"),
+            {
+                "metadata": {"name": "e", "namespace": NAMESPACE},
+                "regarding": {"kind": "Job", "uid": job["uid"]},
+                "type": "Warning",
+                "reason": "FailedCreate",
+                "note": f'Error creating: pods "{job["name"]}-k2x4q" is forbidden: exceeded quota: small',
+                "deprecatedLastTimestamp": "2030-01-01T00:00:00Z",
+            },
+        )
+        outcome = await world.reconciler.run(VERIFIER)
+        assert 0 < outcome.again_after_seconds <= FIRST_LOOK_SECONDS
+        await asyncio.sleep(outcome.again_after_seconds)
+        await world.settle()
+        quota = f'FailedCreate: Error creating: pods "{job["name"]}-*" is forbidden: exceeded quota: small'
+        for told in (world.condition(ARTIFACT_PATH, "Ready"), world.of_deployment("ArtifactsReady")):
+            assert told is not None
+            assert told[:2] == ("False", "Inspecting")
+            assert quota in told[2]
+        world.server.put(JOB_PATH, {**world.server.objects[JOB_PATH], "status": {"active": 1}})
+        await world.settle()
+        told = world.condition(ARTIFACT_PATH, "Ready")
+        assert told is not None
+        assert "quota" not in told[2]
+        assert (await world.reconciler.run(VERIFIER)).again_after_seconds == 0
 
     play(script)
 

@@ -289,6 +289,32 @@ def test_the_longest_names_that_a_gate_may_have_fit_into_the_status() -> None:
     assert [loss["texts"] for loss in told["losses"]] == [str(step.measurement)]
 
 
+QUOTA = 'FailedCreate: Error creating: pods "v1-*" is forbidden: exceeded quota: q'
+
+
+def test_a_job_whose_pod_may_not_be_made_says_why_and_the_next_step_does_not_wait_for_it() -> None:
+    job = make_job(QUANTIZED, QUANTIZE, by=LOSSY)
+    told = decide(QUANTIZED, job, by=LOSSY, mishaps={"j1": QUOTA})
+    assert told.conditions == working("Quantizing")
+    assert told.message.endswith(f" to W8A8 by RTN: {QUOTA}")
+    by, known = with_texts("a", "one", "two"), status_of(QUANTIZE)
+    held_up = make_job(QUANTIZED, of("one"), by=by)
+    assert decide(QUANTIZED, held_up, by=by, status=known).does == "", "one after the other"
+    told = decide(QUANTIZED, held_up, by=by, status=known, mishaps={"j1": QUOTA})
+    assert told.job["metadata"]["name"] == of("two").job_name(QUANTIZED.key)
+
+
+def test_a_job_whose_second_pod_may_not_be_made_says_that_and_not_how_the_first_one_ended() -> None:
+    job = make_job(QUANTIZED, QUANTIZE, by=LOSSY)
+    first = make_last_word(job, exit_code=1)
+    assert "exit code 1" in decide(QUANTIZED, job, first, by=LOSSY).message
+    assert decide(QUANTIZED, job, first, by=LOSSY, mishaps={"j1": QUOTA}).message.endswith(QUOTA)
+
+
+def test_an_eviction_whose_pod_may_not_be_made_says_why() -> None:
+    assert decide(FETCHED, make_job(FETCHED, EVICT), status=EVICTING, mishaps={"j1": QUOTA}).message.endswith(QUOTA)
+
+
 def test_a_model_that_calls_itself_by_long_names_is_told_in_short() -> None:
     hostile = replace(MADE, model=replace(MADE.model, architecture="A" * 128, data_type="d" * 128))
     told = decide(FETCHED, *fetched(message=hostile.encode()), by=PLAIN).status
@@ -311,6 +337,10 @@ def test_a_smoke_test_without_room_is_ended_also_when_nobody_waits_for_it_any_mo
     assert told.does == does
     working_on = make_last_word(job, exit_code=None)
     assert decide(QUANTIZED, job, working_on, by=LOSSY, status=status_of(QUANTIZE, EVALUATE)).does == ""
+    ready = {"by": LOSSY, "status": status_of(QUANTIZE, EVALUATE)}
+    assert decide(QUANTIZED, job, mishaps={"j1": QUOTA}, **ready).does == does, "old pods may use the quota up"
+    forbidden = "FailedCreate: pods is forbidden: violates PodSecurity"
+    assert decide(QUANTIZED, job, mishaps={"j1": forbidden}, **ready).does == "", "that is somebody's to mend"
 
 
 # -- memory ------------------------------------------------------------------------------------------------------------

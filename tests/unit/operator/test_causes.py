@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tandem_contracts.termination import ExitCode, Phase, Reason, TerminationMessage
-from tandem_operator.causes import is_held_up, mishap_of, steady, trouble_of
+from tandem_operator.causes import is_held_up, lacks_pods, mishap_of, steady, trouble_of
 
 Raw = dict[str, Any]
 AT = "2030-01-01T00:00:00Z"
@@ -290,6 +290,23 @@ def test_a_cause_from_the_status_comes_before_what_events_say(case: str) -> None
 def event(kind: str, reason: str, note: str, *, last: str = AT, series: str = "") -> Raw:
     told = {"type": kind, "reason": reason, "note": note, "deprecatedLastTimestamp": last}
     return told | ({"series": {"lastObservedTime": series}} if series else {})
+
+
+@pytest.mark.parametrize(
+    ("status", "lacks"),
+    [
+        ({}, True),
+        ({"active": 0, "failed": 1, "conditions": [{"type": "Suspended", "status": "False"}]}, True),
+        ({"active": 1}, False),
+        *(
+            ({"conditions": [{"type": kind, "status": "True"}]}, False)
+            for kind in ("Complete", "Failed", "FailureTarget", "SuccessCriteriaMet", "Suspended")
+        ),
+    ],
+)
+def test_a_job_lacks_pods_unless_one_is_active_or_none_is_to_come(status: Raw, lacks: bool) -> None:
+    assert lacks_pods({"metadata": {}, "status": status}) is lacks
+    assert not lacks_pods({"metadata": {"deletionTimestamp": AT}, "status": status})
 
 
 SCHEDULED_EVENT = event("Normal", "Scheduled", "Successfully assigned ns/p to gpu-1")

@@ -23,19 +23,23 @@ def held_up(name: str = "p") -> Manifest:
     return {**pod, "spec": {"nodeName": "gpu-1"}}
 
 
-def event(server: FakeApiServer, pod: Manifest, **parts: Any) -> None:
+def podless(name: str = "j") -> Manifest:
+    return {"kind": "Job", "metadata": {"name": name, "namespace": NAMESPACE, "uid": f"uid-{name}"}, "status": {}}
+
+
+def event(server: FakeApiServer, child: Manifest, **parts: Any) -> None:
     told = {
         "type": "Warning",
         "reason": "FailedMount",
         "note": MOUNT,
         "deprecatedLastTimestamp": "2030-01-01T00:00:00Z",
     }
-    uid = pod["metadata"]["uid"]
-    name = f"{pod['metadata']['name']}.{len(server.objects)}"
+    uid = child["metadata"]["uid"]
+    name = f"{child['metadata']['name']}.{len(server.objects)}"
     metadata = {"name": name, "namespace": NAMESPACE}
     server.put(
         KINDS["Event"].path(NAMESPACE, name),
-        {"metadata": metadata, "regarding": {"kind": "Pod", "uid": uid}, **told, **parts},
+        {"metadata": metadata, "regarding": {"kind": child["kind"], "uid": uid}, **told, **parts},
     )
 
 
@@ -60,6 +64,26 @@ def test_a_pod_that_should_have_come_up_is_looked_at_and_what_its_events_say_is_
         assert await mishaps.look(KEY, [pod]) == told
         assert await mishaps.look(KEY, [pod]) == told
         assert len(server.requests) == 1, "what is known is not read again at once"
+
+    play(script)
+
+
+def test_a_job_that_may_make_no_pod_is_looked_at_until_it_has_one() -> None:
+    quota = 'Error creating: pods "j-k2x4q" is forbidden: exceeded quota: q'
+
+    async def script(server: FakeApiServer, mishaps: Mishaps) -> None:
+        job = podless()
+        event(server, job, reason="FailedCreate", note=quota)
+        assert await mishaps.look(KEY, [job]) == {}
+        await asyncio.sleep(mishaps.due_seconds(KEY))
+        told = 'FailedCreate: Error creating: pods "j-*" is forbidden: exceeded quota: q'
+        assert await mishaps.look(KEY, [job]) == {"uid-j": told}
+        later = "2030-01-01T00:00:09Z"
+        event(server, job, type="Normal", reason="SuccessfulCreate", note="", deprecatedLastTimestamp=later)
+        await asyncio.sleep(mishaps.due_seconds(KEY))
+        assert await mishaps.look(KEY, [job]) == {}, "it has been made, which the Job's status will say"
+        assert await mishaps.look(KEY, [{**job, "status": {"active": 1}}]) == {}
+        assert mishaps.due_seconds(KEY) == 0
 
     play(script)
 
