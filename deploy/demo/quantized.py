@@ -66,7 +66,7 @@ def values_of(references: dict[str, str], namespace: str) -> dict[str, Any]:
     values = chart.values_of(references)
     config = values["config"]
     config["modelHubs"] = {"demo": model_hub.address_in(namespace)}
-    config["accelerators"]["cpu"]["schemes"] = ["W8A8", "W4A16", "W4A16_ASYM", "W2A16"]
+    config["accelerators"]["cpu"]["schemes"] = ["W8A8", "W4A16", "W4A16_ASYM", "W2A16", "NF4", "INT8"]
     return values
 
 
