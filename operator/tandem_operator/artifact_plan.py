@@ -292,6 +292,8 @@ class _Planner:
         reason, cause = _failure(step, there, attempt)
         if reason == Cause.MODEL_NOT_FOUND and step.needs_source and self._source and self._source.name:
             cause += f"; if its volume was emptied, delete ModelArtifact {self._source.name} so that it is made again"
+        if attempt.is_out_of_memory and spec.quantization is not None and not isinstance(wanted, Unmakeable):
+            cause += f": it had {_limit_of(wanted)}, and gets what quantization.job.memory says"
         retry_seconds, full_beside = _retry_seconds(step, attempt), self._full_beside(attempt)
         has_room_now = full_beside is not None and self._asked.others_bytes < full_beside
         if age >= retry_seconds or (has_room_now and not self._asked.is_making_room):
@@ -316,10 +318,16 @@ class _Planner:
         """Half as much again, for a Job that was killed for want of it, and not for the second time."""
         if isinstance(wanted, Unmakeable) or step.phase is Phase.SMOKE:  # which has what the pods to come will have
             return ""
-        limit = wanted["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"]
+        limit = _limit_of(wanted)
         if not attempt.is_out_of_memory or limit == self._artifact.memory_of(step):
             return ""
         return f"{in_bytes(limit) * 3 // 2 // (1 << 20):.0f}Mi"
+
+
+def _limit_of(job: Manifest) -> str:
+    """Memory of its container."""
+    limit: str = job["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"]
+    return limit
 
 
 def _has_lost_its_files(attempts: Mapping[str, Attempt]) -> bool:

@@ -153,6 +153,7 @@ def _inspecting(
         (node,),
         config.engine_pull_secrets,
         memory=_larger(more_memory, INSPECT_MEMORY),
+        is_last_try=bool(more_memory),
         source=ModelFiles.of(spec.source),
     )
     return job_of(owner, spec, Step(Phase.INSPECT), terms)
@@ -194,6 +195,7 @@ def _making(
         classes,
         settings.config.engine_pull_secrets,
         memory=_larger(artifact.memory_of(step), asked),
+        is_last_try=bool(artifact.memory_of(step)),
         deadline_seconds=max(deadline, INSPECT_LIMIT_SECONDS) if step.phase in MADE_ON_THE_FLY else deadline,
         credentials=referrers.credentials or credentials_of(spec.source),
         source=source.files if source else None,

@@ -95,6 +95,8 @@ def status_of(observation: Observation, *, previous: Mapping[str, Any], now: dat
     stuck = next((v for v in verdicts.values() if not v.holds and v.reason in _STALLING), None)
     if not verdicts[ConditionType.ACCEPTED].holds:
         stuck = verdicts[ConditionType.ACCEPTED]
+    elif stuck is None and not ready.holds and _is_stuck(observation.facts):
+        stuck = verdicts[ConditionType.ARTIFACTS_READY]
     if stuck:
         verdicts[ConditionType.STALLED] = Verdict(holds=True, reason=stuck.reason, message=stuck.message)
     elif not ready.holds:
@@ -132,7 +134,7 @@ def flipped(previous: Mapping[str, Any], status: Mapping[str, Any]) -> tuple[Man
 
 
 _STALLING = frozenset({Reason.ROLLOUT_FAILED, Reason.GATE_FAILED, Reason.SMOKE_FAILED})
-"""What does not pass by itself, besides a spec that is not accepted."""
+"""What does not pass by itself, besides a spec that is not accepted and a model that cannot be made."""
 _TOLD = frozenset({ConditionType.AVAILABLE, ConditionType.READY, ConditionType.STALLED})
 _AT_FIRST = {ConditionType.AVAILABLE.value: ("False", Reason.NO_READY_VERIFIER.value)}
 """What is so of every deployment that is new."""
@@ -183,6 +185,11 @@ def _artifacts_ready(facts: Facts) -> Verdict:
     telling = [each.reason for each in told.values() if each.reason not in _UNTOLD]
     reason = next(iter((*stuck, *telling)), next(iter(told.values())).reason)
     return Verdict(holds=not missing, reason=reason, message=message)
+
+
+def _is_stuck(facts: Facts) -> bool:
+    """Whether a model cannot be made as it is asked for. One that serves from where it lies needs nobody to look."""
+    return any(each.model is None and each.files is None and each.is_stuck for each in facts.artifacts.values())
 
 
 _UNTOLD = frozenset({Reason.INSPECTED, Reason.INSPECTING, Reason.PUBLISHED})

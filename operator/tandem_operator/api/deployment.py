@@ -251,6 +251,8 @@ def faults_of(error: ValidationError, root: str = "") -> Sequence[Fault]:
         loc = detail["loc"]
         if detail["type"] == "too_short" and any(_is_below(other["loc"], loc) for other in details):
             continue  # pydantic counts only the items that are good themselves
+        if detail["type"] == "default_factory_not_called":
+            continue  # of a default that follows from the fields that are told already
         path = "".join([root, *(f"[{at}]" if isinstance(at, int) else f".{at}" for at in loc)]).removeprefix(".")
         if detail["type"] == BROKEN_RULES:
             faults += [Fault(path + at, detail["input"], said) for at, said in detail["ctx"]["broken"]]

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 from tandem_contracts import recipe
 from tandem_contracts.artifact_job import FEWEST_CONTEXT_TOKENS
@@ -277,6 +278,19 @@ def _is_offline_only(given: Quantization) -> bool:
     return any(getattr(given, name) is not None for name in _OF_OFFLINE)
 
 
+def _read_scheme(value: object) -> AnyScheme:
+    """One of either list: a union of both would tell two errors, neither at the field's own path."""
+    kinds: tuple[type[AnyScheme], ...] = (Scheme, DraftScheme)
+    for kind in kinds:
+        if isinstance(value, kind) or (isinstance(value, str) and value in list(kind)):
+            return kind(value)
+    words = [repr(word.value) for kind in kinds for word in kind]
+    raise PydanticCustomError("enum", "Input should be {expected}", {"expected": f"one of {', '.join(words)}"})
+
+
+GivenScheme = Annotated[AnyScheme, BeforeValidator(_read_scheme)]
+
+
 def _usual_mode(given: Mapping[str, Any]) -> QuantizationMode:
     return QuantizationMode.ONLINE if isinstance(given.get("scheme"), DraftScheme) else QuantizationMode.OFFLINE
 
@@ -324,7 +338,7 @@ class Quantization(ApiModel):
         ),
     )
 
-    scheme: AnyScheme | None = None
+    scheme: GivenScheme | None = None
     """What weights and activations become. Omitted: the first that the accelerator classes have a kernel for. NF4 and
     INT8 are bitsandbytes', for drafts with engine.type Transformers alone."""
     mode: Annotated[QuantizationMode, Field(default_factory=_usual_mode)]

@@ -46,7 +46,8 @@ from tandem_operator.objects.pod_template import pod_template_of
 from tandem_operator.objects.restricted import container_security, pod_security
 
 BACKOFF_LIMIT = 3
-"""Tries after one that failed for something that may pass by itself."""
+"""Tries after one that failed for something that may pass by itself. None with more memory than usual: what did not fit
+then does not fit the next time either."""
 INSPECT_LIMIT_SECONDS = 1800
 """From the moment that a node has the pod, so the pull of the image counts. A pod that no node can take waits."""
 INSPECT_MEMORY = "2Gi"
@@ -69,6 +70,8 @@ class JobTerms:
     classes: tuple[AcceleratorClass, ...]
     pull_secrets: tuple[str, ...] = ()
     memory: str = INSPECT_MEMORY
+    is_last_try: bool = False
+    """It has more memory than usual, after one of less was killed."""
     deadline_seconds: int = INSPECT_LIMIT_SECONDS
     credentials: tuple[Credential, ...] = ()
     """What opens the source: for `fetch` alone."""
@@ -100,7 +103,7 @@ def job_of(artifact: Owner, spec: ModelArtifactSpec, step: Step, terms: JobTerms
         "volumes": volumes,
         **placement_of(terms.classes),
     }
-    return _job(artifact, step, pod, terms.pull_secrets)
+    return _job(artifact, step, pod, terms.pull_secrets, tries=0 if terms.is_last_try else BACKOFF_LIMIT)
 
 
 def smoke_job_of(
@@ -148,7 +151,9 @@ def smoke_job_of(
     return _job(artifact, Step(Phase.SMOKE, smoke=target.name), pod, pull_secrets)
 
 
-def _job(artifact: Owner, step: Step, pod: Manifest, pull_secrets: tuple[str, ...]) -> Manifest:
+def _job(
+    artifact: Owner, step: Step, pod: Manifest, pull_secrets: tuple[str, ...], *, tries: int = BACKOFF_LIMIT
+) -> Manifest:
     """A Job with what all of them have in common."""
     labels = {**_labels(artifact.name), names.LABEL_COMPONENT: step.phase.value}
     codes = _DEFINITE_CODES_OF_INSPECT if step.phase is Phase.INSPECT else _DEFINITE_CODES
@@ -173,7 +178,7 @@ def _job(artifact: Owner, step: Step, pod: Manifest, pull_secrets: tuple[str, ..
                 ],
             },
             "spec": {
-                "backoffLimit": BACKOFF_LIMIT,
+                "backoffLimit": tries,
                 "podReplacementPolicy": "Failed",
                 "podFailurePolicy": {
                     "rules": [

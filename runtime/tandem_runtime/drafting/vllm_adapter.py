@@ -26,9 +26,13 @@ from tandem_runtime.drafting.protocol import VERSION, VerifierFrame
 from tandem_runtime.drafting.protocol.draft_pb2 import Hello
 from tandem_runtime.drafting.settings import DraftSettings
 from tandem_runtime.drafting.stream import DraftStream
+from tandem_runtime.drafting.vllm_memory import count_without_idle_pages
 
 if current_platform.is_cpu():
+    from vllm.utils import cpu_resource_utils
     from vllm.v1.worker.cpu_worker import CPUWorker as _EngineWorker
+
+    count_without_idle_pages(cpu_resource_utils)
 else:
     from vllm.v1.worker.gpu_worker import Worker as _EngineWorker
 

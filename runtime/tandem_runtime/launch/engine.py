@@ -50,7 +50,7 @@ def engine_command(options: LaunchOptions, model: ModelFolder, *, platform: Plat
     if options.access is Access.API_KEY:
         # vLLM asks for its key under some paths only; others answer the same questions (/invocations).
         command += ["--middleware", GUARD]
-    return command + _settings(options, platform) + _speculation(options, platform)
+    return command + _settings(options, platform) + _speculation(options)
 
 
 def draft_engine_flags(options: LaunchOptions, model: ModelFolder, *, platform: Platform) -> list[str]:
@@ -136,7 +136,10 @@ def _settings(options: LaunchOptions, platform: Platform) -> list[str]:
         "enable-chunked-prefill": engine.chunked_prefill,
         "enable-prefix-caching": engine.prefix_caching,
     }
-    return [*_valued(valued), *_switched(switched), *_flags(engine)]
+    # On CPUs vLLM counts memory, and samples after drafts of any origin, with errors that our worker mends.
+    is_ours = platform is Platform.CPU or options.speculation is Speculation.REMOTE
+    worker = ["--worker-cls", WORKER] if is_ours else []
+    return [*_valued(valued), *_switched(switched), *_flags(engine), *worker]
 
 
 _SWITCH_OF = {Compilation.EAGER: Switch.ENABLED, Compilation.COMPILED: Switch.DISABLED}
@@ -177,9 +180,7 @@ def draft_environment(options: LaunchOptions, model: ModelFolder, *, counters: P
     return settings.to_environment()
 
 
-def _speculation(options: LaunchOptions, platform: Platform) -> list[str]:
-    # On CPUs vLLM samples after drafts of any origin with errors that our worker mends.
-    worker = ["--worker-cls", WORKER] if platform is Platform.CPU or options.speculation is Speculation.REMOTE else []
+def _speculation(options: LaunchOptions) -> list[str]:
     match options.speculation:
         case Speculation.OFF:
             return []
@@ -192,4 +193,4 @@ def _speculation(options: LaunchOptions, platform: Platform) -> list[str]:
         case Speculation.REMOTE:
             method = {"method": "custom_class", "model": PROPOSER}
     method["num_speculative_tokens"] = options.max_depth
-    return ["--speculative-config", json.dumps(method), *worker]
+    return ["--speculative-config", json.dumps(method)]

@@ -342,6 +342,21 @@ def test_a_model_whose_files_a_job_does_not_find_any_more_is_made_again() -> Non
     play(script)
 
 
+def test_a_model_that_cannot_be_fetched_is_a_warning_of_the_deployment_too() -> None:
+    async def script(world: World) -> None:
+        world.deploy(spec=spec_of(gate={}))
+        await world.settle()
+        refusal = make_refusal(ExitCode.SOURCE_NOT_FOUND, Phase.FETCH, Cause.SOURCE_NOT_FOUND, "no such repository")
+        world.job_says(message=refusal, exit_code=int(ExitCode.SOURCE_NOT_FOUND), path=world.paths("Job")[0])
+        await world.settle()
+        told = world.of_deployment("Stalled")
+        assert told is not None
+        assert told[:2] == ("True", "SourceNotReady")
+        assert "no such repository" in told[2]
+
+    play(script)
+
+
 def test_an_artifact_is_kept_for_as_long_as_a_pod_of_an_old_revision_is_there() -> None:
     async def script(world: World) -> None:
         nodes = Nodes()

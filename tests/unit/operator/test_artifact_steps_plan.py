@@ -371,10 +371,13 @@ def test_a_job_that_was_killed_for_want_of_memory_is_tried_once_more_with_half_a
     assert f"is tried once more with {more}" in first.message
     again = decide(spec, by=by, status=first.status)
     assert memory_of(again) == more
+    assert again.job["spec"]["backoffLimit"] == 0, "what does not fit then does not fit the next time either"
     second = decide(spec, *killed(spec, step, by, again.status), by=by, status=again.status)
     assert (second.does, second.plan.due_seconds) == ("", 3600)
     assert list(second.conditions) == ["Ready", "Stalled"]
     assert "OOMKilled" in second.message
+    is_made = spec.quantization is not None
+    assert (f"it had {more}, and gets what quantization.job.memory says" in second.message) is is_made
 
 
 def test_the_memory_of_one_step_is_not_that_of_the_next() -> None:

@@ -68,7 +68,7 @@ def test_the_engine_is_told_the_dtype_that_the_weights_have() -> None:
 
 
 def test_without_speculation_the_engine_is_a_plain_one() -> None:
-    assert not {"--speculative-config", "--worker-cls"} & flags_of(make_options()).keys()
+    assert not {"--speculative-config", "--worker-cls"} & flags_of(make_options(), Platform.GPU).keys()
     assert draft_environment(make_options(), MODEL, counters=COUNTERS) == {}
 
 
