@@ -19,7 +19,7 @@ from tests.audit import writes_of
 from tests.e2e.conftest import Site, quantizing_site
 from tests.e2e.quantizing import READY_LIMIT_SECONDS, conditions_of, make_deployment
 
-RUNS = 5
+RUNS = 3
 FIRST = "made"
 
 
