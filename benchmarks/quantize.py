@@ -63,7 +63,7 @@ COMPILED = (
     Recipe(scheme=Scheme.W4A16, algorithm=Algorithm.GPTQ),
 )
 REPLICAS = (1, 4)
-PARTS = ("steps", "memory", "served", "compiled", "hits")
+PARTS = ("hits", "compiled", "served", "memory", "steps")
 
 
 @dataclass(frozen=True)
