@@ -53,6 +53,7 @@ class Compiled:
 def compiled(model: Path, replicas: Sequence[int], folder: Path) -> Compiled:
     """Without a compile cache, and with the one that the smoke test's program publishes."""
     cache = folder / ".compiled" / "smoke"
+    cache.parent.mkdir(parents=True)
     cold, warm = {}, {}
     for count in replicas:
         cold[count] = _ready_seconds(_options(model, folder, compilation=Compilation.COMPILED), count, folder)
@@ -65,7 +66,6 @@ def compiled(model: Path, replicas: Sequence[int], folder: Path) -> Compiled:
 
 def _smoked(options: LaunchOptions, folder: Path) -> Smoked:
     """The last word of the smoke test's program. Raises CalledProcessError where it does not succeed."""
-    (folder / ".compiled").mkdir(parents=True, exist_ok=True)
     word = folder / "smoke-word"
     arguments = smoke_arguments(key="smoke", owner="benchmark", deadline_seconds=600, launch=options.to_arguments())
     own = [f"--volume={folder / '.compiled'}", f"--termination-log={word}", "--metrics-port=0"]

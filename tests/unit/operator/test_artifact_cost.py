@@ -32,6 +32,13 @@ def test_the_estimate_of_memory_covers_what_was_measured_and_not_twice_as_much()
     assert by_file.memory_bytes > 1_200e6
 
 
+@pytest.mark.parametrize(("samples", "tokens", "peak"), [(16, 512, 1_084e6), (64, 512, 1_303e6), (16, 2048, 1_535e6)])
+def test_the_estimate_of_memory_covers_many_samples_and_long_ones(samples: int, tokens: int, peak: float) -> None:
+    model = make_model(parameters=26_232_576, weights_bytes=104_930_304, hidden_size=256)
+    estimate = estimate_of(Phase.QUANTIZE, model, calibrated(samples, tokens), on_cpu=True)
+    assert peak < estimate.memory_bytes < 1.5 * peak
+
+
 def test_the_estimate_of_time_is_near_what_was_measured() -> None:
     assert estimate_of(Phase.QUANTIZE, MEASURED, calibrated(16, 256), on_cpu=True).seconds == pytest.approx(99, rel=0.1)
     eight_billion = estimate_of(Phase.QUANTIZE, LLAMA_8B, calibrated(512, 2048), on_cpu=False)
