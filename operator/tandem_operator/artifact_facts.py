@@ -360,7 +360,7 @@ def _judged(need: Need, made: ArtifactFacts, status: Manifest, find: Callable[[s
 def loss_line(quality: Quality) -> str:
     """What quantizing has cost, in a line."""
     return (
-        f"perplexity {quality.increase_percent:+.2f} % (at most {quality.increase_percent_upper:+.2f} %), "
+        f"perplexity {quality.increase_percent:+z.2f} % (at most {quality.increase_percent_upper:+z.2f} %), "
         f"KL {quality.kl_divergence:.4f}, top-1 {100 * quality.top1_agreement:.1f} %"
     )
 

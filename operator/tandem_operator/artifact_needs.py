@@ -198,7 +198,8 @@ def _scheme(
         and isinstance(scheme, DraftScheme) is is_for_drafts
         and (quantization.mode is not QuantizationMode.ONLINE or is_for_drafts or scheme in ONLINE_SCHEMES)
     ]
-    told = ", ".join(allowed) or "none that Tandem knows of"
+    kind = "of those for drafts" if is_for_drafts else "of vLLM's"
+    told = ", ".join(allowed) or f"none {kind} (the operator's accelerators.NAME.schemes says which)"
     names = " and ".join(each.name for each in classes)
     if quantization.scheme is None:
         if not allowed:

@@ -48,6 +48,7 @@ RETRY_SECONDS = 3600.0
 PASSING_SECONDS = 300.0
 """The same where the cause may pass by itself."""
 PASSING = frozenset({Cause.NETWORK_FAILED, Cause.CHECKSUM_MISMATCH, Cause.READ_FAILED, Cause.STEP_FAILED})
+_UNREFERRED = "; nothing refers to it now: it is looked into when something does"
 LOST_POD_SECONDS = 120.0
 """Longer than the resync, which would have found the pod of a Job that is complete."""
 AGAIN_AFTER_REFUSAL_SECONDS = 15.0
@@ -132,7 +133,7 @@ def plan_artifact(
     if unused_since is not None and not found.is_ready:  # whoever needs it next has it made
         job = attempts.get(found.step.job_name(artifact.name), NO_ATTEMPT).job if found.step else None
         going = job if job and not job.is_going else None
-        message = f"{found.message}; nothing refers to it now: it is looked into when something does"
+        message = f"{found.message.removesuffix(_UNREFERRED)}{_UNREFERRED}"  # its source may have said so already
         found = replace(found, message=message, make_job=None, delete_job=going, runs_at="", due_seconds=0.0)
     return ArtifactPlan(found, unused_since, found.make_job, found.delete_job, due_seconds=found.due_seconds)
 

@@ -1,7 +1,7 @@
 """For which quantized weights there is a kernel, by family of accelerators: data with its sources, no logic. Pure.
 
 The order is that of preference: the first one is chosen where nobody names a scheme. A scheme that falls back to
-weight-only kernels comes after those that compute in its type. CPU: each was served, see the README's table of schemes.
+weight-only kernels comes after those that compute in its type. CPU: each was served (`python -m benchmarks.quantize`).
 GPUs: `get_min_capability` and the lists of kernels in vLLM 0.32, and llm-compressor's "Choosing the scheme"; not run.
 For drafts on Transformers bitsandbytes 0.50 has its own, by the table "Accelerator support" of its README: on CPUs with
 AVX2 (run), on GPUs of NVIDIA from compute capability 6.0 on, and of AMD (gfx90a, gfx942, gfx950 and others; not run).
