@@ -19,7 +19,7 @@ from tandem_operator.api.artifact import (
     ArtifactSmoke,
     ModelArtifactSpec,
 )
-from tandem_operator.artifact_facts import NO_ATTEMPT, Attempt, JobFacts, Known, known_in
+from tandem_operator.artifact_facts import NO_ATTEMPT, Attempt, Course, JobFacts, Known, known_in
 from tandem_operator.artifact_smoke import SmokeTarget
 from tandem_operator.artifact_steps import Measurement, Step, first_step_of
 
@@ -117,17 +117,20 @@ def smoke_step(target: SmokeTarget) -> Step:
     return Step(Phase.SMOKE, smoke=target.name)
 
 
-def given_up(artifact: Artifact, attempts: Mapping[str, Attempt], now: datetime) -> JobFacts | None:
-    """The Job of a smoke test that no node has room for, whether somebody has waited for it or nobody does any more: it
-    would take room from the pods to come.
+def given_up(artifact: Artifact, attempts: Mapping[str, Attempt], asked: Asked, now: datetime) -> JobFacts | None:
+    """A Job that would wait for ever: a smoke test that no node has room for, whether somebody has waited for it or
+    nobody does any more, since it would take room from the pods to come; and an evaluation that nobody asks for any
+    more, of which no pod works.
     """
+    smoke, evaluate = (Step(phase).job_name(artifact.name) for phase in (Phase.SMOKE, Phase.EVALUATE))
+    wanted = {Step(Phase.EVALUATE, texts).job_name(artifact.name) for texts in asked.measurements or BUILT_IN}
     for name, attempt in sorted(attempts.items()):
-        if (
-            name.startswith(f"{Step(Phase.SMOKE).job_name(artifact.name)}-")
-            and attempt.job is not None
-            and not attempt.job.is_going
-            and seconds_without_room(attempt, now) >= NO_ROOM_SECONDS
-        ):
+        if attempt.job is None or attempt.job.is_going:
+            continue
+        if name.startswith(f"{smoke}-") and seconds_without_room(attempt, now) >= NO_ROOM_SECONDS:
+            return attempt.job
+        is_waiting = attempt.job.course is Course.RUNNING and not (attempt.word and attempt.word.runs_at)
+        if name.startswith(evaluate) and name not in wanted and is_waiting:
             return attempt.job
     return None
 

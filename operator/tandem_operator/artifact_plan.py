@@ -216,7 +216,7 @@ class _Planner:
             return Finding(Reason.KEY_MISMATCH, message, is_stalled=True)
         steps = self._due(spec)
         if not steps and known.model is not None:
-            left = given_up(artifact, self._attempts, self.now)
+            left = given_up(artifact, self._attempts, self._asked, self.now)
             return Finding(_done(spec), summary_of(known.model), is_ready=True, known=known, delete_job=left)
         found = [self._found_of(step, spec) for step in steps]
         due = min((each.due_seconds for each in found if each.due_seconds), default=0.0)

@@ -238,6 +238,14 @@ def test_texts_that_are_not_there_yet_keep_nobody_elses_evaluation_back() -> Non
     assert at_work.does == "", "one after the other, as long as it goes on"
 
 
+def test_an_evaluation_that_waits_for_what_nobody_asks_for_any_more_is_ended_and_one_that_works_is_not() -> None:
+    job = make_job(QUANTIZED, of("gone"), by=with_texts("a", "gone"))
+    ready = status_of(QUANTIZE, EVALUATE)
+    waiting = make_last_word(job, exit_code=None, phase="Pending", containerStatuses=[], conditions=[UNSCHEDULABLE])
+    assert decide(QUANTIZED, job, waiting, by=LOSSY, status=ready).does == "delete"
+    assert decide(QUANTIZED, job, make_last_word(job, exit_code=None), by=LOSSY, status=ready).does == ""
+
+
 def test_a_job_that_works_goes_on_where_none_could_be_made_any_more() -> None:
     job = make_job(QUANTIZED, QUANTIZE, by=LOSSY)
     without = Settings.of(make_config(engineImages={"cpu": "engine:1"}))
