@@ -73,7 +73,7 @@ def _return_what_is_freed() -> None:
     """Have the C library give large blocks back as soon as they are freed.
 
     By itself it keeps blocks of up to 32 MB once one of such a size was freed, and weights that are replaced by smaller
-    ones leave holes: a model that was being compressed took 2.6 bytes for each of its own, and takes 1.2 so.
+    ones leave holes: a model that was being compressed took 2.6 bytes for each of its own, and takes 1.3 so.
     """
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)  # of glibc alone
     if set_option is not None:
