@@ -148,10 +148,9 @@ def test_the_token_is_nowhere_but_in_its_secret(served: Site) -> None:
     pods = [pod["metadata"]["name"] for pod in served.get("pods")["items"]]
     told = [served.run("get", kinds, "-o", "json")]
     told += [served.run("logs", name, "--all-containers") for name in pods]
-    running = [
-        pod for pod in served.get("pods", "--field-selector=status.phase=Running")["items"] if _metrics_port(pod)
-    ]
-    told += [served.run("get", "--raw", _metrics_page(pod)) for pod in running]
+    running = served.get("pods", "--field-selector=status.phase=Running")["items"]
+    staying = [pod for pod in running if pod["metadata"]["ownerReferences"][0]["kind"] == "ReplicaSet"]
+    told += [served.run("get", "--raw", _metrics_page(pod)) for pod in staying if _metrics_port(pod)]
     told += [path.read_text(errors="replace") for path in served.cluster.layout.logs.rglob("*.log")]
     secret = json.dumps(served.get("secret", "hub"))
     assert TOKEN not in secret, "it is there in base64"
