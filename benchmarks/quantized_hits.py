@@ -51,7 +51,7 @@ def _hit(site: Site, name: str) -> Hit:
     jobs, log = _jobs(site), site.cluster.layout.audit_log.stat().st_size
     begun = time.time()
     _apply_and_wait(site, name)
-    made = _when(site, log, "deployments", f"{name}-verifier-", code=201)
+    made = _when_made(site, log, "deployments", f"{name}-verifier-")
     ready = _when_ready(site, log, name)
     (pod,) = site.get("pods", "-l", f"tandem.dev/deployment={name}")["items"]
     conditions = {c["type"]: c for c in pod["status"]["conditions"]}
@@ -75,14 +75,14 @@ def _jobs(site: Site) -> int:
     return len(site.get("jobs")["items"])
 
 
-def _when(site: Site, log: int, resource: str, prefix: str, *, code: int) -> float:
-    """When the operator wrote the first such object, by the API server's audit log."""
+def _when_made(site: Site, log: int, resource: str, prefix: str) -> float:
+    """When the operator made the first such object, by the API server's audit log."""
     for event in writes_of(site.cluster, site.namespace, begin=log):
         about = event["objectRef"]
         is_it = about["resource"] == resource and about["name"].startswith(prefix)
-        if is_it and event["responseStatus"]["code"] == code:
+        if is_it and event["responseStatus"]["code"] == 201:
             return _time_of(event)
-    raise LookupError(f"nobody has written {resource} {prefix}*")
+    raise LookupError(f"nobody has made {resource} {prefix}*")
 
 
 def _when_ready(site: Site, log: int, name: str) -> float:

@@ -12,9 +12,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tandem_contracts.termination import Phase
 from tandem_operator.api.artifact import ArtifactFiles
-from tandem_operator.artifact_steps import Step
+from tandem_operator.artifact_steps import is_evicting
 from tandem_operator.facts import Manifest
 
 
@@ -53,7 +52,7 @@ class Stored:
             files,
             unused if isinstance(unused, str) else "",
             beside if isinstance(beside, int) else None,
-            is_leaving=status.get("job") == Step(Phase.EVICT).job_name(name),
+            is_leaving=is_evicting(status, name),
         )
 
 

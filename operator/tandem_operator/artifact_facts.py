@@ -32,7 +32,7 @@ from tandem_operator.api.artifact import (
 )
 from tandem_operator.api.quantization import Gate, GateFailure
 from tandem_operator.artifact_needs import Need, Settings, all_needs_in
-from tandem_operator.artifact_steps import Measurement, Step, first_step_of
+from tandem_operator.artifact_steps import Measurement, Step, first_step_of, is_evicting
 from tandem_operator.causes import trouble_of
 from tandem_operator.facts import ArtifactFacts, Facts, Manifest, Ref
 from tandem_operator.model_files import ModelFiles
@@ -296,7 +296,7 @@ def _seen(spec: ModelArtifactSpec, there: Manifest | None) -> ArtifactFacts:
             job=status.get("job", ""),
             telling=ready.get("message", ""),
         )
-    phase = Phase.EVICT if status.get("job") == Step(Phase.EVICT).job_name(name) else first.phase
+    phase = Phase.EVICT if is_evicting(status, name) else first.phase
     reason = Reason.INSPECT_FAILED if lies and is_stuck else _reason(ready, phase)
     message = ready.get("message", "") or doing(first, name, spec)
     return ArtifactFacts(name, None, reason, message, files=lies, is_stuck=is_stuck)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from tandem_contracts.artifact_job import Evaluated, Made, Smoked
 from tandem_contracts.model_facts import ModelFacts
@@ -21,7 +21,7 @@ from tandem_operator.api.artifact import (
 )
 from tandem_operator.artifact_facts import NO_ATTEMPT, Attempt, Course, JobFacts, Known, known_in
 from tandem_operator.artifact_smoke import SmokeTarget
-from tandem_operator.artifact_steps import Measurement, Step, first_step_of
+from tandem_operator.artifact_steps import Measurement, Step, first_step_of, is_evicting
 
 NO_ROOM_SECONDS = 120.0
 """A smoke test that no node or quota has room for is given up after this long: old pods may hold what it needs until
@@ -29,6 +29,7 @@ new ones come."""
 _EXCEEDED_QUOTA = "exceeded quota"
 """So says the API server's admission of a pod that its namespace has no room for."""
 BUILT_IN = (Measurement(),)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Artifact:
     @property
     def is_evicting(self) -> bool:
         """Whether nobody may count on its files any more."""
-        return bool(self.status.get("job") == Step(Phase.EVICT).job_name(self.name))
+        return is_evicting(self.status, self.name)
 
     def memory_of(self, step: Step) -> str:
         """What the step's Job gets after one of less was killed for want of it; empty: as usual."""
@@ -99,17 +100,20 @@ def known_of(artifact: Artifact, attempts: Mapping[str, Attempt], asked: Asked, 
         if isinstance(said, Evaluated):
             losses.setdefault(str(texts), said.quality)
             reference = reference or said.reference  # on whatever texts: the engine has to say the same on all
-    named = [name for name in map(str, asked.measurements) if name in losses]
-    kept = [*named, *(name for name in losses if name not in named)][:LOSSES_KEPT]
     smokes = {**known.smokes, **_smokes(artifact, attempts, asked, now)}
-    awaited = [target.name for target in asked.smokes if target.name in smokes]
-    remembered = [*awaited, *(name for name in smokes if name not in awaited)][:SMOKES_KEPT]
     return replace(
         known,
-        losses={name: losses[name] for name in sorted(kept)},
-        smokes={name: smokes[name] for name in sorted(remembered)},
+        losses=_remembered(losses, first=map(str, asked.measurements), most=LOSSES_KEPT),
+        smokes=_remembered(smokes, first=(target.name for target in asked.smokes), most=SMOKES_KEPT),
         reference=reference,
     )
+
+
+def _remembered(found: Mapping[str, T], *, first: Iterable[str], most: int) -> dict[str, T]:
+    """As many as a status may hold, by name: those that are asked for before others."""
+    asked = [name for name in first if name in found]
+    kept = [*asked, *(name for name in found if name not in asked)][:most]
+    return {name: found[name] for name in sorted(kept)}
 
 
 def smoke_step(target: SmokeTarget) -> Step:

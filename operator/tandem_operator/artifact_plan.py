@@ -304,8 +304,15 @@ class _Planner:
         again = f"it is looked at again {later} later, or when this ModelArtifact is deleted"
         message = f"{where}: {cause}; {again}"
         due = retry_seconds - age
-        stalled = Finding(reason, message, is_stalled=True, known=self._known, step=step, due_seconds=due)
-        return replace(stalled, full_beside_bytes=full_beside)
+        return Finding(
+            reason,
+            message,
+            is_stalled=True,
+            known=self._known,
+            step=step,
+            full_beside_bytes=full_beside,
+            due_seconds=due,
+        )
 
     def _full_beside(self, attempt: Attempt) -> int | None:
         """Bytes of the other artifacts on a volume that was full; None where it was not. More may have come since."""

@@ -6,7 +6,9 @@ either, and measured on every set of texts that somebody's gate names.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from tandem_contracts.artifact_job import TaskSettings
 from tandem_contracts.recipe import KVCache
@@ -86,6 +88,11 @@ class Step:
         return names.artifact_job_name(
             artifact, self.phase, texts="" if self.measurement == NOTHING_NAMED else str(self.measurement)
         )
+
+
+def is_evicting(status: Mapping[str, Any], artifact: str) -> bool:
+    """Whether an artifact's files are about to go, or going: nobody may count on them any more."""
+    return bool(status.get("job") == Step(Phase.EVICT).job_name(artifact))
 
 
 def first_step_of(spec: ModelArtifactSpec) -> Step:

@@ -29,10 +29,11 @@ def main(arguments: list[str]) -> ExitCode:
 def _evicted(options: argparse.Namespace) -> str:
     volume = Volume(options.volume)
     volume.retire(options.key)
-    for name in volume.compiled.names():
+    compiled = volume.compiled
+    for name in compiled.names():
         if is_of(name, options.key):
-            volume.compiled.retire(name)
-    gone = volume.sweep() + volume.compiled.sweep()
+            compiled.retire(name)
+    gone = volume.sweep() + compiled.sweep()
     return json.dumps({"deleted": list(gone)[:32], "freeBytes": volume.space().free})
 
 

@@ -21,6 +21,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -65,10 +66,10 @@ def _smoked(options: argparse.Namespace) -> str:
     progress = Progress(port=options.metrics_port)
     progress.begin(Phase.SMOKE, len(PROMPTS) + 1)
     begun = time.monotonic()
-    folder = Path(LaunchOptions.parse(options.launch).model)
-    if not folder.is_dir():
-        raise RefusedError(Reason.ARTIFACT_MISSING, f"{folder} does not exist")
-    with _engine(options.launch) as engine:
+    launch = LaunchOptions.parse(options.launch)
+    if not Path(launch.model).is_dir():
+        raise RefusedError(Reason.ARTIFACT_MISSING, f"{launch.model} does not exist")
+    with _engine(launch) as engine:
         engine.wait_until_ready(options.deadline_seconds)
         ready_seconds = time.monotonic() - begun
         # First: it has figures of an engine whose text is empty, too.
@@ -86,7 +87,7 @@ def _smoked(options: argparse.Namespace) -> str:
         kernel=engine.kernel,
         deviation=deviation,
         uncompared=uncompared,
-        compile_cache_bytes=_published(options, engine.options.compile_cache),
+        compile_cache_bytes=_published(options, launch.compile_cache),
     ).encode()
 
 
@@ -116,12 +117,10 @@ def _published(options: argparse.Namespace, compile_cache: str) -> int:
 class Engine:
     """A launcher and its engine, and what they say."""
 
-    def __init__(self, arguments: list[str], scratch: Path) -> None:
+    def __init__(self, launch: LaunchOptions, scratch: Path) -> None:
         # The container's own termination log is for our last word, its metrics port for our progress.
         self._log = scratch / "last-word"
-        self.options = LaunchOptions.parse(
-            [*arguments, f"--termination-log={self._log}", f"--metrics-port={METRICS_PORT + 100}"]
-        )
+        self.options = replace(launch, termination_log=str(self._log), metrics_port=METRICS_PORT + 100)
         self.kernel = ""
         self._process = subprocess.Popen(
             [sys.executable, "-m", LAUNCH_MODULE, *self.options.to_arguments()],
@@ -226,9 +225,9 @@ _ERROR = re.compile(r"\b\w*(?:Error|Exception): .+")
 
 
 @contextmanager
-def _engine(arguments: list[str]) -> Iterator[Engine]:
+def _engine(launch: LaunchOptions) -> Iterator[Engine]:
     with tempfile.TemporaryDirectory(prefix="tandem-smoke-") as scratch:
-        engine = Engine(arguments, Path(scratch))
+        engine = Engine(launch, Path(scratch))
         try:
             yield engine
         finally:

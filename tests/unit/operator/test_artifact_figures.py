@@ -121,9 +121,7 @@ def test_an_eviction_is_counted_by_the_pass_that_ends_it_and_not_by_those_that_h
         key, nodes = Key(NAMESPACE, FETCHED.key, names.ARTIFACT_KIND), Nodes()
         world.deploy(spec=make_artifact_body(ttl="1h")["spec"])
         await nodes.live(world)
-        for path in [*world.paths(names.KIND), *world.paths("ControllerRevision"), *world.paths("Deployment")]:
-            del world.server.objects[path]
-        world.server.version += 1
+        world.undeploy()
         for hours in (1, 3):
             world.now = NOW + timedelta(hours=hours)
             await world.settle()
@@ -151,9 +149,7 @@ def test_a_job_that_was_there_and_a_folder_that_nobody_reads_any_more_are_not_co
             again.store.observe(world.server.objects[path])
         await again.reconciler.run(VERIFIER)
         assert JOB_PATH in world.server.objects
-        for path in [*world.paths(names.KIND), *world.paths("ControllerRevision"), *world.paths("Deployment")]:
-            del world.server.objects[path]
-        world.server.version += 1
+        world.undeploy()
         for days in (1, 400):
             again.now = NOW + timedelta(days=days)
             await again.settle()

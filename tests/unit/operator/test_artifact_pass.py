@@ -104,6 +104,12 @@ class World:
         collection = KINDS[kind].path(NAMESPACE)
         return sorted(path for path in self.server.objects if path.startswith(f"{collection}/"))
 
+    def undeploy(self) -> None:
+        """All deployments, and what would still refer to their artifacts, have gone."""
+        for path in [*self.paths(names.KIND), *self.paths("ControllerRevision"), *self.paths("Deployment")]:
+            del self.server.objects[path]
+        self.server.version += 1
+
 
 def play(script: Callable[[World], Awaitable[None]], **settings: Any) -> None:
     async def main() -> None:
@@ -353,9 +359,7 @@ def test_an_artifact_that_nothing_refers_to_goes_after_its_time_by_the_object_th
     async def script(world: World) -> None:
         world.deploy()
         await world.settle()
-        for path in [*world.paths(names.KIND), *world.paths("ControllerRevision"), *world.paths("Deployment")]:
-            del world.server.objects[path]
-        world.server.version += 1
+        world.undeploy()
         await world.settle()
         assert world.server.objects[ARTIFACT_PATH]["status"]["unusedSince"] == "2030-01-01T00:00:00Z"
         world.now = NOW + timedelta(seconds=59)
