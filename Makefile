@@ -25,13 +25,13 @@ test: .venv/ready ## every test
 	@[ "$$(id -u)" -ne 0 ] || $(BIN)/python -m deploy.images build
 	@$(BIN)/python -m pytest --durations=25 --durations-min=5
 
-campaign: .venv/ready ## every fault, the operator killed around every write, all proofs of drafts, into benchmarks/results/; Jobs killed in every step
+campaign: .venv/ready ## every fault, the operator killed around every write, all proofs of drafts, into benchmarks/results/; Jobs killed in every step, a full volume
 	@$(BIN)/python -m deploy.local build
 	@$(BIN)/python -m pytest tests/faults --campaign
 	@$(BIN)/python -m deploy.fixtures
 	@$(BIN)/python -m pytest tests/runtime/proof --campaign
 	@[ "$$(id -u)" -ne 0 ] || $(BIN)/python -m deploy.images build
-	@$(BIN)/python -m pytest tests/e2e/test_killed_jobs.py --campaign
+	@$(BIN)/python -m pytest tests/e2e/test_killed_jobs.py tests/e2e/test_cache_volume.py --campaign
 
 check: .venv/ready ## format, lint, types, layers, generated files, chart
 	@$(BIN)/ruff format --check .

@@ -21,6 +21,7 @@ from tandem_contracts.model_facts import ModelFacts
 from tandem_contracts.quality import Quality, shortcomings
 from tandem_contracts.reference import Reference
 from tandem_contracts.termination import Phase, TerminationMessage
+from tandem_contracts.termination import Reason as Cause
 from tandem_operator import names
 from tandem_operator.api.artifact import (
     ArtifactFiles,
@@ -297,9 +298,8 @@ def _seen(spec: ModelArtifactSpec, there: Manifest | None) -> ArtifactFacts:
             telling=ready.get("message", ""),
         )
     phase = Phase.EVICT if is_evicting(status, name) else first.phase
-    reason = Reason.INSPECT_FAILED if lies and is_stuck else _reason(ready, phase)
     message = ready.get("message", "") or doing(first, name, spec)
-    return ArtifactFacts(name, None, reason, message, files=lies, is_stuck=is_stuck)
+    return ArtifactFacts(name, None, _reason(ready, phase), message, files=lies, is_stuck=is_stuck)
 
 
 def _is_of(spec: ModelArtifactSpec, there: Manifest) -> bool:
@@ -315,13 +315,13 @@ def _said_in(status: Manifest) -> tuple[Manifest, bool]:
     return said.get("Ready", {}), said.get("Stalled", {}).get("status") == "True"
 
 
-def _reason(condition: Manifest, phase: Phase) -> Reason:
-    """Why an artifact is not ready, while this step is due."""
-    try:
-        return Reason(condition.get("reason", ""))
-    except ValueError:  # one of a Job's program
-        is_told = condition.get("status") == "False" and condition.get("reason")
-        return FAILED[phase] if is_told else DOING[phase]
+def _reason(condition: Manifest, phase: Phase) -> Reason | Cause:
+    """Why an artifact is not ready, while this step is due: in the operator's words, or in those of a Job's program."""
+    told = condition.get("reason", "")
+    for words in (Reason, Cause):
+        with suppress(ValueError):
+            return words(told)
+    return FAILED[phase] if told and condition.get("status") == "False" else DOING[phase]
 
 
 def _judged(need: Need, made: ArtifactFacts, status: Manifest, find: Callable[[str], Manifest | None]) -> ArtifactFacts:

@@ -254,9 +254,11 @@ class _Planner:
         source = self._source
         told = f": {source.message}" if source and source.message else ""
         name = f" (ModelArtifact {source.name})" if source else ""
-        is_stuck = source is not None and source.is_stuck
+        # What keeps it is the source's own reason, where that does not pass by itself.
+        stuck = source.reason if source and source.is_stuck else None
         message = f"waits for the model that it is made from{name}{told}"
-        return Finding(Reason.SOURCE_NOT_READY, message, is_stalled=is_stuck, known=self._known, step=step)
+        reason = stuck or Reason.SOURCE_NOT_READY
+        return Finding(reason, message, is_stalled=stuck is not None, known=self._known, step=step)
 
     def _found_by_job(
         self, step: Step, there: JobFacts, attempt: Attempt, *, wanted: Manifest | Unmakeable, spec: ModelArtifactSpec

@@ -14,6 +14,7 @@ from typing import Any
 
 from tandem_contracts.launch import Role
 from tandem_contracts.model_facts import ModelFacts
+from tandem_contracts.termination import Reason as Cause
 from tandem_operator import names
 from tandem_operator.causes import steady, trouble_of
 from tandem_operator.masking import one_line
@@ -169,7 +170,7 @@ class ArtifactFacts:
     name: str
     model: ModelFacts | None
     """What is to be served; None until that is known."""
-    reason: names.Reason
+    reason: names.Reason | Cause
     message: str
     """The model in a line, or how far it is, or why it cannot be known."""
     files: ModelFiles | None = None

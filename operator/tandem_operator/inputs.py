@@ -17,6 +17,7 @@ from tandem_contracts.launch import DraftEngine, InEngineKind, Role, Speculation
 from tandem_contracts.model_facts import ModelFacts
 from tandem_contracts.recipe import KVCache
 from tandem_contracts.termination import Phase
+from tandem_contracts.termination import Reason as Cause
 from tandem_operator.accelerators import AcceleratorClass
 from tandem_operator.api.access import SecretKeyRef
 from tandem_operator.api.deployment import LLMDeployment, RoleSpec
@@ -43,7 +44,7 @@ class ModelNotReadyError(Exception):
     `smoke`: on what the model has to be asked first.
     """
 
-    def __init__(self, reason: Reason, message: str, *, smoke: SmokeTarget | None = None) -> None:
+    def __init__(self, reason: Reason | Cause, message: str, *, smoke: SmokeTarget | None = None) -> None:
         super().__init__(message)
         self.reason, self.smoke = reason, smoke
 

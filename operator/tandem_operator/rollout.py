@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from tandem_contracts.launch import Role
+from tandem_contracts.termination import Reason as Cause
 from tandem_operator.api.rollout import OnFailure, Rollout, RolloutStrategy
 from tandem_operator.facts import Facts, RevisionFacts, ServiceFacts, WorkloadFacts
 from tandem_operator.names import ConditionType, Reason
@@ -40,7 +41,7 @@ class Wait:
     """Something that the plan does not hold yet, and why; ends up in a condition."""
 
     condition: ConditionType
-    reason: Reason
+    reason: Reason | Cause
     message: str
 
 

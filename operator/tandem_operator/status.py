@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from tandem_contracts.launch import Role, Speculation
+from tandem_contracts.termination import Reason as Cause
 from tandem_operator import names
 from tandem_operator.api.status import (
     SIZING_LENGTH,
@@ -70,7 +71,7 @@ class Verdict:
     """Outcome of one check."""
 
     holds: bool
-    reason: Reason
+    reason: Reason | Cause
     message: str
     is_known: bool = True
     """False: neither true nor false can be said."""

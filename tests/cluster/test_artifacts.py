@@ -91,7 +91,7 @@ def test_a_model_that_serves_is_ready_although_its_job_says_nothing(world: World
         engineImages={"cpu": "tandem.local/engine-cpu:silent", "gpu": "tandem.local/engine-gpu:0.1.0"}
     ).start()
     world.apply(deployment())
-    told = world.wait_for("llama-70b", "ArtifactsReady", status="False", reason="InspectFailed")
+    told = world.wait_for("llama-70b", "ArtifactsReady", status="False", reason="NoFacts")
     assert "succeeded without saying what the model is: is its image ours?" in told["message"]
     world.wait_for("llama-70b", "Ready")
     assert artifact_conditions(world)["Stalled"]["reason"] == "NoFacts"

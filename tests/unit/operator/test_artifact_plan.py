@@ -238,7 +238,7 @@ def body() -> Manifest:
     [
         (None, Reason.INSPECTING, f"Job {KEY}-inspect looks into claim models, folder verifier"),
         (body(), Reason.INSPECTING, f"Job {KEY}-inspect looks into claim models, folder verifier"),
-        ({**body(), "status": planned(job("Failed"), BROKEN).status}, Reason.INSPECT_FAILED, "has no weights"),
+        ({**body(), "status": planned(job("Failed"), BROKEN).status}, Cause.NO_WEIGHTS, "has no weights"),
         (
             {**body(), "spec": {"source": {"persistentVolumeClaim": {"claimName": "x", "path": "y"}}},
              "status": planned(job("Complete"), DONE).status},
@@ -247,7 +247,7 @@ def body() -> Manifest:
         ),
     ],
 )  # fmt: skip
-def test_a_deployment_sees_how_far_its_artifact_is(there: Manifest | None, reason: Reason, said: str) -> None:
+def test_a_deployment_sees_how_far_its_artifact_is(there: Manifest | None, reason: Reason | Cause, said: str) -> None:
     found = with_artifacts(Facts(), {Role.DRAFT: Need(SPEC)}, find=lambda _: there)
     assert found.models == {}
     assert found.artifacts[Role.DRAFT].reason is reason

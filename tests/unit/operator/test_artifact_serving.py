@@ -351,7 +351,7 @@ def test_a_model_that_cannot_be_fetched_is_a_warning_of_the_deployment_too() -> 
         await world.settle()
         told = world.of_deployment("Stalled")
         assert told is not None
-        assert told[:2] == ("True", "SourceNotReady")
+        assert told[:2] == ("True", "SourceNotFound")
         assert "no such repository" in told[2]
 
     play(script)

@@ -171,15 +171,15 @@ def test_a_job_that_works_is_not_made_again_for_another_configuration_and_one_th
 # -- quantize and evaluate ---------------------------------------------------------------------------------------------
 
 
-def test_a_quantized_model_waits_for_its_source_and_says_how_far_that_is() -> None:
-    for source, is_stuck in (
-        (None, False),
-        (ArtifactFacts(FETCHED.key, None, Reason.FETCHING, "Job x fetches y"), False),
-        (ArtifactFacts(FETCHED.key, None, Reason.FETCH_FAILED, "denied", is_stuck=True), True),
+def test_a_quantized_model_waits_for_its_source_and_says_how_far_that_is_or_what_keeps_it() -> None:
+    for source, conditions in (
+        (None, working("SourceNotReady")),
+        (ArtifactFacts(FETCHED.key, None, Reason.FETCHING, "Job x fetches y"), working("SourceNotReady")),
+        (ArtifactFacts(FETCHED.key, None, Reason.FETCH_FAILED, "no", is_stuck=True), stalled("FetchFailed")),
     ):
         told = decide(QUANTIZED, by=LOSSY, source=source)
         assert told.does == ""
-        assert told.conditions == (stalled if is_stuck else working)("SourceNotReady")
+        assert told.conditions == conditions
         assert (source.message if source else "waits for the model") in told.message
 
 
