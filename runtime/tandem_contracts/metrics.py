@@ -52,6 +52,38 @@ ENGINE_RUNNING = "vllm:num_requests_running"
 """Gauge of the engine itself: requests in the batch."""
 ENGINE_WAITING = "vllm:num_requests_waiting"
 """Gauge of the engine itself: requests in its queue."""
+ENGINE_FINISHED = "vllm:request_success_total"
+"""Counter of the engine itself, label `finished_reason`: requests that ended, whichever way."""
+ENGINE_REJECTED = "vllm:admission_rejections_total"
+"""Counter of the engine itself: requests that it did not let into its queue. Absent until there is one."""
+ENGINE_PROMPT_TOKENS = "vllm:prompt_tokens_total"
+"""Counter of the engine itself: tokens of prompts whose prefill is over."""
+ENGINE_CACHED_TOKENS = "vllm:prompt_tokens_cached_total"
+"""Counter of the engine itself: those of them that were in the prefix cache."""
+ENGINE_OUTPUT_TOKENS = "vllm:generation_tokens_total"
+"""Counter of the engine itself: tokens that were generated."""
+ENGINE_KV_USAGE = "vllm:kv_cache_usage_perc"
+"""Gauge of the engine itself: share of the KV cache in use, from 0 to 1."""
+ENGINE_CACHE_CONFIG = "vllm:cache_config_info"
+"""Gauge of the engine itself, always 1: labels `num_gpu_blocks` and `block_size` give the tokens of the KV cache."""
+ENGINE_STEP_SECONDS = "vllm:inter_token_latency_seconds"
+"""Histogram of the engine itself: one observation a decode step and request, however many tokens the step gave."""
+ENGINE_FIRST_TOKEN_SECONDS = "vllm:time_to_first_token_seconds"
+"""Histogram of the engine itself: from a request's arrival to its first token, observed then."""
+ENGINE_OUTPUT_TOKEN_SECONDS = "vllm:request_time_per_output_token_seconds"
+"""Histogram of the engine itself: a request's mean time per output token after the first, observed at its end."""
+ENGINE_DRAFTS = "vllm:spec_decode_num_drafts_total"
+"""Counter of the engine itself: rows of decode steps that had drafts. Absent without speculation."""
+ENGINE_ACCEPTED_TOKENS = "vllm:spec_decode_num_accepted_tokens_total"
+"""Counter of the engine itself: draft tokens that it took. Absent without speculation."""
+
+LATENCY_GRID = tuple(
+    round(mantissa * 10.0**exponent, 9)
+    for exponent in range(-3, 3)
+    for mantissa in (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
+) + (1000.0,)
+"""Bounds of the engines' histograms of latencies, in seconds: ten a decade, from 1 ms to 1000 s, the same for every
+deployment. The share of requests within a target that is one of them is exact, and another target restarts nothing."""
 
 SECONDS_GRID = tuple(round(10 ** (step / 10), 10) for step in range(-50, 11))
 """Bounds of every histogram of times, in seconds: ten a decade, from 10 µs to 10 s."""

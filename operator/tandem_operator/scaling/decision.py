@@ -1,0 +1,67 @@
+"""What scaling decides for a role, with the figures that it was decided by. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Health(StrEnum):
+    """Of what the engines say. The worst that holds."""
+
+    GOOD = "Good"
+    PARTIAL = "Partial"
+    """Some pods say nothing, or nothing new: up is allowed, down is not."""
+    BLIND = "Blind"
+    """Most pods: nothing is changed."""
+
+
+class Limited(StrEnum):
+    """What kept the decision from being what the load asks for."""
+
+    NO = ""
+    AT_LEAST = "AtMinimum"
+    AT_MOST = "AtMaximum"
+    BEHAVIOR = "Behavior"
+    """The limits of `behavior`."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Rates are a second. 0: not known."""
+
+    requests_rate: float = 0.0
+    """Requests that arrive."""
+    surge_rate: float = 0.0
+    """More of them that one cold start may bring."""
+    prompt_tokens: float = 0.0
+    """Of a request, that are computed."""
+    output_tokens: float = 0.0
+    """Of a request."""
+    capacity_rate: float = 0.0
+    """Requests that one pod finishes within the target."""
+    capacity_requests: float = 0.0
+    """That one pod has in its batch then."""
+    step_seconds: float = 0.0
+    """Then."""
+    cold_start_seconds: float = 0.0
+    first_token_attainment: float | None = None
+    """Share of the requests of the last minutes within the target; None without any, or without a target."""
+    output_token_attainment: float | None = None
+    attainment_error: float = 0.0
+    """At most so much of either share may be wrong: 0 where the target is a bound of the engines' histograms."""
+    samples: int = 0
+    """That the model of step times has learned from."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Replicas of a role, and why, in one sentence."""
+
+    replicas: int
+    reason: str
+    health: Health = Health.GOOD
+    limited: Limited = Limited.NO
+    is_learned: bool = False
+    """By a model of step times that was learned; else by rule of thumb, or by what the hardware should do."""
+    figures: Figures = Figures()
