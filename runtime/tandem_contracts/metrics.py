@@ -68,20 +68,17 @@ ENGINE_CACHE_CONFIG = "vllm:cache_config_info"
 """Gauge of the engine itself, always 1: labels `num_gpu_blocks` and `block_size` give the tokens of the KV cache."""
 ENGINE_STEP_SECONDS = "vllm:inter_token_latency_seconds"
 """Histogram of the engine itself: one observation a decode step and request, however many tokens the step gave."""
-ENGINE_FIRST_TOKEN_SECONDS = "vllm:time_to_first_token_seconds"
+ENGINE_FIRST_TOKEN_SECONDS = "vllm:time_to_first_token_seconds"  # noqa: S105 -- of text
 """Histogram of the engine itself: from a request's arrival to its first token, observed then."""
-ENGINE_OUTPUT_TOKEN_SECONDS = "vllm:request_time_per_output_token_seconds"
+ENGINE_OUTPUT_TOKEN_SECONDS = "vllm:request_time_per_output_token_seconds"  # noqa: S105 -- of text
 """Histogram of the engine itself: a request's mean time per output token after the first, observed at its end."""
 ENGINE_DRAFTS = "vllm:spec_decode_num_drafts_total"
 """Counter of the engine itself: rows of decode steps that had drafts. Absent without speculation."""
 ENGINE_ACCEPTED_TOKENS = "vllm:spec_decode_num_accepted_tokens_total"
 """Counter of the engine itself: draft tokens that it took. Absent without speculation."""
 
-LATENCY_GRID = tuple(
-    round(mantissa * 10.0**exponent, 9)
-    for exponent in range(-3, 3)
-    for mantissa in (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
-) + (1000.0,)
+_MANTISSAS = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
+LATENCY_GRID = (*(round(m * 10.0**exponent, 9) for exponent in range(-3, 3) for m in _MANTISSAS), 1000.0)
 """Bounds of the engines' histograms of latencies, in seconds: ten a decade, from 1 ms to 1000 s, the same for every
 deployment. The share of requests within a target that is one of them is exact, and another target restarts nothing."""
 

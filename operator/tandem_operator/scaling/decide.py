@@ -1,4 +1,4 @@
-"""From what was observed to how many replicas, by demand over capacity. Pure: the same input gives the same decision."""
+"""From what was observed to how many replicas, by demand over capacity. Pure: same input, same decision."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class Observed:
     """Replicas that were asked for last; those that are still to become Ready are among them."""
     pods: tuple[Pod, ...] = ()
     readings: Mapping[str, Reading] = field(default_factory=dict)
-    """The newest of each pod, by its name; of a pod that has never answered there is none, of a silent one an old one."""
+    """The newest of each pod, by its name; none of a pod that has never answered, an old one of a silent pod."""
     interval_seconds: float = 5.0
     """In which a pod is read."""
     held: int = 0

@@ -37,7 +37,7 @@ _SERIES_KNOWN = 20_000
 
 @dataclass(frozen=True)
 class Distribution:
-    """A histogram of durations: `counts[i]` observations took at most `bounds[i]` seconds; the last bound is infinite."""
+    """A histogram of durations: `counts[i]` observations took at most `bounds[i]` seconds; the last is infinite."""
 
     bounds: tuple[float, ...] = ()
     counts: tuple[float, ...] = ()
