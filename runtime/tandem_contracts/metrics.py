@@ -72,6 +72,8 @@ ENGINE_FIRST_TOKEN_SECONDS = "vllm:time_to_first_token_seconds"  # noqa: S105 --
 """Histogram of the engine itself: from a request's arrival to its first token, observed then."""
 ENGINE_OUTPUT_TOKEN_SECONDS = "vllm:request_time_per_output_token_seconds"  # noqa: S105 -- of text
 """Histogram of the engine itself: a request's mean time per output token after the first, observed at its end."""
+ENGINE_REQUEST_TOKENS = "vllm:request_generation_tokens"
+"""Histogram of the engine itself: tokens that a request has generated, observed at its end."""
 ENGINE_DRAFTS = "vllm:spec_decode_num_drafts_total"
 """Counter of the engine itself: rows of decode steps that had drafts. Absent without speculation."""
 ENGINE_ACCEPTED_TOKENS = "vllm:spec_decode_num_accepted_tokens_total"

@@ -1,13 +1,102 @@
-"""From what was observed to how many replicas, by demand over capacity. Pure: same input, same decision."""
+"""From what was observed to how many replicas, by demand over capacity. Pure: same input, same decision.
+
+Demand is what arrives, plus as much as it may grow by within one cold start, plus the queue. Capacity is what one pod
+does within the target, by a model of its step times that is learned. Latency only trims the capacity. Up at once, down
+after a hold. What is not known never takes a pod away. Source: ../shared/background/autoscaling.md 6.
+"""
 
 from __future__ import annotations
 
-from tandem_operator.scaling.decision import Decision
-from tandem_operator.scaling.memory import Memory
+from dataclasses import replace
+
+from tandem_operator.scaling.behavior import Change, limited
+from tandem_operator.scaling.decision import Decision, Health, Limited
+from tandem_operator.scaling.memory import Memory, Wanted
+from tandem_operator.scaling.need import Need, figures_of, need_of
 from tandem_operator.scaling.observed import Observed
 from tandem_operator.scaling.policy import Policy
+from tandem_operator.scaling.remembering import hold_seconds, remembered
+
+SEEING_SHARE = 0.7
+"""Of the Ready pods, that have to say something for replicas to change."""
 
 
 def decide(policy: Policy, seen: Observed, memory: Memory) -> tuple[Decision, Memory]:
     """The decision, and what the next one has to know. Never raises, whatever the engines say."""
-    return Decision(seen.wanted, "nothing is known yet"), memory
+    memory = remembered(policy, seen, memory)
+    health, told = health_of(seen)
+    figures = figures_of(policy, seen, memory)
+    if policy.is_paused:
+        return Decision(seen.wanted, "paused", health, figures=figures), memory
+    if health is Health.BLIND:
+        kept = min(max(seen.wanted, policy.bounds.least), policy.bounds.most)
+        return Decision(kept, f"stays at {kept}: {told}", health, figures=figures), memory
+    need, figures = need_of(policy, seen, memory, figures)
+    memory = replace(memory, wanted=(*memory.wanted, Wanted(seen.now, need.down)))
+    target, why = _target(policy, seen, memory, need=need, health=health, told=told)
+    bounded = min(max(target, policy.bounds.least), policy.bounds.most)
+    allowed = limited(policy.behavior, wanted=seen.wanted, now=seen.now, target=bounded, changes=memory.changes)
+    # Bounds are the user's, and hold at once.
+    allowed = min(max(allowed, policy.bounds.least), policy.bounds.most)
+    limit = _limit(policy, need, target=target, allowed=allowed)
+    if allowed != seen.wanted:
+        changes = (*memory.changes, Change(seen.now, allowed - seen.wanted))
+        memory = replace(memory, changes=changes, changed_at=seen.now)
+    return Decision(allowed, why, health, limit, need.is_learned, figures), memory
+
+
+def health_of(seen: Observed) -> tuple[Health, str]:
+    """Whether the engines can be seen, and what is wrong with it."""
+    ready = seen.ready
+    if not ready:
+        return Health.BLIND, "no pod is Ready"
+    silent = [pod for pod in ready if not seen.is_fresh(pod.name)]
+    if not silent:
+        return Health.GOOD, ""
+    # One that has been Ready for less than two readings has not been asked yet.
+    new = [pod for pod in silent if seen.now - (pod.ready_at or 0.0) < 2 * seen.interval_seconds]
+    told = f"{len(silent)} of {len(ready)} Ready pods say nothing new of their load"
+    is_seen = len(silent) < len(ready) and len(ready) - len(silent) + len(new) >= SEEING_SHARE * len(ready)
+    return (Health.PARTIAL if is_seen else Health.BLIND), told
+
+
+def _target(
+    policy: Policy, seen: Observed, memory: Memory, *, need: Need, health: Health, told: str
+) -> tuple[int, str]:
+    """Up at once; down only once nothing speaks against it."""
+    if need.up > seen.wanted:
+        window = policy.behavior.up.stabilization_seconds
+        least = min((each.replicas for each in memory.wanted if each.at > seen.now - window), default=need.up)
+        target = max(seen.wanted, min(need.up, least)) if window else need.up
+        return target, need.reason
+    if need.down >= seen.wanted:
+        return seen.wanted, need.reason
+    hold = hold_seconds(policy, memory)
+    most = max(each.replicas for each in memory.wanted)
+    against = (
+        (health is not Health.GOOD, told),
+        (seen.is_warming, "a pod is still starting"),
+        (seen.waiting > 0, "requests wait"),
+        (_is_missed(policy, memory), "the target is missed"),
+        (seen.now - (memory.since or 0.0) < hold, f"{hold:.0f} s have to be seen first"),
+        (most >= seen.wanted, f"{most} were needed within {hold:.0f} s"),
+    )
+    for is_so, why in against:
+        if is_so:
+            return seen.wanted, f"stays at {seen.wanted} ({why}); {need.reason}"
+    return max(most, need.down), need.reason
+
+
+def _limit(policy: Policy, need: Need, *, target: int, allowed: int) -> Limited:
+    if not need.is_met and allowed >= policy.bounds.most:
+        return Limited.AT_MOST
+    if target < policy.bounds.least:
+        return Limited.AT_LEAST
+    if target != allowed and policy.bounds.least <= target <= policy.bounds.most:
+        return Limited.BEHAVIOR
+    return Limited.NO
+
+
+def _is_missed(policy: Policy, memory: Memory) -> bool:
+    first, output, error = memory.traffic.attainments(policy.target)
+    return any(share is not None and share + error < policy.target.share for share in (first, output))

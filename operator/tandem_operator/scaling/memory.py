@@ -1,10 +1,103 @@
-"""What one decision leaves to the next. It survives a restart of the operator as JSON. Pure."""
+"""What one decision leaves to the next, and which part of it survives a restart of the operator. Pure.
+
+What is kept as JSON: models of step times, cold starts, how the load has grown, what was needed lately, and changes.
+What engines have counted is not: after a restart it would be compared with a time that nobody has seen.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from tandem_operator.scaling.behavior import Change
+from tandem_operator.scaling.flow import Flow
+from tandem_operator.scaling.learning import Cell, Learned, Watch
+from tandem_operator.scaling.policy import StepModel
+from tandem_operator.scaling.reading import Reading
+from tandem_operator.scaling.traffic import Traffic
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """So many replicas were needed at a time."""
+
+    at: float
+    replicas: int
 
 
 @dataclass(frozen=True)
 class Memory:
     """Empty at first."""
+
+    since: float | None = None
+    """When this operator began to decide; nothing goes down before it has seen enough itself."""
+    readings: Mapping[str, Reading] = field(default_factory=dict)
+    """The last of each pod."""
+    flow: Flow = field(default_factory=Flow)
+    traffic: Traffic = field(default_factory=Traffic)
+    watches: Mapping[str, Watch] = field(default_factory=dict)
+    learned: Mapping[str, Learned] = field(default_factory=dict)
+    """By kind of pods."""
+    warming: frozenset[str] = frozenset()
+    """Names of pods that were seen before they became Ready."""
+    cold_starts: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Seconds, by kind of pods, the last ones."""
+    derate: float = 1.0
+    derated_at: float = 0.0
+    wanted: tuple[Wanted, ...] = ()
+    """Needs, of which the most counts on the way down, and the least on the way up where `behavior` says so."""
+    changes: tuple[Change, ...] = ()
+    changed_at: float = 0.0
+
+    def to_data(self) -> dict[str, Any]:
+        """What survives, as JSON."""
+        return {
+            "version": VERSION,
+            "learned": {
+                kind: {
+                    "samples": learned.samples,
+                    "cells": [[*place, *_rounded(dataclasses.astuple(cell))] for place, cell in learned.cells.items()],
+                    "model": _rounded(dataclasses.astuple(learned.model)) if learned.model else None,
+                }
+                for kind, learned in self.learned.items()
+            },
+            "coldStarts": {kind: list(_rounded(seconds)) for kind, seconds in self.cold_starts.items()},
+            "history": [[round(at), *_rounded([rate])] for at, rate in self.flow.history],
+            "wanted": [[round(each.at), each.replicas] for each in self.wanted],
+            "changes": [[round(each.at, 1), each.by] for each in self.changes],
+            "changedAt": round(self.changed_at, 1),
+            "derate": round(self.derate, 4),
+        }
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Self:
+        """The reverse. Raises ValueError for what no version of ours has written."""
+        if data.get("version") != VERSION:
+            raise ValueError(f"version (is {data.get('version')!r}): must be {VERSION}")
+        try:
+            return cls(
+                learned={kind: _learned_of(each) for kind, each in data["learned"].items()},
+                cold_starts={kind: tuple(map(float, each)) for kind, each in data["coldStarts"].items()},
+                flow=Flow(history=tuple((float(at), float(rate)) for at, rate in data["history"])),
+                wanted=tuple(Wanted(float(at), int(replicas)) for at, replicas in data["wanted"]),
+                changes=tuple(Change(float(at), int(by)) for at, by in data["changes"]),
+                changed_at=float(data["changedAt"]),
+                derate=float(data["derate"]),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not what scaling remembers: {error}") from error
+
+
+def _learned_of(data: Mapping[str, Any]) -> Learned:
+    cells = {(int(a), int(b), int(c)): Cell(*map(float, values)) for a, b, c, *values in data["cells"]}
+    model = StepModel(*map(float, data["model"])) if data["model"] else None
+    return Learned(cells, float(data["samples"]), model)
+
+
+def _rounded(values: Any) -> tuple[float, ...]:
+    """To seven digits: what is remembered is an estimate."""
+    return tuple(float(f"{value:.7g}") for value in values)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from tandem_operator.scaling.reading import Reading
 
+STALE_INTERVALS = 3.0
+
 
 @dataclass(frozen=True)
 class Pod:
@@ -38,3 +40,41 @@ class Observed:
     """In which a pod is read."""
     held: int = 0
     """Requests that wait outside, at zero."""
+
+    @property
+    def kind(self) -> str:
+        """Of the newest pods that stay: what more replicas would be."""
+        staying = [pod for pod in self.pods if not pod.is_going]
+        return max(staying, key=lambda pod: (pod.created_at, pod.name)).kind if staying else ""
+
+    @property
+    def ready(self) -> list[Pod]:
+        """Pods that take requests."""
+        return [pod for pod in self.pods if pod.ready_at is not None and not pod.is_going]
+
+    @property
+    def is_warming(self) -> bool:
+        """Whether pods are still to become Ready."""
+        return any(pod.ready_at is None and not pod.is_going for pod in self.pods)
+
+    @property
+    def fresh(self) -> list[Reading]:
+        """Readings that still say something: of pods that take requests, or finish what they have."""
+        serving = (pod.name for pod in self.pods if pod.ready_at is not None)
+        return [self.readings[name] for name in serving if self.is_fresh(name)]
+
+    @property
+    def waiting(self) -> float:
+        """Requests in queues, and outside."""
+        return sum(reading.waiting for reading in self.fresh) + self.held
+
+    @property
+    def seen_share(self) -> float:
+        """Of the Ready pods, how many say something; 1 without any."""
+        seen = [pod for pod in self.ready if self.is_fresh(pod.name)]
+        return len(seen) / len(self.ready) if seen else 1.0
+
+    def is_fresh(self, name: str) -> bool:
+        """Whether a pod's reading is new enough to go by."""
+        reading = self.readings.get(name)
+        return reading is not None and self.now - reading.at <= STALE_INTERVALS * self.interval_seconds

@@ -23,13 +23,22 @@ _COUNTERS = (
     metrics.ENGINE_DRAFTS,
     metrics.ENGINE_ACCEPTED_TOKENS,
 )
+_ANSWERED, _ANSWERED_TOKENS = f"{metrics.ENGINE_REQUEST_TOKENS}_count", f"{metrics.ENGINE_REQUEST_TOKENS}_sum"
 _GAUGES = (metrics.ENGINE_RUNNING, metrics.ENGINE_WAITING)
 _HISTOGRAMS = (
     metrics.ENGINE_STEP_SECONDS,
     metrics.ENGINE_FIRST_TOKEN_SECONDS,
     metrics.ENGINE_OUTPUT_TOKEN_SECONDS,
 )
-FAMILIES = (*_COUNTERS, *_GAUGES, *_HISTOGRAMS, metrics.ENGINE_KV_USAGE, metrics.ENGINE_CACHE_CONFIG)
+FAMILIES = (
+    *_COUNTERS,
+    *_GAUGES,
+    *_HISTOGRAMS,
+    _ANSWERED,
+    _ANSWERED_TOKENS,
+    metrics.ENGINE_KV_USAGE,
+    metrics.ENGINE_CACHE_CONFIG,
+)
 """Names, or beginnings of names, of the series that are read."""
 _MUST_BE_THERE = (metrics.ENGINE_RUNNING, metrics.ENGINE_WAITING)
 _SERIES_KNOWN = 20_000
@@ -49,6 +58,14 @@ class Distribution:
         """Observations."""
         return self.counts[-1] if self.counts else 0.0
 
+    def times(self, factor: float) -> Distribution:
+        """With each observation counted as `factor`."""
+        return Distribution(self.bounds, tuple(count * factor for count in self.counts), self.seconds * factor)
+
+
+NOTHING = Distribution()
+"""No observation."""
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -63,15 +80,19 @@ class Reading:
     prompt_tokens: float = 0.0
     cached_tokens: float = 0.0
     output_tokens: float = 0.0
+    answered: float = 0.0
+    """Requests that ended with an answer."""
+    answered_tokens: float = 0.0
+    """Of all these answers."""
     kv_usage: float = 0.0
     """From 0 to 1."""
     kv_tokens: float = 0.0
     """Tokens that its KV cache holds; 0 while it does not say."""
     drafts: float = 0.0
     accepted_tokens: float = 0.0
-    steps: Distribution = Distribution()
-    first_token: Distribution = Distribution()
-    output_token: Distribution = Distribution()
+    steps: Distribution = NOTHING
+    first_token: Distribution = NOTHING
+    output_token: Distribution = NOTHING
 
 
 @dataclass(frozen=True)
@@ -134,6 +155,8 @@ def reading_of(samples: Iterable[Sample], *, at: float) -> Reading | None:
         prompt_tokens=sums.get(metrics.ENGINE_PROMPT_TOKENS, 0.0),
         cached_tokens=sums.get(metrics.ENGINE_CACHED_TOKENS, 0.0),
         output_tokens=sums.get(metrics.ENGINE_OUTPUT_TOKENS, 0.0),
+        answered=sums.get(_ANSWERED, 0.0),
+        answered_tokens=sums.get(_ANSWERED_TOKENS, 0.0),
         kv_usage=min(kv_usage, 1.0),
         kv_tokens=kv_tokens,
         drafts=sums.get(metrics.ENGINE_DRAFTS, 0.0),

@@ -1,0 +1,104 @@
+"""How many replicas the load asks for, before holds and limits. Pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from tandem_operator.scaling.capacity import DOWN_SIGMAS, UP_SIGMAS, Engine, Load, Sizing
+from tandem_operator.scaling.decision import Figures
+from tandem_operator.scaling.flow import SURGE_LAG_SECONDS
+from tandem_operator.scaling.memory import Memory
+from tandem_operator.scaling.observed import Observed
+from tandem_operator.scaling.policy import Policy, Strategy
+from tandem_operator.scaling.remembering import cold_start_seconds
+
+DRAIN_SECONDS = 60.0
+"""In which the queue is to be worked off."""
+KV_FULL, QUEUE_FULL = 0.7, 2.0
+"""Rule of thumb while nothing is learned: one more pod where the KV cache, or the queue of a pod, is so full."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """Replicas."""
+
+    up: int
+    down: int
+    """A little more: what may not be gone below."""
+    reason: str
+    is_met: bool = True
+    """Whether so many would be enough."""
+    is_learned: bool = False
+
+
+def figures_of(policy: Policy, seen: Observed, memory: Memory) -> Figures:
+    """What is known of demand and of how it is served; nothing of the capacity yet."""
+    kind = seen.kind
+    traffic = memory.traffic
+    first, output, error = traffic.attainments(policy.target)
+    cold_start = cold_start_seconds(policy, memory, kind)
+    return Figures(
+        requests_rate=memory.flow.estimate(now=seen.now),
+        surge_rate=memory.flow.surge(quantile=policy.surge_quantile, horizon_seconds=cold_start + SURGE_LAG_SECONDS),
+        prompt_tokens=traffic.request_prompt_tokens * traffic.computed_share if traffic.is_known else 0.0,
+        output_tokens=traffic.request_output_tokens if traffic.is_known else 0.0,
+        cold_start_seconds=cold_start,
+        first_token_attainment=first,
+        output_token_attainment=output,
+        attainment_error=error,
+        samples=round(memory.learned[kind].samples) if kind in memory.learned else 0,
+    )
+
+
+def need_of(policy: Policy, seen: Observed, memory: Memory, figures: Figures) -> tuple[Need, Figures]:
+    """By the model of step times, or by rule of thumb; and the figures with those of the capacity."""
+    learned = memory.learned.get(seen.kind)
+    if policy.strategy is Strategy.CONCURRENCY or learned is None or not learned.model or not memory.traffic.is_known:
+        return _need_by_count(policy, seen), figures
+    traffic = memory.traffic
+    load = Load(
+        prompt_tokens=traffic.request_prompt_tokens,
+        computed_tokens=traffic.request_prompt_tokens * traffic.computed_share,
+        output_tokens=traffic.request_output_tokens,
+        tokens_per_step=traffic.tokens_per_step,
+        spread=traffic.spread(policy.target.share),
+    )
+    kv_tokens = max((reading.kv_tokens for reading in seen.readings.values()), default=0.0)
+    engine = Engine(learned.model, kv_tokens, policy.most_requests, memory.derate)
+    sizing = Sizing(engine, load, policy.target)
+    capacity = sizing.capacity()
+    figures = replace(
+        figures,
+        capacity_rate=capacity.rate,
+        capacity_requests=capacity.requests,
+        step_seconds=capacity.step_seconds,
+    )
+    waiting = seen.waiting
+    rate = (figures.requests_rate + figures.surge_rate) / seen.seen_share + waiting / DRAIN_SECONDS
+    most = policy.bounds.most
+    up = sizing.need(rate, most=most, sigmas=UP_SIGMAS)
+    down = sizing.need(rate, most=most, sigmas=DOWN_SIGMAS)
+    surge = f" and {figures.surge_rate:.1f} for what a cold start of {figures.cold_start_seconds:.0f} s may bring"
+    queue = f" and {waiting:.0f} that wait" if waiting else ""
+    seconds = load.steps * capacity.step_seconds
+    needed = f"{up}" if up is not None else f"more than {most}"
+    reason = (
+        f"needs {needed}: {figures.requests_rate:.1f} requests/s{surge if figures.surge_rate else ''}{queue}, "
+        f"{seconds:.1f} s each at most; a pod does {capacity.rate:.2f} requests/s, {capacity.requests:.0f} at once"
+    )
+    return Need(up or most, down or most, reason, is_met=up is not None, is_learned=True), figures
+
+
+def _need_by_count(policy: Policy, seen: Observed) -> Need:
+    """As many pods as hold the requests in work, and one more where engines are full."""
+    fresh = seen.fresh
+    work = sum(each.running + each.waiting for each in fresh) / seen.seen_share + seen.held
+    count = max(1, math.ceil(work / policy.requests_per_pod)) if work else policy.bounds.least
+    reason = f"needs {count}: {work:.0f} requests in work, {policy.requests_per_pod:.0f} a pod"
+    is_full = any(each.kv_usage > KV_FULL or each.waiting > QUEUE_FULL for each in fresh)
+    if is_full and policy.strategy is Strategy.HEADROOM and count <= seen.wanted and not seen.is_warming:
+        count = seen.wanted + 1
+        reason = f"needs {count}: an engine is full, and its pace is still to be learned"
+    most = policy.bounds.most
+    return Need(min(count, most), min(count, most), reason, is_met=count <= most)

@@ -1,0 +1,104 @@
+"""What is learned from one observation to the next: arrivals, what requests are like, step times, cold starts. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tandem_operator.scaling.behavior import kept_seconds
+from tandem_operator.scaling.flow import flowed, quantile_of
+from tandem_operator.scaling.learning import Cell, Learned, Watch, learned_from, watched
+from tandem_operator.scaling.memory import Memory
+from tandem_operator.scaling.observed import Observed
+from tandem_operator.scaling.policy import Policy
+from tandem_operator.scaling.traffic import passed
+
+COLD_STARTS_KEPT = 20
+COLD_START_QUANTILE = 0.9
+YOUNG_SECONDS = 60.0
+"""A pod that has just become Ready has not met any steady load."""
+DERATE_SECONDS = 15.0
+LEAST_DERATE, DERATE_DOWN, DERATE_UP = 0.7, 0.97, 0.0015
+
+
+def remembered(policy: Policy, seen: Observed, memory: Memory) -> Memory:
+    """The same with what is seen now."""
+    flow = flowed(memory.flow, seen, before=memory.readings, history_seconds=policy.surge_history_seconds)
+    traffic = passed(memory.traffic, seen.readings, before=memory.readings)
+    watches, learned = _learned(policy, seen, replace(memory, traffic=traffic))
+    hold = max(hold_seconds(policy, memory), policy.behavior.up.stabilization_seconds)
+    memory = replace(
+        memory,
+        since=seen.now if memory.since is None else memory.since,
+        readings={**memory.readings, **seen.readings} if seen.readings else memory.readings,
+        flow=flow,
+        traffic=traffic,
+        watches=watches,
+        learned=learned,
+        wanted=tuple(each for each in memory.wanted if each.at > seen.now - hold),
+        changes=tuple(each for each in memory.changes if each.at > seen.now - kept_seconds(policy.behavior)),
+    )
+    names = {pod.name for pod in seen.pods}
+    memory = replace(memory, readings={name: each for name, each in memory.readings.items() if name in names})
+    return _with_derate(policy, seen, _with_cold_starts(seen, memory))
+
+
+def _learned(policy: Policy, seen: Observed, memory: Memory) -> tuple[dict[str, Watch], dict[str, Learned]]:
+    watches: dict[str, Watch] = {}
+    samples: dict[str, list[Cell]] = {}
+    context = _context_of_request(memory)
+    for pod in seen.pods:
+        reading = seen.readings.get(pod.name)
+        if reading is None or pod.ready_at is None:
+            continue
+        watches[pod.name], sample = watched(memory.watches.get(pod.name), reading, context_of_request=context)
+        if sample and seen.now - pod.ready_at >= YOUNG_SECONDS:
+            samples.setdefault(pod.kind, []).append(sample)
+    learned = dict(memory.learned)
+    for kind, found in samples.items():
+        learned[kind] = learned_from(learned.get(kind, Learned()), found, prior=policy.prior)
+    return watches, learned
+
+
+def _context_of_request(memory: Memory) -> float:
+    traffic = memory.traffic
+    return traffic.request_prompt_tokens + traffic.request_output_tokens / 2 if traffic.is_known else 0.0
+
+
+def _with_cold_starts(seen: Observed, memory: Memory) -> Memory:
+    starts = dict(memory.cold_starts)
+    for pod in seen.pods:
+        if pod.ready_at is not None and pod.name in memory.warming:
+            seconds = max(0.0, pod.ready_at - pod.created_at)
+            starts[pod.kind] = (*starts.get(pod.kind, ()), seconds)[-COLD_STARTS_KEPT:]
+    warming = frozenset(pod.name for pod in seen.pods if pod.ready_at is None)
+    return replace(memory, cold_starts=starts, warming=warming)
+
+
+def _with_derate(policy: Policy, seen: Observed, memory: Memory) -> Memory:
+    """Less is counted on where requests miss their target with all pods Ready, and by and by more again."""
+    if seen.now - memory.derated_at < DERATE_SECONDS:
+        return memory
+    first, output, error = memory.traffic.attainments(policy.target)
+    found = [share + error for share in (first, output) if share is not None]
+    settled = not seen.is_warming and seen.now - memory.changed_at > YOUNG_SECONDS
+    if not found or not settled:
+        return replace(memory, derated_at=seen.now)
+    misses, allowed = 1 - min(found), 1 - policy.target.share
+    derate = memory.derate
+    if misses > allowed:
+        derate = max(LEAST_DERATE, derate * DERATE_DOWN)
+    elif misses < 0.2 * allowed:
+        derate = min(1.0, derate + DERATE_UP)
+    return replace(memory, derate=derate, derated_at=seen.now)
+
+
+def cold_start_seconds(policy: Policy, memory: Memory, kind: str) -> float:
+    """Of most pods of a kind, from being made to Ready."""
+    found = sorted(memory.cold_starts.get(kind, ()))
+    return quantile_of(found, COLD_START_QUANTILE) if found else policy.cold_start_seconds
+
+
+def hold_seconds(policy: Policy, memory: Memory) -> float:
+    """How long a lower need has to last before replicas go."""
+    slowest = max((cold_start_seconds(policy, memory, kind) for kind in memory.cold_starts), default=0.0)
+    return max(policy.behavior.down.stabilization_seconds, 2 * (slowest or policy.cold_start_seconds))

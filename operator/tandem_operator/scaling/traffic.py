@@ -1,0 +1,138 @@
+"""What requests are like, and how well they were served lately: sums over readings that fade with time. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tandem_operator.scaling.policy import Target
+from tandem_operator.scaling.reading import NOTHING, Distribution, Reading
+
+FADE_SECONDS = 150.0
+_COUNTED = ("prompt_tokens", "cached_tokens", "answered", "answered_tokens", "output_tokens", "rejected")
+_SUMS = ("started", "steps", *_COUNTED)
+_DISTRIBUTIONS = ("first_token", "output_token")
+_LEAST_REQUESTS = 5.0
+_MOST_SPREAD = 3.0
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Sums that fade: what is FADE_SECONDS old counts 1/e."""
+
+    started: float = 0.0
+    """Requests whose prefill is over."""
+    prompt_tokens: float = 0.0
+    cached_tokens: float = 0.0
+    answered: float = 0.0
+    answered_tokens: float = 0.0
+    output_tokens: float = 0.0
+    steps: float = 0.0
+    """Decode steps times the requests in them."""
+    rejected: float = 0.0
+    first_token: Distribution = NOTHING
+    output_token: Distribution = NOTHING
+
+    @property
+    def is_known(self) -> bool:
+        """Whether enough requests have ended to say what they are like."""
+        return self.started >= _LEAST_REQUESTS and self.answered >= _LEAST_REQUESTS and self.steps > 0
+
+    @property
+    def request_prompt_tokens(self) -> float:
+        """Of a request, cached ones included."""
+        return self.prompt_tokens / self.started
+
+    @property
+    def computed_share(self) -> float:
+        """Of prompt tokens that were not in the prefix cache."""
+        return max(0.01, 1 - self.cached_tokens / self.prompt_tokens) if self.prompt_tokens else 1.0
+
+    @property
+    def request_output_tokens(self) -> float:
+        """Of a request."""
+        return max(1.0, self.answered_tokens / self.answered)
+
+    @property
+    def tokens_per_step(self) -> float:
+        """That a request gets in a decode step: 1 without speculation."""
+        return max(1.0, (self.output_tokens - self.started) / self.steps)
+
+    def spread(self, share: float) -> float:
+        """How many times the mean time per output token the slower requests take, by a quantile of them."""
+        found = self.output_token
+        if found.count < _LEAST_REQUESTS or found.seconds <= 0:
+            return 1.0
+        return min(max(1.0, quantile_in(found, share) * found.count / found.seconds), _MOST_SPREAD)
+
+    def attainments(self, target: Target) -> tuple[float | None, float | None, float]:
+        """Shares of the requests within the targets, and by how much they may be wrong at most."""
+        first, first_error = attained(self.first_token, target.first_token_seconds, rejected=self.rejected)
+        output, output_error = attained(self.output_token, target.output_token_seconds, rejected=0.0)
+        return first, output, max(first_error, output_error)
+
+
+def passed(traffic: Traffic, readings: Mapping[str, Reading], *, before: Mapping[str, Reading]) -> Traffic:
+    """The same with what readings add to those `before`, after fading by the time between them."""
+    pairs = [(before[name], now) for name, now in readings.items() if name in before and now.at > before[name].at]
+    if not pairs:
+        return traffic
+    fade = math.exp(-max(now.at - earlier.at for earlier, now in pairs) / FADE_SECONDS)
+    faded: dict[str, Any] = {name: getattr(traffic, name) * fade for name in _SUMS}
+    faded |= {name: getattr(traffic, name).times(fade) for name in _DISTRIBUTIONS}
+    for earlier, now in pairs:
+        if now.finished < earlier.finished or now.first_token.count < earlier.first_token.count:
+            continue  # it started anew
+        faded["started"] += now.first_token.count - earlier.first_token.count
+        faded["steps"] += now.steps.count - earlier.steps.count
+        for name in _COUNTED:
+            faded[name] += getattr(now, name) - getattr(earlier, name)
+        for name in _DISTRIBUTIONS:
+            faded[name] = _plus(faded[name], getattr(now, name), getattr(earlier, name))
+    return replace(traffic, **faded)
+
+
+def attained(found: Distribution, target: float | None, *, rejected: float) -> tuple[float | None, float]:
+    """The share of observations that took at most `target`, and the bound of its error.
+
+    Exact where the target is a bound of the histogram. Between two bounds it is told as if the observations between
+    them were spread evenly, and the error is at most the share of them.
+    """
+    total = found.count + rejected
+    if target is None or total < _LEAST_REQUESTS:
+        return None, 0.0
+    below = above = 0.0
+    low = 0.0
+    for bound, count in zip(found.bounds, found.counts, strict=True):
+        if math.isclose(bound, target, rel_tol=1e-9):
+            return count / total, 0.0
+        if bound > target:
+            above = count
+            part = 0.0 if math.isinf(bound) else (target - low) / (bound - low)
+            return (below + (above - below) * part) / total, (above - below) / total
+        low, below = bound, count
+    return below / total, 0.0
+
+
+def quantile_in(found: Distribution, share: float) -> float:
+    """By linear interpolation within a bucket; the last finite bound where it lies beyond."""
+    rank, low, below = share * found.count, 0.0, 0.0
+    for bound, count in zip(found.bounds, found.counts, strict=True):
+        if count >= rank:
+            if math.isinf(bound) or count == below:
+                return low
+            return low + (bound - low) * (rank - below) / (count - below)
+        low, below = bound, count
+    return low
+
+
+def _plus(found: Distribution, now: Distribution, earlier: Distribution) -> Distribution:
+    if now.bounds != earlier.bounds or not now.bounds:
+        return found
+    counts = tuple(max(0.0, a - b) for a, b in zip(now.counts, earlier.counts, strict=True))
+    seconds = max(0.0, now.seconds - earlier.seconds)
+    if found.bounds != now.bounds:  # another engine with another grid: what there was cannot be added to
+        return Distribution(now.bounds, counts, seconds)
+    return Distribution(now.bounds, tuple(map(sum, zip(found.counts, counts, strict=True))), found.seconds + seconds)
