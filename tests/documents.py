@@ -183,6 +183,23 @@ HEAD_OF_HUB: Manifest = {
     "speculation": {"method": "InEngine", "inEngine": {"kind": "EAGLE3", "model": {"source": hub("head")}}},
     "cache": {"volume": {"claimName": "cache"}},
 }
+_RULES: Manifest = {
+    "stabilizationWindowSeconds": 60,
+    "selectPolicy": "Min",
+    "policies": [{"type": "Pods", "value": 2, "periodSeconds": 60}],
+}
+AUTOSCALED: Manifest = {
+    "verifier": {"model": claim("big"), "accelerator": {"classes": ["nvidia-h100-80gb"]}},
+    "autoscaling": {
+        "slo": {"percentile": 95, "timeToFirstToken": "1.5s", "timePerOutputToken": "80ms"},
+        "verifier": {"minReplicas": 2, "maxReplicas": 8},
+        "strategy": "Headroom",
+        "requestsPerReplica": 48,
+        "surgeQuantile": "0.75",
+        "behavior": {"scaleUp": _RULES, "scaleDown": _RULES},
+        "paused": False,
+    },
+}
 SHORTEST: Manifest = {"verifier": {"model": claim("big"), "accelerator": {"classes": ["cpu"]}}}
 BASES: tuple[Manifest, ...] = (
     REMOTE,
@@ -192,6 +209,7 @@ BASES: tuple[Manifest, ...] = (
     OF_BUCKETS,
     HEAD_OF_BUCKET,
     HEAD_OF_HUB,
+    AUTOSCALED,
     SHORTEST,
 )
 

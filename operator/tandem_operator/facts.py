@@ -114,6 +114,8 @@ class PodFacts:
     """It has ended for good (evicted, preempted, its node lost) and is only remembered; another takes its place."""
     node: str = ""
     """Empty until the scheduler has found one."""
+    ready_since: datetime | None = None
+    """None while it is not Ready."""
 
 
 @dataclass(frozen=True)
@@ -279,13 +281,15 @@ def pod_of(manifest: Manifest, *, mishap: str = "") -> PodFacts | None:
     conditions = {condition["type"]: condition for condition in status.get("conditions") or []}
     scheduled, is_over = conditions.get("PodScheduled", {}), status.get("phase") in {"Failed", "Succeeded"}
     is_unschedulable = (scheduled.get("status"), scheduled.get("reason")) == ("False", "Unschedulable") and not is_over
+    ready = conditions.get("Ready", {})
+    is_ready = ready.get("status") == "True" and not is_over
     return PodFacts(
         ref=Ref.of(manifest),
         uid=metadata.get("uid", ""),
         role=Role(_labels(manifest)[names.LABEL_ROLE]),
         revision=_labels(manifest)[names.LABEL_REVISION],
         address=status.get("podIP", ""),
-        is_ready=conditions.get("Ready", {}).get("status") == "True" and not is_over,
+        is_ready=is_ready,
         is_going="deletionTimestamp" in metadata,
         created=_time(metadata.get("creationTimestamp")),
         unschedulable=one_line(scheduled.get("message", "")) if is_unschedulable else "",
@@ -293,6 +297,7 @@ def pod_of(manifest: Manifest, *, mishap: str = "") -> PodFacts | None:
         trouble=trouble_of(manifest, mishap=mishap),
         is_over=is_over,
         node=(manifest.get("spec") or {}).get("nodeName", ""),
+        ready_since=_time(ready.get("lastTransitionTime")) if is_ready else None,
     )
 
 

@@ -72,6 +72,9 @@ class ConditionType(StrEnum):
     DRAFT_READY = "DraftReady"
     DRAFT_TRANSPORT_SECURE = "DraftTransportSecure"
     SPECULATION_EFFECTIVE = "SpeculationEffective"
+    SCALING_ACTIVE = "ScalingActive"
+    SCALING_LIMITED = "ScalingLimited"
+    LATENCY_TARGET_MET = "LatencyTargetMet"
 
 
 class Reason(StrEnum):
@@ -145,6 +148,17 @@ class Reason(StrEnum):
     NO_INSPECT_IMAGE = "NoInspectImage"
     NO_JOB_IMAGE = "NoJobImage"
     KEY_MISMATCH = "KeyMismatch"
+    DECIDING = "Deciding"
+    PAUSED = "Paused"
+    METRICS_MISSING = "MetricsMissing"
+    METRICS_INCOMPLETE = "MetricsIncomplete"
+    AT_MINIMUM = "AtMinimum"
+    AT_MAXIMUM = "AtMaximum"
+    LIMITED_BY_BEHAVIOR = "LimitedByBehavior"
+    NOT_LIMITED = "NotLimited"
+    TARGET_MET = "TargetMet"
+    TARGET_MISSED = "TargetMissed"
+    NO_REQUESTS = "NoRequests"
 
 
 def role_child_name(deployment: str, role: Role, *, revision: str) -> str:
@@ -165,6 +179,11 @@ def draft_service_name(deployment: str, verifier_revision: str) -> str:
 def protection_name(deployment: str, role: Role) -> str:
     """Name of the ServiceAccount, the NetworkPolicy, the PodDisruptionBudget and the ConfigMap of a role."""
     return f"{deployment}-{role}"
+
+
+def scaling_name(deployment: str) -> str:
+    """Name of the ConfigMap in which scaling remembers what it has learned."""
+    return f"{deployment}-scaling"
 
 
 def artifact_job_name(artifact: str, phase: Phase, *, texts: str = "", ending: str = "") -> str:

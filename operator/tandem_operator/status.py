@@ -14,7 +14,6 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from tandem_contracts.launch import Role, Speculation
-from tandem_contracts.termination import Reason as Cause
 from tandem_operator import names
 from tandem_operator.api.status import (
     SIZING_LENGTH,
@@ -23,6 +22,7 @@ from tandem_operator.api.status import (
     Condition,
     LLMDeploymentStatus,
     RoleStatus,
+    ScalingStatus,
     SpeculationStatus,
 )
 from tandem_operator.assessment import UNASSESSED, Assessment
@@ -34,10 +34,12 @@ from tandem_operator.measured_speculation import Measured, is_effective, told_of
 from tandem_operator.names import ConditionType, Reason
 from tandem_operator.plan import Plan, RolePlan
 from tandem_operator.rollout import Wait
+from tandem_operator.scaling_status import Scaled, is_active, is_limited, is_target_met, told_of_scaling
 from tandem_operator.sizing import Unfit
 from tandem_operator.speed import WORTH_IT, Assumptions, Unpredictable
 from tandem_operator.targets import Problem
 from tandem_operator.troubles import trouble_of_revision
+from tandem_operator.verdict import Verdict
 
 MESSAGE_LIMIT = 4096
 
@@ -62,19 +64,10 @@ class Observation:
     """The last start of a verifier pod, if one was seen since the operator runs."""
     assessment: Assessment = UNASSESSED
     """What is known of the models."""
+    scaled: Scaled | None = None
+    """What autoscaling has decided; None without it."""
     measured: Measured | None = None
     """What verifiers have measured of remote drafts lately; None while there is too little traffic."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Outcome of one check."""
-
-    holds: bool
-    reason: Reason | Cause
-    message: str
-    is_known: bool = True
-    """False: neither true nor false can be said."""
 
 
 def status_of(observation: Observation, *, previous: Mapping[str, Any], now: datetime) -> Manifest:
@@ -92,6 +85,10 @@ def status_of(observation: Observation, *, previous: Mapping[str, Any], now: dat
         verdicts[ConditionType.SPECULATION_EFFECTIVE] = _speculation_effective(observation, speculation)
     if observation.facts.artifacts:
         verdicts[ConditionType.ARTIFACTS_READY] = _artifacts_ready(observation.facts)
+    scaling = None
+    if observation.scaled is not None:
+        scaling = told_of_scaling(observation.scaled, previous.get("scaling"), now=now)
+        verdicts |= _scaling_verdicts(scaling)
     # kstatus: Stalled and Reconciling are abnormal, and absent while they do not hold.
     stuck = next((v for v in verdicts.values() if not v.holds and v.reason in _STALLING), None)
     if not verdicts[ConditionType.ACCEPTED].holds:
@@ -114,6 +111,7 @@ def status_of(observation: Observation, *, previous: Mapping[str, Any], now: dat
         verifier=_role_status(observation, Role.VERIFIER),
         draft=_role_status(observation, Role.DRAFT),
         speculation=speculation,
+        scaling=scaling,
         cold_start=_cold_start(observation.cold_start, previous.get("coldStart")),
     )
     written: Manifest = status.model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -374,6 +372,15 @@ def _available(observation: Observation) -> Verdict:
 
 def _wait(observation: Observation, condition: ConditionType) -> Wait | None:
     return next((wait for wait in observation.plan.waits if wait.condition is condition), None)
+
+
+def _scaling_verdicts(told: ScalingStatus) -> dict[ConditionType, Verdict]:
+    """Never a reason not to be Ready."""
+    return {
+        ConditionType.SCALING_ACTIVE: is_active(told),
+        ConditionType.SCALING_LIMITED: is_limited(told),
+        ConditionType.LATENCY_TARGET_MET: is_target_met(told),
+    }
 
 
 def _cold_start(seen: ColdStart | None, previous: Any) -> ColdStartStatus | None:

@@ -36,6 +36,8 @@ from tandem_operator.protection_plan import ANYBODY, Terms, terms_of
 from tandem_operator.rejection import RejectedSpecError
 from tandem_operator.role_inputs import RoleInputs
 from tandem_operator.rollout import Wait, Want
+from tandem_operator.scaling.policy import Policy
+from tandem_operator.scaling_terms import first_replicas, policy_of
 
 WORDINGS_KEPT = 4
 
@@ -62,6 +64,15 @@ class Intent:
     smokes: tuple[SmokeTarget, ...] = ()
     """On which models have to be asked before pods serve them."""
     assessment: Assessment = UNASSESSED
+    scaling: Policy | None = None
+    """How the verifiers are scaled; None: replicas are the spec's."""
+    first_replicas: int = 0
+    """Of verifiers, where scaling remembers nothing."""
+
+    def scaled(self, replicas: int) -> Intent:
+        """The same with so many verifiers."""
+        wants = {role: replace(w, replicas=replicas) if role is Role.VERIFIER else w for role, w in self.wants.items()}
+        return replace(self, wants=wants, asked_replicas={**self.asked_replicas, Role.VERIFIER: replicas})
 
 
 def intent_of(body: Manifest, facts: Facts, *, config: OperatorConfig, table: Mapping[str, AcceleratorClass]) -> Intent:
@@ -71,12 +82,14 @@ def intent_of(body: Manifest, facts: Facts, *, config: OperatorConfig, table: Ma
     except InvalidSpecError as error:
         return Intent(terms=terms_of(None, config), problem=Problem(Reason.INVALID_SPEC, str(error)))
     asked = {role: _replicas(deployment, role) for role in Role if deployment.role(role)}
-    refresh = _refresh_of(body)
+    refresh, policy = _refresh_of(body), policy_of(deployment)
     known = Intent(
         asked_replicas=asked,
         limits=deployment.spec.rollout,
         terms=terms_of(deployment.spec, config),
         assessment=assess(deployment, facts.models, table=table),
+        scaling=policy,
+        first_replicas=first_replicas(deployment, facts, policy) if policy else 0,
     )
     try:
         wanted = wants_of(deployment, facts, config=config, table=table, refresh=refresh)
@@ -218,7 +231,8 @@ def _told(error: ModelNotReadyError, artifact: ArtifactFacts | None) -> str:
 def _replicas(deployment: LLMDeployment, role: Role) -> int:
     """As the spec says; none of a draft while there are no verifiers that it could draft for."""
     spec = deployment.role(role)
-    return spec.replicas if spec and deployment.spec.verifier.replicas else 0
+    has_verifiers = deployment.spec.verifier.replicas or deployment.spec.autoscaling is not None
+    return spec.replicas if spec and has_verifiers else 0
 
 
 ROLE_CONDITIONS: Mapping[Role, ConditionType] = {

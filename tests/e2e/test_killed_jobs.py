@@ -47,6 +47,9 @@ def test_an_eviction_whose_pod_is_killed_takes_the_files_away_all_the_same(quant
     key = json.loads(quantizing.run("get", "llm/evicted", "-o", "json"))["status"]["conditions"]
     message = next(c["message"] for c in key if c["type"] == "ArtifactsReady")
     name = message.rpartition("ModelArtifact ")[2].rstrip(")")
+    quantizing.wait_until(
+        lambda: quantizing.get("ma", name)["status"].get("ttlSeconds") == 0, "the artifact knows how long it is kept"
+    )
     quantizing.run("delete", "llm/evicted", "--wait=true", limit_seconds=60)
     evicting = ("pods", "-l", f"app.kubernetes.io/component=evict,tandem.dev/artifact={name}")
     quantizing.wait_until(lambda: bool(quantizing.get(*evicting)["items"]), "a pod that evicts", limit_seconds=120)

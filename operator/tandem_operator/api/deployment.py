@@ -17,6 +17,7 @@ from tandem_contracts.launch import Role
 from tandem_contracts.launch import Speculation as SpeculationMethod
 from tandem_operator import names
 from tandem_operator.api.access import Access
+from tandem_operator.api.autoscaling import Autoscaling
 from tandem_operator.api.cache import Cache
 from tandem_operator.api.engine import Engine, EngineType
 from tandem_operator.api.fields import (
@@ -140,6 +141,8 @@ class LLMDeploymentSpec(ApiModel):
     """Who may ask the verifiers."""
     rollout: Rollout = Rollout()
     """How a change reaches the pods."""
+    autoscaling: Autoscaling | None = None
+    """Replicas by latency targets. Omitted: verifier.replicas counts, which kubectl scale and autoscalers write."""
     cache: Cache | None = None
     """Where fetched and quantized models are kept. Required for a source that is fetched, and for a quantization."""
 

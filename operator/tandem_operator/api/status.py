@@ -90,6 +90,46 @@ class SpeculationStatus(ApiModel):
     """Lowest and highest that was read of any verifier."""
 
 
+class AttainmentStatus(ApiModel):
+    """Percent of the requests of the last minutes within the target."""
+
+    time_to_first_token: Annotated[str, Field(max_length=16)] | None = None
+    """Of the requests whose first token came, and of those that were turned away."""
+    time_per_output_token: Annotated[str, Field(max_length=16)] | None = None
+    """Of the requests that ended."""
+    at_most_wrong_by: Annotated[str, Field(max_length=16)] | None = None
+    """Percentage points, where a target is no bound of the engines' histograms."""
+
+
+class ScalingStatus(ApiModel):
+    """What autoscaling has decided, and by what. Figures are written anew with a decision, else every five minutes."""
+
+    desired_verifiers: Annotated[int, Field(ge=0)]
+    """Verifiers that are wanted."""
+    reason: Annotated[str, Field(max_length=1024)] = ""
+    """The decision in a sentence."""
+    health: Annotated[str, Field(max_length=16)] = ""
+    """Good; Partial: some pods say nothing of their load, and nothing is taken away; Blind: nothing changes; Paused."""
+    limited: Annotated[str, Field(max_length=32)] | None = None
+    """AtMinimum, AtMaximum or Behavior: what keeps the replicas from being what the load asks for."""
+    target: Literal["Met", "Missed", "Unknown"] = "Unknown"
+    """Whether the requests of the last minutes kept the latency targets."""
+    attainment: AttainmentStatus | None = None
+    """How many of them did."""
+    requests_per_second: Annotated[str, Field(max_length=16)] = ""
+    """That arrive."""
+    surge_per_second: Annotated[str, Field(max_length=16)] = ""
+    """As many more are provided for as one cold start may bring."""
+    capacity_per_second: Annotated[str, Field(max_length=16)] | None = None
+    """Requests that one replica does within the targets, once that is learned."""
+    cold_start: Annotated[str, Field(max_length=16)] = ""
+    """That most replicas take from being made to being Ready."""
+    last_scale_time: Annotated[str, Field(max_length=32)] | None = None
+    """When the number of replicas changed last."""
+    updated: Annotated[str, Field(max_length=32)] = ""
+    """When these figures were written."""
+
+
 class LLMDeploymentStatus(ApiModel):
     """What was observed at `observedGeneration`."""
 
@@ -111,5 +151,7 @@ class LLMDeploymentStatus(ApiModel):
     """The draft pods."""
     speculation: SpeculationStatus | None = None
     """What remote drafts gain, once there was traffic to measure it by."""
+    scaling: ScalingStatus | None = None
+    """What autoscaling has decided; absent without spec.autoscaling."""
     cold_start: ColdStartStatus | None = None
     """The last start that the operator has seen."""

@@ -30,6 +30,8 @@ def decide(policy: Policy, seen: Observed, memory: Memory) -> tuple[Decision, Me
         return Decision(seen.wanted, "paused", health, figures=figures), memory
     if health is Health.BLIND:
         kept = min(max(seen.wanted, policy.bounds.least), policy.bounds.most)
+        # What was not seen was needed, for all that is known: the hold begins anew.
+        memory = replace(memory, wanted=(*memory.wanted, Wanted(seen.now, kept)))
         return Decision(kept, f"stays at {kept}: {told}", health, figures=figures), memory
     need, figures = need_of(policy, seen, memory, figures)
     memory = replace(memory, wanted=(*memory.wanted, Wanted(seen.now, need.down)))

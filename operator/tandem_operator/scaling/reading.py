@@ -42,6 +42,8 @@ FAMILIES = (
 """Names, or beginnings of names, of the series that are read."""
 _MUST_BE_THERE = (metrics.ENGINE_RUNNING, metrics.ENGINE_WAITING)
 _SERIES_KNOWN = 20_000
+_MOST = 1e15
+"""No counter of an engine gets there."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ def reading_of(samples: Iterable[Sample], *, at: float) -> Reading | None:
     kv_tokens, kv_usage = 0.0, 0.0
     for sample in samples:
         name, value = sample.name, sample.value
-        if not (math.isfinite(value) and value >= 0):
+        if not 0 <= value <= _MOST:  # false for what is not a number, too
             return None
         if name == metrics.ENGINE_CACHE_CONFIG:
             kv_tokens += _kv_tokens(sample.labels)

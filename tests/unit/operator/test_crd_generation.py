@@ -46,7 +46,8 @@ def test_the_schema_is_structural() -> None:
 
 def test_every_field_of_the_models_is_in_the_schema() -> None:
     spec = SCHEMA["properties"]["spec"]
-    assert set(spec["properties"]) == {"servedName", "verifier", "draft", "speculation", "access", "rollout", "cache"}
+    roles = {"verifier", "draft", "speculation"}
+    assert set(spec["properties"]) == roles | {"servedName", "access", "rollout", "cache", "autoscaling"}
     assert spec["required"] == ["verifier"]
     assert spec["properties"]["verifier"]["required"] == ["model", "accelerator"]
     assert len(FIELDS) > 40

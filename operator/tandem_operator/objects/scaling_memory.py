@@ -1,0 +1,38 @@
+"""The ConfigMap in which scaling remembers what it has learned: `<name>-scaling`. Losing it costs time, no pod."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from tandem_contracts.launch import Role
+from tandem_operator import names
+from tandem_operator.api.deployment import Owner
+from tandem_operator.facts import Manifest, Ref
+from tandem_operator.objects.ownership import metadata_of, sealed
+
+_KEY = "verifier"
+
+
+def scaling_memory_ref(owner: Owner) -> Ref:
+    """Where it is."""
+    return Ref("ConfigMap", names.scaling_name(owner.name))
+
+
+def scaling_memory_of(owner: Owner, remembered: Mapping[str, Any]) -> Manifest:
+    """The ConfigMap with what is remembered, as JSON."""
+    metadata = metadata_of(owner, names.scaling_name(owner.name), role=Role.VERIFIER)
+    del metadata["labels"][names.LABEL_ROLE]  # it stands around no pods, and goes with no role
+    text = json.dumps(remembered, separators=(",", ":"))
+    return sealed({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {_KEY: text}})
+
+
+def remembered_in(manifest: Manifest | None) -> Mapping[str, Any]:
+    """What it holds; nothing where it is not there, or no JSON."""
+    text = ((manifest or {}).get("data") or {}).get(_KEY, "{}")
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,129 @@
+"""What status says of scaling: the decision in figures and one sentence, and its conditions. Pure.
+
+The figures move all the time. They are written anew when something is decided, when a condition changes, and else
+every TOLD_SECONDS: a deployment under constant load causes no more writes than that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from tandem_operator.api.status import AttainmentStatus, ScalingStatus
+from tandem_operator.names import Reason
+from tandem_operator.scaling.decision import Decision, Health, Limited
+from tandem_operator.scaling.policy import Policy
+from tandem_operator.verdict import Verdict
+
+TOLD_SECONDS = 300.0
+TARGET_TOLD_SECONDS = 60.0
+"""That the target is missed, or met again, is told at most so often."""
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """What scaling has decided for the verifiers, and by what."""
+
+    policy: Policy
+    decision: Decision
+    changed: datetime | None = None
+    """When replicas changed last, if that is known."""
+
+
+def told_of_scaling(scaled: Scaled, previous: Any, *, now: datetime) -> ScalingStatus:
+    """The previous figures while they still say what matters."""
+    told = _status_of(scaled, now)
+    try:
+        before = ScalingStatus.model_validate(previous) if previous else None
+    except ValidationError:
+        before = None  # somebody else wrote it
+    if before is None or before.desired_verifiers != told.desired_verifiers:
+        return told
+    if (before.health, before.limited) != (told.health, told.limited):
+        return told
+    try:
+        age = (now - datetime.fromisoformat(before.updated)).total_seconds()
+    except ValueError:
+        return told
+    is_due = age >= TOLD_SECONDS or (before.target != told.target and age >= TARGET_TOLD_SECONDS)
+    return told if is_due or age < 0 else before
+
+
+def _status_of(scaled: Scaled, now: datetime) -> ScalingStatus:
+    decision, policy = scaled.decision, scaled.policy
+    figures = decision.figures
+    shares = (figures.first_token_attainment, figures.output_token_attainment)
+    known = [share for share in shares if share is not None]
+    is_met = all(share + figures.attainment_error >= policy.target.share for share in known)
+    return ScalingStatus(
+        desired_verifiers=decision.replicas,
+        reason=decision.reason[:1024],
+        health="Paused" if policy.is_paused else decision.health.value,
+        limited=decision.limited.value or None,
+        target=("Met" if is_met else "Missed") if known else "Unknown",
+        attainment=AttainmentStatus(
+            time_to_first_token=_percent(shares[0]),
+            time_per_output_token=_percent(shares[1]),
+            at_most_wrong_by=_percent(figures.attainment_error) if figures.attainment_error else None,
+        )
+        if known
+        else None,
+        requests_per_second=_short(figures.requests_rate),
+        surge_per_second=_short(figures.surge_rate),
+        capacity_per_second=_short(figures.capacity_rate) if figures.capacity_rate else None,
+        cold_start=f"{figures.cold_start_seconds:.0f}s",
+        last_scale_time=_written(scaled.changed) if scaled.changed else None,
+        updated=_written(now),
+    )
+
+
+def is_active(told: ScalingStatus) -> Verdict:
+    """Whether replicas follow the load."""
+    if told.health == "Paused":
+        return Verdict(holds=False, reason=Reason.PAUSED, message="spec.autoscaling.paused: replicas stay as they are")
+    if told.health == Health.BLIND:
+        return Verdict(holds=False, reason=Reason.METRICS_MISSING, message=told.reason)
+    if told.health == Health.PARTIAL:
+        return Verdict(holds=True, reason=Reason.METRICS_INCOMPLETE, message=f"up alone: {told.reason}")
+    return Verdict(holds=True, reason=Reason.DECIDING, message=told.reason)
+
+
+def is_limited(told: ScalingStatus) -> Verdict:
+    """Whether the load asks for something else than may be had."""
+    words: Mapping[str | None, tuple[Reason, str]] = {
+        Limited.AT_MOST.value: (Reason.AT_MAXIMUM, f"maxReplicas, {told.desired_verifiers}, are not enough"),
+        Limited.AT_LEAST.value: (Reason.AT_MINIMUM, f"fewer than minReplicas, {told.desired_verifiers}, would do"),
+        Limited.BEHAVIOR.value: (Reason.LIMITED_BY_BEHAVIOR, "spec.autoscaling.behavior allows no more at once"),
+    }
+    reason, message = words.get(told.limited, (Reason.NOT_LIMITED, "replicas are what the load asks for"))
+    return Verdict(holds=told.limited is not None, reason=reason, message=message)
+
+
+def is_target_met(told: ScalingStatus) -> Verdict:
+    """Whether requests of the last minutes kept the target."""
+    if told.target == "Unknown":
+        told_none = "no requests in the last minutes"
+        return Verdict(holds=False, reason=Reason.NO_REQUESTS, message=told_none, is_known=False)
+    shares = told.attainment or AttainmentStatus()
+    named = {"time to first token": shares.time_to_first_token, "time per output token": shares.time_per_output_token}
+    message = "within the target: " + ", ".join(f"{name} {share} %" for name, share in named.items() if share)
+    if shares.at_most_wrong_by:
+        message += f" (wrong by {shares.at_most_wrong_by} points at most)"
+    is_met = told.target == "Met"
+    return Verdict(holds=is_met, reason=Reason.TARGET_MET if is_met else Reason.TARGET_MISSED, message=message)
+
+
+def _percent(share: float | None) -> str | None:
+    return None if share is None else f"{100 * share:.1f}"
+
+
+def _short(rate: float) -> str:
+    return f"{rate:.2f}"
+
+
+def _written(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,92 @@
+"""From a spec and what was observed to what scaling is asked, and back to what status says. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+
+from tandem_contracts.launch import Role
+from tandem_operator.api.autoscaling import Autoscaling, ScalingRules, latency_seconds
+from tandem_operator.api.deployment import LLMDeployment
+from tandem_operator.facts import Facts, PodFacts
+from tandem_operator.scaling.observed import Observed, Pod
+from tandem_operator.scaling.policy import Behavior, Bounds, Direction, Limit, Policy, Target
+from tandem_operator.scaling.reading import Reading
+
+_MOST_REQUESTS_FLAG = "max-num-seqs"
+
+
+def policy_of(deployment: LLMDeployment) -> Policy | None:
+    """What scaling of the verifiers goes by; None where something else scales them."""
+    autoscaling = deployment.spec.autoscaling
+    if autoscaling is None:
+        return None
+    slo, bounds = autoscaling.slo, autoscaling.verifier
+    policy = Policy(
+        target=Target(
+            percentile=slo.percentile,
+            first_token_seconds=_seconds(slo.time_to_first_token),
+            output_token_seconds=_seconds(slo.time_per_output_token),
+        ),
+        bounds=Bounds(bounds.min_replicas, bounds.max_replicas),
+        strategy=autoscaling.strategy,
+        behavior=_behavior_of(autoscaling),
+        surge_quantile=float(autoscaling.surge_quantile),
+        requests_per_pod=autoscaling.requests_per_replica,
+        is_paused=autoscaling.paused,
+    )
+    flag = deployment.spec.verifier.engine.args.get(_MOST_REQUESTS_FLAG)
+    return replace(policy, most_requests=int(flag)) if isinstance(flag, int) and flag > 0 else policy
+
+
+def first_replicas(deployment: LLMDeployment, facts: Facts, policy: Policy) -> int:
+    """Where nothing is remembered: what there is, else what the spec begins with."""
+    wanted = max((workload.wanted for workload in facts.workloads_of(Role.VERIFIER)), default=0)
+    return min(max(wanted or deployment.spec.verifier.replicas, policy.bounds.least), policy.bounds.most)
+
+
+def addresses_of(facts: Facts) -> dict[str, str]:
+    """Of the verifiers whose engines can be asked, by the pods' names; those that drain included."""
+    return {pod.ref.name: pod.address for pod in _verifiers(facts) if pod.address and pod.is_ready}
+
+
+def observed_of(
+    facts: Facts, readings: Mapping[str, Reading], *, wanted: int, now: datetime, interval_seconds: float
+) -> Observed:
+    """The verifiers of a deployment as scaling sees them."""
+    draining = {w.revision for w in facts.workloads_of(Role.VERIFIER) if w.draining_since or w.is_going}
+    pods = tuple(
+        Pod(
+            name=pod.ref.name,
+            kind=pod.revision,
+            created_at=pod.created.timestamp(),
+            ready_at=pod.ready_since.timestamp() if pod.is_ready and pod.ready_since else None,
+            is_going=pod.is_going or pod.revision in draining,
+        )
+        for pod in _verifiers(facts)
+    )
+    return Observed(now.timestamp(), wanted, pods, dict(readings), interval_seconds)
+
+
+def _verifiers(facts: Facts) -> list[PodFacts]:
+    return [pod for pod in facts.pods if pod.role is Role.VERIFIER and not pod.is_over]
+
+
+def _seconds(latency: str | None) -> float | None:
+    return None if latency is None else latency_seconds(latency)
+
+
+def _behavior_of(autoscaling: Autoscaling) -> Behavior:
+    usual, asked = Behavior(), autoscaling.behavior
+    return Behavior(up=_direction(usual.up, asked.scale_up), down=_direction(usual.down, asked.scale_down))
+
+
+def _direction(usual: Direction, asked: ScalingRules) -> Direction:
+    window = asked.stabilization_window_seconds
+    limits = tuple(Limit(each.type, each.value, each.period_seconds) for each in asked.policies)
+    return Direction(
+        limits=limits or usual.limits,
+        select=asked.select_policy,
+        stabilization_seconds=usual.stabilization_seconds if window is None else window,
+    )

@@ -1,0 +1,177 @@
+"""What a pod can do and how many a load needs, by formula; how step times are learned; how fast replicas may change."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tandem_operator.scaling.behavior import Change, limited
+from tandem_operator.scaling.capacity import Engine, Load, Sizing
+from tandem_operator.scaling.learning import Cell, Learned, fitted, learned_from
+from tandem_operator.scaling.policy import Behavior, Direction, Limit, Select, StepModel, Target, Unit
+
+MODEL = StepModel(base=0.02, prompt=8e-5, context=3e-8, request=1e-4)
+LOAD = Load(prompt_tokens=1000, computed_tokens=1000, output_tokens=200)
+ENGINE = Engine(MODEL, kv_tokens=400_000, most_requests=256)
+TARGET = Target(95, 2.0, 0.06)
+
+
+def test_the_batch_is_bounded_by_the_first_of_target_memory_and_slots() -> None:
+    slope = 8e-5 * 1000 / 200 + 3e-8 * 1100 + 1e-4
+    assert Sizing(ENGINE, LOAD, TARGET).capacity().requests == pytest.approx((0.06 - 0.02) / slope)
+    small = Sizing(replace(ENGINE, kv_tokens=22_000), LOAD, TARGET).capacity()
+    assert small.requests == pytest.approx(0.95 * 22_000 / 1100)
+    assert Sizing(replace(ENGINE, most_requests=8), LOAD, TARGET).capacity().requests == 8
+    derated = Sizing(replace(ENGINE, most_requests=8, derate=0.75), LOAD, TARGET).capacity()
+    assert derated.requests == 6
+
+
+def test_in_steady_state_as_many_are_in_the_batch_as_little_says() -> None:
+    sizing = Sizing(ENGINE, LOAD, TARGET)
+    requests = sizing.in_batch(2.0)
+    assert requests == pytest.approx(2.0 * 200 * sizing.step_seconds(requests))
+    assert sizing.in_batch(1000.0) == math.inf
+
+
+def test_a_pod_at_its_capacity_keeps_the_target() -> None:
+    capacity = Sizing(ENGINE, LOAD, TARGET).capacity()
+    assert capacity.step_seconds == pytest.approx(0.06)
+    assert capacity.rate == pytest.approx(capacity.requests / (200 * 0.06))
+
+
+RATES = st.floats(0.1, 60)
+LOADS = st.builds(
+    lambda prompt, share, output, step: Load(prompt, prompt * share, output, step),
+    st.floats(10, 8000),
+    st.floats(0.05, 1),
+    st.floats(2, 2000),
+    st.floats(1, 4),
+)
+
+
+def _need(load: Load, rate: float, target: Target = TARGET) -> int:
+    return Sizing(ENGINE, load, target).need(rate, most=500, sigmas=2.3) or 501
+
+
+@given(LOADS, RATES, st.floats(1, 3))
+def test_more_requests_never_need_fewer_pods(load: Load, rate: float, factor: float) -> None:
+    assert _need(load, rate) <= _need(load, rate * factor)
+
+
+@given(LOADS, RATES, st.floats(1, 2))
+def test_longer_prompts_never_need_fewer_pods(load: Load, rate: float, factor: float) -> None:
+    longer = replace(load, prompt_tokens=load.prompt_tokens * factor, computed_tokens=load.computed_tokens * factor)
+    assert _need(load, rate) <= _need(longer, rate)
+
+
+@given(LOADS, RATES, st.floats(1, 4))
+def test_more_slack_never_needs_more_pods(load: Load, rate: float, factor: float) -> None:
+    slack = Target(95, 2.0 * factor, 0.06 * factor)
+    assert _need(load, rate, slack) <= _need(load, rate)
+
+
+def test_what_no_number_of_pods_can_do_is_said() -> None:
+    assert Sizing(ENGINE, LOAD, Target(95, 0.001, None)).need(1.0, most=100, sigmas=2.3) is None
+
+
+# -- learning -------------------------------------------------------------------------------------------------------
+
+
+def _samples(model: StepModel, count: int, *, noise: float = 0.0, seed: int = 1) -> list[Cell]:
+    chance = random.Random(seed)
+    found = []
+    for i in range(count):
+        prompt, requests = chance.uniform(0, 400), chance.uniform(1, 80)
+        context = requests * chance.uniform(500, 3000)
+        seconds = model.seconds(prompt_tokens=prompt, context_tokens=context, requests=requests)
+        found.append(Cell(seconds * (1 + chance.gauss(0, noise)), prompt, context, requests, 1.0, float(i)))
+    return found
+
+
+def test_a_model_is_found_in_samples_of_different_loads() -> None:
+    learned = learned_from(Learned(), _samples(MODEL, 200, noise=0.03), prior=None)
+    assert learned.model is not None
+    for prompt, context, requests in ((0.0, 5e3, 4.0), (300.0, 1e5, 60.0), (50.0, 4e4, 30.0)):
+        told = learned.model.seconds(prompt_tokens=prompt, context_tokens=context, requests=requests)
+        true = MODEL.seconds(prompt_tokens=prompt, context_tokens=context, requests=requests)
+        assert told == pytest.approx(true, rel=0.08)
+
+
+def test_a_few_samples_that_are_far_off_hardly_count() -> None:
+    cells = _samples(MODEL, 60)
+    off = [replace(cell, seconds=cell.seconds * 8) for cell in cells[:4]]
+    told = fitted([*off, *cells[4:]], prior=None).seconds(prompt_tokens=100, context_tokens=4e4, requests=30)
+    assert told == pytest.approx(MODEL.seconds(prompt_tokens=100, context_tokens=4e4, requests=30), rel=0.1)
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.5])
+def test_a_prior_that_is_wrong_by_half_is_overcome(factor: float) -> None:
+    prior = StepModel(*(value * factor for value in (MODEL.base, MODEL.prompt, MODEL.context, MODEL.request)))
+    told = fitted(_samples(MODEL, 100), prior=prior).seconds(prompt_tokens=100, context_tokens=4e4, requests=30)
+    assert told == pytest.approx(MODEL.seconds(prompt_tokens=100, context_tokens=4e4, requests=30), rel=0.05)
+
+
+def test_nothing_is_learned_from_few_samples_or_from_one_load() -> None:
+    assert learned_from(Learned(), _samples(MODEL, 11), prior=None).model is None
+    same = [Cell(0.03, 100, 4e4, 30, 1.0, float(i)) for i in range(50)]
+    learned = learned_from(Learned(), same, prior=None)
+    assert learned.model is None
+    assert len(learned.cells) == 1, "a long time at one load is one sample"
+
+
+@given(st.lists(st.builds(Cell, *(st.floats(1e-4, 1e4),) * 4, st.just(1.0), st.floats(0, 1e9)), max_size=30))
+def test_whatever_is_measured_a_step_never_takes_less_than_nothing(cells: list[Cell]) -> None:
+    learned = learned_from(Learned(), cells, prior=None)
+    model = learned.model
+    parts = (model.base, model.prompt, model.context, model.request) if model else ()
+    assert all(math.isfinite(part) and part >= 0 for part in parts)
+
+
+# -- behavior -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wanted", "target", "changes", "allowed"),
+    [
+        (4, 20, (), 8),
+        (10, 40, (), 20),
+        (8, 20, (Change(95.0, 4),), 8),
+        (8, 20, (Change(80.0, 4),), 16),
+        (8, 1, (), 6),
+        (3, 1, (), 2),
+        (6, 1, (Change(70.0, -2),), 6),
+        (6, 1, (Change(30.0, -2),), 4),
+        (5, 5, (), 5),
+    ],
+)
+def test_the_usual_limits(wanted: int, target: int, changes: tuple[Change, ...], allowed: int) -> None:
+    assert limited(Behavior(), wanted=wanted, now=100.0, target=target, changes=changes) == allowed
+
+
+def test_min_takes_the_stricter_limit_and_disabled_allows_nothing() -> None:
+    limits = (Limit(Unit.PERCENT, 100, 60.0), Limit(Unit.PODS, 1, 60.0))
+    behavior = Behavior(up=Direction(limits, Select.MIN), down=Direction(limits, Select.DISABLED))
+    assert limited(behavior, wanted=4, now=0.0, target=9, changes=()) == 5
+    assert limited(behavior, wanted=4, now=0.0, target=1, changes=()) == 4
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=60), st.integers(1, 40))
+def test_the_limits_hold_over_every_window(targets: list[int], begin: int) -> None:
+    behavior = Behavior(
+        up=Direction((Limit(Unit.PODS, 3, 30.0),)), down=Direction((Limit(Unit.PODS, 2, 60.0),), Select.MAX)
+    )
+    wanted, changes = begin, [Change(-1000.0, 0)]
+    for i, target in enumerate(targets):
+        allowed = limited(behavior, wanted=wanted, now=5.0 * i, target=target, changes=changes)
+        changes.append(Change(5.0 * i, allowed - wanted))
+        wanted = allowed
+    for end in (change.at for change in changes):
+        ups = sum(c.by for c in changes if end - 30 < c.at <= end and c.by > 0)
+        downs = sum(c.by for c in changes if end - 60 < c.at <= end and c.by < 0)
+        assert ups <= 3
+        assert downs >= -2
