@@ -55,6 +55,10 @@ class EngineReadings:
                 pod.read = asyncio.create_task(self._read(pod))
         return {name: pod.reading for name, pod in pods.items() if pod.reading is not None}
 
+    async def settle(self, key: Key) -> None:
+        """Wait for the reads that have begun."""
+        await asyncio.gather(*(pod.read for pod in self._pods.get(key, {}).values() if pod.read))
+
     def forget(self, key: Key) -> None:
         """Nobody asks for the deployment's any more."""
         for pod in self._pods.pop(key, {}).values():

@@ -109,7 +109,13 @@ class Reconciler:
     """Passes over the deployments, and those over the artifacts, of one namespace."""
 
     def __init__(
-        self, cluster: Cluster, store: Store, *, config: OperatorConfig, clock: Callable[[], datetime] | None = None
+        self,
+        cluster: Cluster,
+        store: Store,
+        *,
+        config: OperatorConfig,
+        clock: Callable[[], datetime] | None = None,
+        readings: EngineReadings | None = None,
     ) -> None:
         self._cluster, self._store, self._config = cluster, store, config
         self._table = table_of(config)
@@ -120,7 +126,7 @@ class Reconciler:
         self._cold_starts = ColdStarts()
         self._keys = PublishedKeys(cluster)
         self._speculation = SpeculationFigures()
-        self._readings = EngineReadings()
+        self._readings = readings or EngineReadings()
         self._scalings = Scalings()
         self._now = clock or (lambda: datetime.now(UTC))
         self._settings = Settings(self._table, config)

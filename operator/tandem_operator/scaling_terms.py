@@ -14,8 +14,6 @@ from tandem_operator.scaling.observed import Observed, Pod
 from tandem_operator.scaling.policy import Behavior, Bounds, Direction, Limit, Policy, Target
 from tandem_operator.scaling.reading import Reading
 
-_MOST_REQUESTS_FLAG = "max-num-seqs"
-
 
 def policy_of(deployment: LLMDeployment) -> Policy | None:
     """What scaling of the verifiers goes by; None where something else scales them."""
@@ -36,8 +34,8 @@ def policy_of(deployment: LLMDeployment) -> Policy | None:
         requests_per_pod=autoscaling.requests_per_replica,
         is_paused=autoscaling.paused,
     )
-    flag = deployment.spec.verifier.engine.args.get(_MOST_REQUESTS_FLAG)
-    return replace(policy, most_requests=int(flag)) if isinstance(flag, int) and flag > 0 else policy
+    sequences = deployment.spec.verifier.engine.scheduler.max_sequences
+    return replace(policy, most_requests=sequences) if sequences else policy
 
 
 def first_replicas(deployment: LLMDeployment, facts: Facts, policy: Policy) -> int:

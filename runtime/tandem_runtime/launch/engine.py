@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tandem_contracts.engine_settings import FLAGS, SWITCH, Compilation, EngineSettings, Switch
 from tandem_contracts.launch import Access, InEngineKind, LaunchOptions, Speculation
+from tandem_contracts.metrics import LATENCY_GRID
 from tandem_contracts.stopping import StopTimes
 from tandem_runtime.drafting.settings import DraftSettings
 from tandem_runtime.launch.model_folder import ModelFolder
@@ -18,6 +19,8 @@ PROPOSER = "tandem_runtime.drafting.vllm_adapter.RemoteProposer"
 WORKER = "tandem_runtime.drafting.vllm_adapter.DraftingWorker"
 GUARD = "tandem_runtime.launch.guard.Guard"
 DRAFT_BLOCK_TOKENS = 32
+_LATENCIES = ("time_to_first_token", "inter_token_latency", "request_latency")
+"""vLLM's families of histograms that have the grid: the second one has the time per output token of a request, too."""
 _METHODS = {
     InEngineKind.DRAFT_MODEL: "draft_model",
     InEngineKind.EAGLE3: "eagle3",
@@ -43,6 +46,7 @@ def engine_command(options: LaunchOptions, model: ModelFolder, *, platform: Plat
         "--port", str(options.http_port),
         "--shutdown-timeout", str(StopTimes.of_drain(options.drain_seconds).engine_seconds),
         "--disable-uvicorn-access-log",
+        "--custom-histogram-buckets", json.dumps(dict.fromkeys(_LATENCIES, LATENCY_GRID)),
     ]
     # fmt: on
     if options.host:

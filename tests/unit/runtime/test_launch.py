@@ -179,7 +179,7 @@ def test_what_is_set_of_an_engine_becomes_vllms_flags() -> None:
 def test_what_is_not_set_is_left_to_the_engine() -> None:
     assert set(flags_of(make_options(), Platform.GPU)) == {
         "--model", "--served-model-name", "--port", "--tensor-parallel-size", "--dtype", "--shutdown-timeout",
-        "--disable-uvicorn-access-log",
+        "--disable-uvicorn-access-log", "--custom-histogram-buckets",
     }  # fmt: skip
 
 
