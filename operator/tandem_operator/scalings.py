@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from tandem_operator import scaling_figures
 from tandem_operator.api.deployment import Owner
 from tandem_operator.facts import Facts, Manifest
 from tandem_operator.objects.scaling_memory import remembered_in, scaling_memory_of
@@ -45,7 +46,8 @@ class Scalings:
 
     def forget(self, key: Key) -> None:
         """The deployment is gone, or something else scales it."""
-        self._scaled.pop(key, None)
+        if self._scaled.pop(key, None) is not None:
+            scaling_figures.forget(key.name)
 
     def decide(
         self,
@@ -70,10 +72,13 @@ class Scalings:
                     "from": scaled.replicas,
                     "to": decision.replicas,
                     "reason": decision.reason,
+                    "inputs": _inputs_of(decision, waiting=seen.waiting),
                 }
             )
+            scaling_figures.count_change(key.name, before=scaled.replicas, after=decision.replicas)
             scaled.replicas = decision.replicas
             scaled.saved_at = float("-inf")
+        scaling_figures.show(key.name, decision)
         return decision
 
     def changed(self, key: Key) -> datetime | None:
@@ -102,6 +107,23 @@ class Scalings:
             }
             scaled.saved, scaled.saved_at = scaling_memory_of(owner, data), now.timestamp()
         return scaled.saved
+
+
+def _inputs_of(decision: Decision, *, waiting: float) -> Mapping[str, str]:
+    """The figures that a decision was made by, for a person."""
+    figures = decision.figures
+    shares = {"firstToken": figures.first_token_attainment, "outputToken": figures.output_token_attainment}
+    told = {
+        "requests": f"{figures.requests_rate:.2f}",
+        "surge": f"{figures.surge_rate:.2f}",
+        "waiting": f"{waiting:.0f}",
+        "coldStart": f"{figures.cold_start_seconds:.0f}",
+    }
+    if figures.capacity_rate:
+        told["capacity"] = f"{figures.capacity_rate:.2f}"
+    if figures.output_tokens:
+        told |= {"prompt": f"{figures.prompt_tokens:.0f}", "output": f"{figures.output_tokens:.0f}"}
+    return told | {key: f"{100 * share:.1f}" for key, share in shares.items() if share is not None}
 
 
 def _restored(there: Manifest | None, first: int) -> _Scaled:

@@ -17,6 +17,7 @@ from tandem_operator.cli.inputs import CommandError
 from tandem_operator.cli.plan import run_plan
 from tandem_operator.cli.revisions import run_refresh, run_rollback
 from tandem_operator.cli.status import Paint, run_status
+from tandem_operator.cli.why import run_why
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,6 +60,8 @@ def _answer(options: argparse.Namespace) -> tuple[str, int]:
     if options.command == "status":
         paint = Paint(sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
         return run_status(connection, options.name, now=datetime.now(UTC), paint=paint)
+    if options.command == "why":
+        return run_why(connection, options.name), 0
     if options.command == "refresh":
         return run_refresh(connection, options.name), 0
     return run_rollback(connection, options.name, role=Role(options.role), revision=options.to), 0
@@ -89,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     table.add_argument("--config", type=Path, help="the operator's configuration file; omitted: its defaults")
     _on_a_resource(commands, "status", "show a resource with its causes, revisions, pods and last cold start")
+    _on_a_resource(commands, "why", "say why a resource has as many replicas as it has, and its last changes")
     _on_a_resource(commands, "refresh", "roll out what the operator's present defaults make of an unchanged spec")
     rollback = _on_a_resource(commands, "rollback", "ask again for what an earlier revision of a role was asked for")
     rollback.add_argument("--role", choices=[role.value for role in Role], default=Role.VERIFIER.value)

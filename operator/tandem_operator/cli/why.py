@@ -1,0 +1,67 @@
+"""`tandem why`: why a deployment has as many replicas as it has: what is decided now, and the last changes with inputs.
+
+Reads with the user's own rights. What is printed is a pure function of the resource and of what scaling remembers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tandem_operator import names
+from tandem_operator.cli.connection import Connection
+from tandem_operator.cli.inputs import CommandError
+from tandem_operator.facts import Manifest
+from tandem_operator.masking import one_line
+from tandem_operator.objects.scaling_memory import remembered_in
+
+_SHOWN = 10
+_INPUTS = {
+    "requests": "{} requests/s arrive",
+    "surge": "{}/s more within a cold start",
+    "waiting": "{} wait",
+    "capacity": "a replica does {}/s",
+    "prompt": "prompts of {} tokens",
+    "output": "answers of {}",
+    "coldStart": "cold start {} s",
+    "firstToken": "{} % of first tokens in time",
+    "outputToken": "{} % of answers fast enough",
+}
+
+
+def run_why(connection: Connection, name: str) -> str:
+    """The text. Raises CommandError, with exit code 2 when there is no such resource."""
+    body = connection.get(names.KIND, name)
+    if not (body.get("spec") or {}).get("autoscaling"):
+        wanted = ((body.get("spec") or {}).get("verifier") or {}).get("replicas", 1)
+        return f"{name} has no spec.autoscaling: spec.verifier.replicas says how many, {wanted}\n"
+    try:
+        memory: Manifest | None = connection.get("ConfigMap", names.scaling_name(name))
+    except CommandError as error:
+        memory, note = None, f"its last changes are not shown: {error}"
+    else:
+        note = ""
+    return "\n".join(_lines(body, remembered_in(memory), note=note)) + "\n"
+
+
+def _lines(body: Manifest, remembered: Mapping[str, Any], *, note: str) -> Iterator[str]:
+    told = (body.get("status") or {}).get("scaling")
+    if not told:
+        yield "nothing is decided yet: does an operator run in this namespace?"
+    else:
+        yield f"{told.get('desiredVerifiers')} verifiers: {one_line(str(told.get('reason', '')))}"
+        for condition in body["status"].get("conditions") or []:
+            if condition["type"] in {"ScalingActive", "ScalingLimited", "LatencyTargetMet"}:
+                yield f"  {condition['type']} {condition['status']} ({condition['reason']})"
+    if note:
+        yield note
+    found = remembered.get("decisions")
+    decisions = [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+    if decisions:
+        yield "last changes, the newest first:"
+    for each in reversed(decisions[-_SHOWN:]):
+        yield f"  {each.get('at')}  {each.get('from')} → {each.get('to')}  {one_line(str(each.get('reason', '')))}"
+        inputs = each.get("inputs") if isinstance(each.get("inputs"), dict) else {}
+        shown = [text.format(inputs[key]) for key, text in _INPUTS.items() if inputs and key in inputs]
+        if shown:
+            yield f"      {', '.join(shown)}"

@@ -1,0 +1,105 @@
+"""What `tandem why` prints: the decision, what speaks for it, and the last changes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from prometheus_client import REGISTRY
+
+from tandem_operator import names, scaling_figures
+from tandem_operator.cli.inputs import CommandError
+from tandem_operator.cli.why import run_why
+from tandem_operator.facts import Manifest
+from tandem_operator.scaling.decision import Decision, Figures, Health
+from tests.builders import NAME, make_body, make_spec
+
+SCALED = make_spec(autoscaling={"slo": {"timeToFirstToken": "2s"}, "verifier": {"maxReplicas": 4}})
+TOLD = {"desiredVerifiers": 3, "reason": "needs 3: 9.0 requests/s"}
+DECISION = {
+    "at": "2030-01-01T00:10:00Z",
+    "from": 2,
+    "to": 3,
+    "reason": "needs 3: 9.0 requests/s",
+    "inputs": {"requests": "9.00", "surge": "1.50", "capacity": "4.20", "firstToken": "97.1"},
+}
+
+
+INPUTS = (
+    "      9.00 requests/s arrive, 1.50/s more within a cold start, a replica does 4.20/s, "
+    "97.1 % of first tokens in time"
+)
+
+
+class Cluster:
+    """Answers as a `Connection` does."""
+
+    namespace = "chat"
+
+    def __init__(self, body: Manifest, memory: Manifest | None) -> None:
+        self.body, self.memory = body, memory
+
+    def get(self, kind: str, name: str = "", **_: str) -> Manifest:
+        if kind == names.KIND:
+            return self.body
+        assert (kind, name) == ("ConfigMap", f"{NAME}-scaling")
+        if self.memory is None:
+            raise CommandError("configmaps is forbidden")
+        return self.memory
+
+
+def why(spec: Manifest, *, status: Any = None, memory: Any = None) -> str:
+    body = {**make_body(spec), "status": status or {}}
+    found = (
+        None if memory is None else {"data": {"verifier": memory if isinstance(memory, str) else json.dumps(memory)}}
+    )
+    return run_why(Cluster(body, found), NAME)  # type: ignore[arg-type]
+
+
+def test_the_decision_comes_first_then_conditions_then_changes_with_their_inputs() -> None:
+    conditions = [
+        {"type": "Ready", "status": "True", "reason": "RolledOut"},
+        {"type": "ScalingActive", "status": "True", "reason": "Deciding"},
+    ]
+    older = {**DECISION, "at": "2030-01-01T00:05:00Z", "from": 1, "to": 2}
+    said = why(SCALED, status={"scaling": TOLD, "conditions": conditions}, memory={"decisions": [older, DECISION]})
+    assert said.splitlines() == [
+        "3 verifiers: needs 3: 9.0 requests/s",
+        "  ScalingActive True (Deciding)",
+        "last changes, the newest first:",
+        "  2030-01-01T00:10:00Z  2 → 3  needs 3: 9.0 requests/s",
+        INPUTS,
+        "  2030-01-01T00:05:00Z  1 → 2  needs 3: 9.0 requests/s",
+        INPUTS,
+    ]
+
+
+def test_without_autoscaling_the_spec_is_the_reason() -> None:
+    assert why(make_spec()) == f"{NAME} has no spec.autoscaling: spec.verifier.replicas says how many, 1\n"
+
+
+@pytest.mark.parametrize("memory", ["", "no JSON", "[]", '{"decisions": 3}', '{"decisions": [3, {"inputs": 7}]}'])
+def test_a_memory_that_somebody_has_spoilt_is_no_error(memory: str) -> None:
+    assert why(SCALED, status={"scaling": TOLD}, memory=memory).startswith("3 verifiers: needs 3")
+
+
+def test_what_may_not_be_read_is_said_and_the_rest_is_shown() -> None:
+    said = why(SCALED, status={"scaling": TOLD})
+    assert "its last changes are not shown: configmaps is forbidden" in said
+    assert "nothing is decided yet" in why(SCALED)
+
+
+def test_a_decision_is_exported_and_goes_with_the_deployment() -> None:
+    def value(name: str, **labels: str) -> float | None:
+        return REGISTRY.get_sample_value(f"tandem_scaling_{name}", {"deployment": "x", **labels})
+
+    figures = Figures(requests_rate=9.0, capacity_rate=4.2, first_token_attainment=0.97)
+    scaling_figures.show("x", Decision(3, "because", Health.BLIND, figures=figures))
+    assert (value("desired_replicas"), value("requests_per_second"), value("blind")) == (3, 9.0, 1)
+    assert value("attainment_ratio", target="timeToFirstToken") == 0.97
+    assert value("attainment_ratio", target="timePerOutputToken") is None
+    scaling_figures.show("x", Decision(3, "because"))
+    assert value("attainment_ratio", target="timeToFirstToken") is None
+    scaling_figures.forget("x")
+    assert value("desired_replicas") is None
