@@ -72,9 +72,7 @@ class Fleet:
         if count >= len(staying):
             return [self._make(at) for _ in range(count - len(staying))]
         # As a ReplicaSet does: those that are not Ready first, then by deletion cost, which is the load.
-        order = sorted(
-            staying, key=lambda pod: (pod.engine is not None, pod.engine.load if pod.engine else 0, -pod.created_at)
-        )
+        order = sorted(staying, key=lambda pod: (pod.engine is not None, _load_of(pod), -pod.created_at))
         for pod in order[: len(staying) - count]:
             pod.is_going = True
         self.sweep(at=at)
@@ -91,21 +89,26 @@ class Fleet:
         """The busiest Ready pod is lost with all its requests; another one is made in its place."""
         if not (ready := self.ready):
             return None
-        pod = max(ready, key=lambda each: each.engine.load if each.engine else 0)
-        self.lost += pod.engine.load if pod.engine else 0
+        pod = max(ready, key=_load_of)
+        self.lost += _load_of(pod)
         self._remove(pod, at=at)
         return self._make(at)
 
-    def send(self, request: Request) -> None:
-        """To the pod with the fewest requests. Pods have to be advanced to the present."""
+    def choice(self) -> Engine | None:
+        """The engine with the fewest requests that takes more. Pods have to be advanced to the present."""
         best: Engine | None = None
         for pod in self.pods:
             engine = pod.engine
             if engine is not None and not pod.is_going and (best is None or engine.load < best.load):
                 best = engine
-        if best is None:
+        return best
+
+    def send(self, request: Request) -> None:
+        """To that engine; it waits outside while there is none."""
+        engine = self.choice()
+        if engine is None:
             self.held.append(request)
-        elif not best.add(request):
+        elif not engine.add(request):
             self.rejected += 1
 
     def advance(self, until: float) -> None:
@@ -140,3 +143,7 @@ class Fleet:
         pod.gone_at = at
         self.pods.remove(pod)
         self.gone.append(pod)
+
+
+def _load_of(pod: SimulatedPod) -> int:
+    return pod.engine.load if pod.engine is not None else 0

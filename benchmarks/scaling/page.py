@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 
-from prometheus_client.utils import floatToGoString
 
 from tandem_contracts import metrics
 
@@ -23,7 +22,7 @@ class Histogram:
         self._bounds = bounds
         self._counts = [0] * (len(bounds) + 1)
         self._head = f"# HELP {name} Simulated.\n# TYPE {name} histogram\n"
-        labels = [f'engine="0",le="{floatToGoString(b)}",model_name="{MODEL}"' for b in (*bounds, math.inf)]
+        labels = [f'engine="0",le="{_bound(b)}",model_name="{MODEL}"' for b in (*bounds, math.inf)]
         self._begins = [f"{name}_bucket{{{label}}} " for label in labels]
         self._count_begin, self._sum_begin = f"{name}_count{{{_LABELS}}} ", f"{name}_sum{{{_LABELS}}} "
 
@@ -100,6 +99,11 @@ class Counters:
         if self.rejected:
             parts.append(_rejected(self.rejected))
         return "".join(parts)
+
+
+def _bound(bound: float) -> str:
+    """As Prometheus' clients write it."""
+    return "+Inf" if math.isinf(bound) else str(float(bound))
 
 
 def without_numbers(page: str) -> str:

@@ -1,9 +1,8 @@
 """What llm-d's endpoint picker tells of latencies: histograms over a minute, with its own bounds.
 
-It can tell what was measured, or what its predictor expected when it chose a pod. The predictor is a regression of a high
-quantile of latencies on a pod's queue, cache and batch, trained online; here it is what the simulated engine would take
-by its own constants, times a bias and log-normal noise. Bias and noise are assumptions: llm-d has not published them.
-Bounds: llm-d/llm-d-router, pkg/epp/metrics.
+It can tell what was measured, or what its predictor expected when it chose a pod: earlier, and as good as a regression
+that is trained online can be. Here it is what the simulated engine takes by its own constants, a predictor without bias.
+Bounds: llm-d/llm-d-router, pkg/epp/metrics. They matter: the 90th percentile of times between 40 and 60 ms is told as 58.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass, field
 
+from benchmarks.scaling.engine import Engine
 from benchmarks.scaling.fleet import Fleet
 from benchmarks.scaling.requests import Request
 from tandem_operator.scaling.reading import Distribution
@@ -69,26 +69,22 @@ class RouterSignals:
     measured: Latencies = field(default_factory=Latencies)
     predicted: Latencies = field(default_factory=Latencies)
 
-    def chosen(self, request: Request, fleet: Fleet, *, at: float) -> None:
-        """Before a request is sent: what it will take on the pod that it is sent to."""
-        engines = [pod.engine for pod in fleet.ready if pod.engine is not None]
-        if not engines:
-            return
-        engine = min(engines, key=lambda each: each.load)
+    def chosen(self, request: Request, engine: Engine, *, at: float) -> None:
+        """What a request will take on the engine that it is sent to; before it is sent."""
         profile = engine.profile
-        # The context that the requests in work will have once the queue is in the batch.
-        queued = engine.queued_prompt_tokens + request.prompt_tokens
-        full = max(0.0, engine.kv_usage * profile.kv_tokens + queued - profile.kv_tokens)
-        drain_rate = profile.kv_tokens / max(1, engine.running) / max(engine.step_seconds * request.output_tokens, 1e-9)
-        waits = full / max(1.0, drain_rate * max(1, engine.running)) if engine.waiting else 0.0
-        first = profile.prompt_seconds * queued + 1.5 * engine.step_seconds + waits
-        pace = profile.prompt_seconds * request.prompt_tokens / max(1, request.output_tokens)
-        self.predicted.first_token.observe(at, first)
-        self.predicted.output_token.observe(at, engine.step_seconds + pace * max(1, engine.running))
+        ahead = engine.queued_prompt_tokens + request.prompt_tokens
+        waits = 0.0
+        if engine.waiting:
+            # The cache is full: it empties at the pace at which answers end.
+            missing = engine.kv_usage * profile.kv_tokens + ahead - profile.kv_tokens
+            waits = max(0.0, missing) / profile.kv_tokens * engine.step_seconds * request.output_tokens
+        self.predicted.first_token.observe(at, profile.prompt_seconds * ahead + 1.5 * engine.step_seconds + waits)
+        of_others = profile.prompt_seconds * request.prompt_tokens / max(1, request.output_tokens) * engine.running
+        self.predicted.output_token.observe(at, engine.step_seconds + of_others)
 
     def collect(self, fleet: Fleet) -> None:
         """What engines have done since the last time."""
-        for pod in (*fleet.pods, *fleet.gone[-4:]):
+        for pod in (*fleet.pods, *fleet.gone):
             if pod.engine is None:
                 continue
             for request in pod.engine.begun:

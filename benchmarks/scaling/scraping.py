@@ -1,4 +1,4 @@
-"""What is read of the engines' pages, by the operator or by a Prometheus: readings, their history, and queries over them."""
+"""What the operator or a Prometheus reads of the engines' pages: readings, their history, and queries over them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One run: requests of a workload, a fleet, one autoscaler, and what was seen of it. The same seed gives the same run."""
+"""One run: requests of a workload, a fleet, one autoscaler, and what came of it. The same seed gives the same run."""
 
 from __future__ import annotations
 
@@ -169,7 +169,9 @@ class Simulation:
 
     def _arrive(self, request: Request) -> None:
         self._fleet.advance(request.arrival)
-        self._signals.chosen(request, self._fleet, at=request.arrival)
+        engine = self._fleet.choice()
+        if engine is not None:
+            self._signals.chosen(request, engine, at=request.arrival)
         self._fleet.send(request)
 
     def _until(self, time: float) -> None:
