@@ -1,4 +1,4 @@
-"""`python -m benchmarks.scaling`: gates, then a table of autoscalers and workloads; `--quick` for S1 alone, in a minute."""
+"""`python -m benchmarks.scaling`: gates, then a table of autoscalers and workloads; `--quick` for S1 alone."""
 
 from __future__ import annotations
 

@@ -75,11 +75,9 @@ def _row(workload: Workload, contestant: Contestant, number: float, *, role: str
 
 def table_of(rows: Sequence[Row]) -> str:
     """For people; trials are left out."""
-    head = (
-        f"{'workload':<12} {'controller':<16} {'setting':<26} {'attained':>9} {'worst':>7} {'replicas':>9} {'of load':>8}"
-        f" {'reversals':>9} {'changes':>8} {'TTFT p90':>9} {'TPOT p90':>9}"
-    )
-    return "\n".join([head, *(line_of(row) for row in rows if row.role != "trial")])
+    head = f"{'workload':<12} {'controller':<16} {'setting':<36} {'attained':>9} {'worst':>8} {'replicas':>9}"
+    more = f" {'of load':>8} {'reversals':>9} {'changes':>8} {'TTFT p90':>9} {'TPOT p90':>9}"
+    return "\n".join([head + more, *(line_of(row) for row in rows if row.role != "trial")])
 
 
 def line_of(row: Row) -> str:
@@ -87,7 +85,8 @@ def line_of(row: Row) -> str:
     score = row.score
     setting = f"{row.setting} ({row.role})" if row.setting else ""
     return (
-        f"{row.workload:<12} {row.controller:<16} {setting:<34} {score.attainment:>7.2f}% {score.worst_seed_attainment:>6.2f}%"
-        f" {score.avg_replicas:>8.2f} {score.avg_replicas_of_load:>8.2f} {score.reversals:>9.1f} {score.changes:>8.1f}"
+        f"{row.workload:<12} {row.controller:<16} {setting:<36} {score.attainment:>7.2f} %"
+        f" {score.worst_seed_attainment:>6.2f} % {score.avg_replicas:>9.2f} {score.avg_replicas_of_load:>8.2f}"
+        f" {score.reversals:>9.1f} {score.changes:>8.1f}"
         f" {score.first_token_seconds_p90:>7.2f} s {score.output_token_seconds_p90 * 1000:>6.1f} ms"
     )

@@ -1,4 +1,4 @@
-"""The autoscalers that are compared: how each is made for a workload, its default, and the settings that it is tried with.
+"""The autoscalers that are compared: how each is made for a workload, its default, and what it is tried with.
 
 Each has the same number of trials, its default among them. What is tried is the one number that its users tune.
 """

@@ -1,4 +1,7 @@
-"""What every autoscaler is given and gives, and ours behind it. Ports of others: `hpa.py`, `keda.py`, `knative.py`, `llm_d.py`."""
+"""What every autoscaler is given and gives, and ours behind it.
+
+Ports of others: `hpa.py`, `keda.py`, `knative.py`, `llm_d.py`.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +72,7 @@ class Static:
     tick_seconds: float = 60.0
     scrape_seconds: float = 60.0
 
-    def replicas(self, sight: Sight) -> int:  # noqa: ARG002 -- it looks at nothing
+    def replicas(self, sight: Sight) -> int:
         """The same number."""
         return self.count
 

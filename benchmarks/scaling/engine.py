@@ -1,10 +1,10 @@
 """One simulated engine: continuous batching with chunked prefill, over many decode steps at once.
 
-A step takes `base + prompt·p + context·KV + request·n` seconds: prompt tokens computed, tokens in the KV cache, requests in
-the batch. Between two events (a prompt to compute, an answer that ends, a full cache) steps differ only by the growing
-cache, so that their number and duration have closed forms. Scheduling follows vLLM V1: decodes first, then prompts in order
-of arrival within the token budget; a prompt enters only if all of it fits; when the cache is full, the newest request is
-preempted and computed anew.
+A step takes `base + prompt·p + context·KV + request·n` seconds: prompt tokens computed, tokens in the KV cache,
+requests in the batch. Between two events (a prompt to compute, an answer that ends, a full cache) steps differ only
+by the growing cache, so that their number and duration have closed forms. Scheduling follows vLLM V1: decodes first,
+then prompts in order of arrival within the token budget; a prompt enters only if all of it fits; when the cache is
+full, the newest request is preempted and computed anew.
 """
 
 from __future__ import annotations
@@ -24,16 +24,18 @@ class Profile:
 
     base_seconds: float = 0.0125
     """32.8 GB of weights a GPU at 3.35 TB/s and 80 %, and the collectives."""
-    prompt_seconds: float = 69e-6
-    """2 · 32.8e9 operations a token, 989 TFLOPS a GPU, at 48 %."""
-    context_seconds: float = 41e-9
-    """64 layers · 8 heads · 128 · 2 (K, V) · 2 bytes, half of it a GPU: 131 kB a token at 95 %."""
+    prompt_seconds: float = 64e-6
+    """2 · 32.8e9 operations a token, 989 TFLOPS a GPU, at 52 %."""
+    context_seconds: float = 42e-9
+    """64 layers · 8 heads · 128 · 2 (K, V) · 2 bytes, half of it a GPU: 131 kB a token at 93 %."""
     request_seconds: float = 10e-6
     kv_tokens: int = 350_000
     """What 95 % of 85.5 GB keep beside weights and activations."""
     block_tokens: int = 16
     most_requests: int = 256
     most_step_tokens: int = 8192
+    front_seconds: float = 0.08
+    """From the client to the batch and back: router, HTTP, tokens of 20 kB of text, queues between processes."""
     tokens_per_step: float = 1.0
     """Above 1 with speculation."""
 
@@ -187,9 +189,9 @@ class Engine:
     def _prompt_done(self, work: Work) -> None:
         request = work.request
         if request.first_token_at is None:
-            request.first_token_at = self._clock
+            request.first_token_at = self._clock + self.profile.front_seconds
             self.begun.append(request)
-            self.counters.first_token.observe(self._clock - request.arrival)
+            self.counters.first_token.observe(request.first_token_at - request.arrival)
             self.counters.prompt_tokens += request.prompt_tokens
             self.counters.output_tokens += 1
             work.generated = 1.0
@@ -216,10 +218,9 @@ class Engine:
                 self._finish(work.request)
 
     def _finish(self, request: Request) -> None:
-        request.finished_at = self._clock
+        request.finished_at = self._clock + self.profile.front_seconds
         self.ended.append(request)
-        first = self._clock if request.first_token_at is None else request.first_token_at
-        seconds = (self._clock - first) / max(1, request.output_tokens - 1)
+        seconds = request.output_token_seconds or 0.0
         self.counters.finished(request.output_tokens, seconds, is_single=request.output_tokens <= 1)
 
     def _release(self, work: Work) -> None:

@@ -1,7 +1,7 @@
 """A port of KEDA's Prometheus scaler on waiting requests. Its HPA has the defaults of Kubernetes.
 
-Source: kedacore/keda, pkg/scalers/prometheus_scaler.go. `ignoreNullValues` is true by default: an empty result, NaN and
-infinity are 0, so that no data looks like no load.
+Source: kedacore/keda, pkg/scalers/prometheus_scaler.go. `ignoreNullValues` is true by default: an empty result, NaN
+and infinity are 0, so that no data looks like no load.
 """
 
 from __future__ import annotations

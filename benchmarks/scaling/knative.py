@@ -1,7 +1,7 @@
 """A port of Knative's pod autoscaler on concurrency, with its panic window.
 
-Source: knative/serving, pkg/autoscaler/scaling/autoscaler.go and config/core/configmaps/autoscaler.yaml. Concurrency is what
-its proxies count, every two seconds here; it needs no scrape. Its activator holds what no pod can take.
+Source: knative/serving, pkg/autoscaler/scaling/autoscaler.go and config/core/configmaps/autoscaler.yaml. Concurrency
+is what its proxies count, every two seconds here; it needs no scrape. Its activator holds what no pod can take.
 """
 
 from __future__ import annotations

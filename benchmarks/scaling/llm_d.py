@@ -1,7 +1,7 @@
 """A port of llm-d's SLO-aware law: KEDA's formula on the 90th percentile of latencies over their objectives.
 
-Source: llm-d/llm-d, guides/workload-autoscaling, README.slo-aware.md, 2026. Rules every 15 s, smoothed over 45 s, clamped at
-2; NaN is 0, so that lost metrics look like no load. The published figure is with predicted latencies.
+Source: llm-d/llm-d, guides/workload-autoscaling, README.slo-aware.md, 2026. Rules every 15 s, smoothed over 45 s,
+clamped at 2; NaN is 0, so that lost metrics look like no load. The published figure is with predicted latencies.
 """
 
 from __future__ import annotations

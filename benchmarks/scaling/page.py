@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 
-
 from tandem_contracts import metrics
 
 MODEL = "Qwen/Qwen3-32B"

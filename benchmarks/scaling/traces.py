@@ -1,8 +1,8 @@
 """Requests from a trace file, and generators with the statistics of two public ones for machines without the file.
 
 The traces are Azure's "LLM inference trace 2023", conversation and code (AzurePublicDataset, CC-BY-4.0; Patel et al.,
-"Splitwise", ISCA 2024). Load is scaled by superposing copies with other arrivals, or by leaving requests out, never by
-another pace of time: that would change how fast load grows beside a cold start.
+"Splitwise", ISCA 2024). Load is scaled by superposing copies with other arrivals, or by leaving requests out, never
+by another pace of time: that would change how fast load grows beside a cold start.
 """
 
 from __future__ import annotations
