@@ -56,6 +56,7 @@ class Behavior:
     down: Rule = DEFAULT_DOWN
     _recommended: list[tuple[float, int]] = field(default_factory=list)
     _changes: list[tuple[float, int]] = field(default_factory=list)
+    _is_begun: bool = False
 
     def replicas(self, desired: int, *, current: int, now: float) -> int:
         """What `spec.replicas` becomes."""
@@ -68,6 +69,9 @@ class Behavior:
         return found
 
     def _stabilized(self, desired: int, *, current: int, now: float) -> int:
+        if not self._is_begun:
+            self._is_begun = True
+            self._recommended.append((now, current))
         least = most = desired
         for at, recommended in self._recommended:
             if at > now - self.up.stabilization_seconds:
