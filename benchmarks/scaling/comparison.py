@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmarks.scaling.contestants import Contestant, setting_for
 from benchmarks.scaling.scores import Score, mean_of, score_of
@@ -24,7 +24,7 @@ class Row:
     controller: str
     setting: str
     role: str
-    """`default`, `best` or `trial`."""
+    """`default`, `best`, `trial`, or `one knob`: a setting that was chosen beforehand."""
     seeds: int
     score: Score
 
@@ -51,13 +51,15 @@ def run_of(workload: Workload, contestant: Contestant, number: float, *, seed: i
 def rows_of(
     workload: Workload, contestant: Contestant, *, seeds: Sequence[int], tried: Sequence[float]
 ) -> Iterator[Row]:
-    """The default's, each trial's, and the best one's if it is not the default."""
-    yield _row(workload, contestant, contestant.default, role="default", seeds=seeds)
-    trials = {number: _row(workload, contestant, number, role="trial", seeds=[TRIAL_SEED]) for number in tried}
+    """The default's, each trial's, and the best one's."""
+    usual = row_of(workload, contestant, contestant.default, role="default", seeds=seeds)
+    yield usual
+    trials = {number: row_of(workload, contestant, number, role="trial", seeds=[TRIAL_SEED]) for number in tried}
     yield from trials.values()
     if trials:
         best = best_of({number: row.score for number, row in trials.items()})
-        yield _row(workload, contestant, best, role="best", seeds=seeds)
+        is_usual = best == contestant.default
+        yield replace(usual, role="best") if is_usual else row_of(workload, contestant, best, role="best", seeds=seeds)
 
 
 def best_of(scores: dict[float, Score]) -> float:
@@ -68,7 +70,8 @@ def best_of(scores: dict[float, Score]) -> float:
     return max(scores, key=lambda number: scores[number].attainment)
 
 
-def _row(workload: Workload, contestant: Contestant, number: float, *, role: str, seeds: Sequence[int]) -> Row:
+def row_of(workload: Workload, contestant: Contestant, number: float, *, role: str, seeds: Sequence[int]) -> Row:
+    """The mean of several seeds."""
     scores = [score_of(run_of(workload, contestant, number, seed=seed)) for seed in seeds]
     return Row(workload.name, contestant.name, contestant.setting_of(number), role, len(seeds), mean_of(scores))
 

@@ -34,10 +34,6 @@ class Contestant:
         """For people."""
         return f"{self.knob} {number:g}" if self.knob else ""
 
-    def with_default(self, number: float) -> Contestant:
-        """The same, set otherwise."""
-        return replace(self, default=number)
-
 
 def _static(setting: Setting, _: float) -> Controller:
     return Static(setting.most)

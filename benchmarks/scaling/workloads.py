@@ -119,7 +119,7 @@ def _during_peak(fault: Fault) -> Setting:
 
 MAIN = (
     Workload("S1", "llm-d's ramp, 2 to 10 and back to 1 requests/s of 4000/1000 tokens", SMALL, ramp),
-    Workload("S2", "Azure conversations, 6 times", LARGE, _conversations),
+    Workload("S2", "Azure conversations, 6 times", replace(LARGE, start=6), _conversations),
     Workload("S3", "Azure code, 4 times: bursts", LARGE, _code),
     Workload("S4", "a day in 4 hours, with a flash crowd", LARGE, _day),
     Workload("S5", "prompts 4 times as long for half an hour", LARGE, _shift),
@@ -132,7 +132,7 @@ MORE = (
     Workload("S1-failures", "the ramp, the busiest pod lost twice", replace(SMALL, failures=(900.0, 1700.0)), ramp),
     Workload("S1-cold30", "the ramp, cold starts of 30 s", replace(SMALL, cold_start_seconds=30.0), ramp),
     Workload("S1-cold240", "the ramp, cold starts of 240 s", replace(SMALL, cold_start_seconds=240.0), ramp),
-    Workload("constant", "6 requests/s of 4000/1000 tokens for 90 minutes", SMALL, _constant),
+    Workload("constant", "6 requests/s of 4000/1000 tokens for 90 minutes", replace(SMALL, start=5), _constant),
 )
 ALL = {workload.name: workload for workload in (*MAIN, *MORE)}
 
