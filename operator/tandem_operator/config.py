@@ -114,8 +114,9 @@ class PrometheusConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True, extra="forbid")
 
-    address: Annotated[str, Field(pattern=r"^https?://[^\s@?#]+[^\s@?#/]$", max_length=512)]
-    """Such as http://prometheus.monitoring:9090, without a path of the API."""
+    address: Annotated[str, Field(pattern=r"^(https?://[^\s@?#]+[^\s@?#/])?$", max_length=512)] = ""
+    """Such as http://prometheus.monitoring:9090, without a path of the API. Empty: scaling reads the engines' pages at
+    their pods, every 5 seconds."""
     bearer_token_file: Path | None = None
     """File with a token, read at each query."""
     ca_file: Path | None = None
@@ -177,8 +178,8 @@ class OperatorConfig(BaseModel):
     """Whether namespaces whose claims lead to the same storage use the same files. Who may read a claim may then use a
     model that somebody else had the token for. Never what is made from a claim or a ConfigMap, which are a namespace's
     own."""
-    prometheus: PrometheusConfig | None = None
-    """Where scaling reads the engines' metrics. Omitted: from the pods themselves, every 5 seconds."""
+    prometheus: PrometheusConfig = PrometheusConfig()
+    """Where scaling reads the engines' metrics, if not from the pods themselves."""
     resync_seconds: Annotated[float, Field(gt=0)] = 60.0
     """Every deployment is looked at again after this long, whatever was heard of it."""
     request_timeout_seconds: Annotated[float, Field(gt=0)] = 8.0

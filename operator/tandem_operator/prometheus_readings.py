@@ -56,7 +56,8 @@ class PrometheusReadings:
         if addresses and now >= watched.due and (watched.read is None or watched.read.done()):
             watched.due = now + READ_EVERY_SECONDS
             watched.read = asyncio.create_task(self._read(key, watched, tuple(sorted(addresses))))
-        return {name: reading for name, reading in watched.readings.items() if name in addresses}
+        watched.readings = {name: each for name, each in watched.readings.items() if name in addresses}
+        return dict(watched.readings)
 
     def trouble(self, key: Key) -> str:
         """What was wrong with the last answer; empty when nothing was."""

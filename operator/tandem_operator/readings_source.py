@@ -34,4 +34,4 @@ class Readings(Protocol):
 
 def readings_by(config: OperatorConfig) -> Readings:
     """As the administrator says: from Prometheus where there is an address, else from the pods."""
-    return PrometheusReadings(config.prometheus) if config.prometheus else EngineReadings()
+    return PrometheusReadings(config.prometheus) if config.prometheus.address else EngineReadings()
