@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from tandem_operator.scaling.behavior import Change, limited
 from tandem_operator.scaling.decision import Decision, Health, Limited
+from tandem_operator.scaling.flow import MIDDLE_SECONDS
 from tandem_operator.scaling.memory import Memory, Wanted
 from tandem_operator.scaling.need import Need, figures_of, need_of
 from tandem_operator.scaling.observed import Observed
@@ -80,7 +81,7 @@ def _target(
         (health is not Health.GOOD, told),
         (seen.is_warming, "a pod is still starting"),
         (seen.waiting > 0, "requests wait"),
-        (_is_missed(policy, memory), "the target is missed"),
+        (_is_missed(policy, seen, memory), "the target is missed"),
         (seen.now - (memory.since or 0.0) < hold, f"{hold:.0f} s have to be seen first"),
         (most >= seen.wanted, f"{most} were needed within {hold:.0f} s"),
     )
@@ -100,6 +101,9 @@ def _limit(policy: Policy, need: Need, *, target: int, allowed: int) -> Limited:
     return Limited.NO
 
 
-def _is_missed(policy: Policy, memory: Memory) -> bool:
+def _is_missed(policy: Policy, seen: Observed, memory: Memory) -> bool:
+    """Whether requests miss the target. What those have that came before speaks against nothing once none come."""
+    if not memory.flow.rate(MIDDLE_SECONDS, now=seen.now):
+        return False
     first, output, error = memory.traffic.attainments(policy.target)
     return any(share is not None and share + error < policy.target.share for share in (first, output))
