@@ -1,0 +1,110 @@
+"""`python -m benchmarks.scaling`: gates, then a table of autoscalers and workloads; `--quick` for S1 alone."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.scaling import traces
+from benchmarks.scaling.comparison import Row, line_of, rows_of, run_of, table_of
+from benchmarks.scaling.contestants import CONTESTANTS
+from benchmarks.scaling.gates import Gate, gates
+from benchmarks.scaling.pictures import draw
+from benchmarks.scaling.workloads import ALL, MAIN, Workload, traced
+
+SEEDS = 5
+ONE_KNOB = 0.7
+"""Surge quantile of the additional row of S1: the only setting that is changed there."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run what is asked for and report it."""
+    options = _parser().parse_args(arguments)
+    try:
+        workloads = _workloads(options)
+        contestants = [CONTESTANTS[name] for name in _names(options.controllers, tuple(CONTESTANTS), "controller")]
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"scaling: {error}\n")
+        return 2
+    seeds = range(1, (1 if options.quick else options.seeds) + 1)
+    begin = time.monotonic()
+    found = [] if options.trace else gates(range(1, 4 if options.quick else 6))
+    for gate in found:
+        print(f"{gate.name} {'holds' if gate.holds else 'DOES NOT HOLD'}: {gate.found}")
+    rows: list[Row] = []
+    for workload in workloads:
+        for contestant in contestants:
+            tried = () if options.quick else contestant.trials
+            for row in rows_of(workload, contestant, seeds=seeds, tried=tried):
+                rows.append(row)
+                print(f"  {line_of(row)}", file=sys.stderr, flush=True)
+            if contestant.name == "headroom" and workload.name == "S1":
+                one = contestant.with_default(ONE_KNOB)
+                rows.extend(rows_of(workload, one, seeds=seeds, tried=()))
+            if options.pictures:
+                title = f"{workload.name}: {workload.title}, {contestant.name}"
+                run = run_of(workload, contestant, contestant.default, seed=1)
+                draw(run, title=title, path=options.pictures / f"{workload.name}-{contestant.name}.png")
+    print()
+    print(table_of(rows))
+    print()
+    print(verdict(found))
+    print(f"seconds={time.monotonic() - begin:.0f}")
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps([row.data for row in rows], indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+def verdict(found: Sequence[Gate]) -> str:
+    """What the figures may be compared with."""
+    if found and all(gate.holds for gate in found):
+        return "All gates hold: figures of S1-staged may stand beside llm-d's published 95.8 % at 5.93 replicas."
+    if not found:
+        return "Gates were not computed: compare these figures only with each other."
+    failed = ", ".join(gate.name for gate in found if not gate.holds)
+    return f"{failed} does not hold: compare these figures only with each other, not with published ones."
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
+    parser.add_argument("--trace", type=Path, help=f"a CSV with {','.join(traces.COLUMNS)}; only it is run then")
+    parser.add_argument("--mean-rps", type=float, help="bring the trace to this mean rate, by copies or by leaving out")
+    parser.add_argument("--json", type=Path, help="where the rows are written")
+    parser.add_argument(
+        "--quick", action="store_true", help="one seed, no trials, and S1 alone unless others are named"
+    )
+    parser.add_argument("--workloads", help=f"of {','.join(ALL)}; `all` for all of them")
+    parser.add_argument("--controllers", help=f"of {','.join(CONTESTANTS)}")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="runs of each row")
+    parser.add_argument("--pictures", type=Path, help="a folder for a picture of each pair's first seed")
+    return parser
+
+
+def _workloads(options: argparse.Namespace) -> list[Workload]:
+    if options.trace:
+        if options.mean_rps is not None and options.mean_rps <= 0:
+            raise ValueError(f"--mean-rps (is {options.mean_rps}): must be above 0")
+        return [traced(options.trace.stem, traces.read(options.trace), options.mean_rps)]
+    usual = ("S1",) if options.quick else tuple(workload.name for workload in MAIN)
+    asked = ",".join(ALL) if options.workloads == "all" else options.workloads
+    names = _names(asked, usual, "workload", known=tuple(ALL))
+    return [ALL[name] for name in names]
+
+
+def _names(asked: str | None, usual: Sequence[str], what: str, *, known: Sequence[str] | None = None) -> Sequence[str]:
+    if asked is None:
+        return usual
+    names = asked.split(",")
+    for name in names:
+        if name not in (known or usual):
+            raise ValueError(f"{what} (is {name}): must be one of {', '.join(known or usual)}")
+    return names
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

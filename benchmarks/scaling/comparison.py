@@ -1,0 +1,92 @@
+"""Every autoscaler on every workload: at its default, and at the best of its trials, over several seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from benchmarks.scaling.contestants import Contestant, setting_for
+from benchmarks.scaling.scores import Score, mean_of, score_of
+from benchmarks.scaling.simulation import Run, Simulation
+from benchmarks.scaling.workloads import Workload
+
+TRIAL_SEED = 1000
+"""Of no scored run."""
+WANTED = 99.0
+"""Percent. The best of the trials is the cheapest one that attains this, or else the one that attains most."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    workload: str
+    controller: str
+    setting: str
+    role: str
+    """`default`, `best` or `trial`."""
+    seeds: int
+    score: Score
+
+    @property
+    def data(self) -> dict[str, object]:
+        """For JSON."""
+        named = {
+            "workload": self.workload,
+            "controller": self.controller,
+            "setting": self.setting,
+            "role": self.role,
+            "seeds": self.seeds,
+        }
+        return {**named, **self.score.row}
+
+
+def run_of(workload: Workload, contestant: Contestant, number: float, *, seed: int) -> Run:
+    """One run."""
+    setting = setting_for(contestant, workload.setting)
+    controller = contestant.make(setting, number)
+    return Simulation(setting, controller, workload.stages(seed), seed=seed).run()
+
+
+def rows_of(
+    workload: Workload, contestant: Contestant, *, seeds: Sequence[int], tried: Sequence[float]
+) -> Iterator[Row]:
+    """The default's, each trial's, and the best one's if it is not the default."""
+    yield _row(workload, contestant, contestant.default, role="default", seeds=seeds)
+    trials = {number: _row(workload, contestant, number, role="trial", seeds=[TRIAL_SEED]) for number in tried}
+    yield from trials.values()
+    if trials:
+        best = best_of({number: row.score for number, row in trials.items()})
+        yield _row(workload, contestant, best, role="best", seeds=seeds)
+
+
+def best_of(scores: dict[float, Score]) -> float:
+    """The number that somebody who tunes would keep."""
+    enough = {number: score for number, score in scores.items() if score.attainment >= WANTED}
+    if enough:
+        return min(enough, key=lambda number: enough[number].avg_replicas)
+    return max(scores, key=lambda number: scores[number].attainment)
+
+
+def _row(workload: Workload, contestant: Contestant, number: float, *, role: str, seeds: Sequence[int]) -> Row:
+    scores = [score_of(run_of(workload, contestant, number, seed=seed)) for seed in seeds]
+    return Row(workload.name, contestant.name, contestant.setting_of(number), role, len(seeds), mean_of(scores))
+
+
+def table_of(rows: Sequence[Row]) -> str:
+    """For people; trials are left out."""
+    head = f"{'workload':<12} {'controller':<16} {'setting':<36} {'attained':>9} {'worst':>8} {'replicas':>9}"
+    more = f" {'of load':>8} {'reversals':>9} {'changes':>8} {'TTFT p90':>9} {'TPOT p90':>9}"
+    return "\n".join([head + more, *(line_of(row) for row in rows if row.role != "trial")])
+
+
+def line_of(row: Row) -> str:
+    """One row of it."""
+    score = row.score
+    setting = f"{row.setting} ({row.role})" if row.setting else ""
+    return (
+        f"{row.workload:<12} {row.controller:<16} {setting:<36} {score.attainment:>7.2f} %"
+        f" {score.worst_seed_attainment:>6.2f} % {score.avg_replicas:>9.2f} {score.avg_replicas_of_load:>8.2f}"
+        f" {score.reversals:>9.1f} {score.changes:>8.1f}"
+        f" {score.first_token_seconds_p90:>7.2f} s {score.output_token_seconds_p90 * 1000:>6.1f} ms"
+    )
