@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tandem_operator.scaling.behavior import Change, limited
+from tandem_operator.scaling.behavior import limited
 from tandem_operator.scaling.decision import Decision, Health, Limited
 from tandem_operator.scaling.flow import MIDDLE_SECONDS
 from tandem_operator.scaling.memory import Memory, Wanted
 from tandem_operator.scaling.need import Need, figures_of, need_of
 from tandem_operator.scaling.observed import Observed
 from tandem_operator.scaling.policy import Policy
-from tandem_operator.scaling.remembering import hold_seconds, remembered
+from tandem_operator.scaling.remembering import changed, hold_seconds, remembered
 
 SEEING_SHARE = 0.7
 """Of the Ready pods, that have to say something for replicas to change."""
@@ -43,8 +43,7 @@ def decide(policy: Policy, seen: Observed, memory: Memory) -> tuple[Decision, Me
     allowed = min(max(allowed, policy.bounds.least), policy.bounds.most)
     limit = _limit(policy, need, target=target, allowed=allowed)
     if allowed != seen.wanted:
-        changes = (*memory.changes, Change(seen.now, allowed - seen.wanted))
-        memory = replace(memory, changes=changes, changed_at=seen.now)
+        memory = changed(policy, memory, now=seen.now, by=allowed - seen.wanted)
     return Decision(allowed, why, health, limit, need.is_learned, figures), memory
 
 
@@ -76,7 +75,7 @@ def _target(
     if need.down >= seen.wanted:
         return seen.wanted, need.reason
     hold = hold_seconds(policy, memory)
-    most = max(each.replicas for each in memory.wanted)
+    most = max(each.replicas for each in memory.wanted if each.at > seen.now - hold)
     against = (
         (health is not Health.GOOD, told),
         (seen.is_warming, "a pod is still starting"),
