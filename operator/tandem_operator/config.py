@@ -109,6 +109,32 @@ class InvalidConfigError(ValueError):
     """The administrator's configuration is wrong; the message names key, value and what is allowed."""
 
 
+class PrometheusConfig(BaseModel):
+    """Where Prometheus answers queries, and what the operator shows it. Files, so that they can be rotated."""
+
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True, extra="forbid")
+
+    address: Annotated[str, Field(pattern=r"^(https?://[^\s@?#]+[^\s@?#/])?$", max_length=512)] = ""
+    """Such as http://prometheus.monitoring:9090, without a path of the API. Empty: scaling reads the engines' pages at
+    their pods, every 5 seconds."""
+    bearer_token_file: Path | None = None
+    """File with a token, read at each query."""
+    ca_file: Path | None = None
+    """File with the authorities that may have signed its certificate; omitted: the system's."""
+    certificate_file: Path | None = None
+    """The operator's own certificate, with its key_file."""
+    key_file: Path | None = None
+    """The key of certificate_file."""
+    timeout_seconds: Annotated[float, Field(gt=0, le=30)] = 5.0
+    """Limit of one query."""
+
+    @model_validator(mode="after")
+    def _has_both_or_none(self) -> Self:
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise ValueError("certificateFile and keyFile go together")
+        return self
+
+
 class OperatorConfig(BaseModel):
     """Configuration of one operator process."""
 
@@ -152,6 +178,8 @@ class OperatorConfig(BaseModel):
     """Whether namespaces whose claims lead to the same storage use the same files. Who may read a claim may then use a
     model that somebody else had the token for. Never what is made from a claim or a ConfigMap, which are a namespace's
     own."""
+    prometheus: PrometheusConfig = PrometheusConfig()
+    """Where scaling reads the engines' metrics, if not from the pods themselves."""
     resync_seconds: Annotated[float, Field(gt=0)] = 60.0
     """Every deployment is looked at again after this long, whatever was heard of it."""
     request_timeout_seconds: Annotated[float, Field(gt=0)] = 8.0

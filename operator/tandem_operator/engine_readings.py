@@ -55,6 +55,10 @@ class EngineReadings:
                 pod.read = asyncio.create_task(self._read(pod))
         return {name: pod.reading for name, pod in pods.items() if pod.reading is not None}
 
+    def trouble(self, _: Key) -> str:
+        """Nothing: of a pod that does not answer its own condition tells more."""
+        return ""
+
     async def settle(self, key: Key) -> None:
         """Wait for the reads that have begun."""
         await asyncio.gather(*(pod.read for pod in self._pods.get(key, {}).values() if pod.read))

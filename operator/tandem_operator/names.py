@@ -148,6 +148,7 @@ class Reason(StrEnum):
     NO_INSPECT_IMAGE = "NoInspectImage"
     NO_JOB_IMAGE = "NoJobImage"
     KEY_MISMATCH = "KeyMismatch"
+    SCALING_UP = "ScalingUp"
     DECIDING = "Deciding"
     PAUSED = "Paused"
     METRICS_MISSING = "MetricsMissing"

@@ -32,7 +32,6 @@ from tandem_operator.cluster import (
 from tandem_operator.cold_starts import ColdStarts
 from tandem_operator.config import OperatorConfig
 from tandem_operator.drift import needs_apply
-from tandem_operator.engine_readings import EngineReadings
 from tandem_operator.facts import Facts, Manifest, Ref, controller_uid, facts_of
 from tandem_operator.issuer_keys import PublishedKeys
 from tandem_operator.metrics_source import EngineLoads
@@ -40,17 +39,15 @@ from tandem_operator.mishaps import Mishaps
 from tandem_operator.names import Reason
 from tandem_operator.objects.event import event_of
 from tandem_operator.objects.ownership import Conflict, conflict_of
-from tandem_operator.objects.scaling_memory import scaling_memory_ref
 from tandem_operator.outcome import Outcome
-from tandem_operator.plan import Apply, Deletion, Plan, checks_tokens, plan
+from tandem_operator.plan import Apply, Plan, checks_tokens, plan
+from tandem_operator.readings_source import Readings, readings_by
 from tandem_operator.rollout import Clock, drained_pods_of
-from tandem_operator.scaling_status import Scaled
-from tandem_operator.scaling_terms import addresses_of
 from tandem_operator.scalings import Scalings
 from tandem_operator.speculation_source import SpeculationFigures
 from tandem_operator.status import Observation, flipped, status_of
 from tandem_operator.store import Key, Store
-from tandem_operator.targets import Intent, Problem, intent_of, needed_by
+from tandem_operator.targets import Problem, intent_of, needed_by
 
 _log = logging.getLogger(__name__)
 
@@ -115,7 +112,7 @@ class Reconciler:
         *,
         config: OperatorConfig,
         clock: Callable[[], datetime] | None = None,
-        readings: EngineReadings | None = None,
+        readings: Readings | None = None,
     ) -> None:
         self._cluster, self._store, self._config = cluster, store, config
         self._table = table_of(config)
@@ -126,8 +123,7 @@ class Reconciler:
         self._cold_starts = ColdStarts()
         self._keys = PublishedKeys(cluster)
         self._speculation = SpeculationFigures()
-        self._readings = readings or EngineReadings()
-        self._scalings = Scalings()
+        self._scalings = Scalings(store, readings or readings_by(config))
         self._now = clock or (lambda: datetime.now(UTC))
         self._settings = Settings(self._table, config)
         self._artifacts = ArtifactPasses(cluster, store, settings=self._settings, clock=self._now)
@@ -142,7 +138,7 @@ class Reconciler:
             self._cold_starts.forget(key)
             self._speculation.forget(key)
             self._writing.pop(key, None)
-            self._forget_scaling(key)
+            self._scalings.forget(key)
             await self._loads.idle(key, {})
             self._artifacts.ask_smokes((), key)
             return Outcome()  # the children carry an ownerReference; the garbage collector takes them
@@ -156,7 +152,7 @@ class Reconciler:
         needed = needed_by(body, facts, self._settings, find=partial(self._artifacts.find, owner.namespace))
         facts = self._artifacts.seen(facts, needed, owner.namespace)
         intent = intent_of(body, facts, config=self._config, table=self._table)
-        intent, scaled = self._scale(key, intent, facts)
+        intent, scaled = self._scalings.scale(key, intent, facts, now=self._now())
         if checks_tokens(facts, intent.wants):
             facts = replace(facts, issuer_keys=await self._keys.latest())
         clock = Clock(self._now(), intent.limits)
@@ -170,7 +166,7 @@ class Reconciler:
             terms=intent.terms,
             waits=intent.waits,
         )
-        planned = self._with_scaling_memory(planned, key, owner, intent)
+        planned = self._scalings.remembered_by(planned, key, owner, intent=intent, now=self._now())
         refs = [Ref.of(apply.manifest) for apply in planned.apply]
         carried = _Carried({ref: self._store.child(ref, owner.namespace) for ref in refs})
         # The children of a deployment that was deleted go, too, and that may be heard of before its own end.
@@ -213,43 +209,9 @@ class Reconciler:
             planned.due_seconds,
             self._mishaps.due_seconds(key),
             self._speculation.due_seconds(key),
-            self._readings.interval_seconds if scaled else 0.0,
+            self._scalings.interval_seconds if scaled else 0.0,
         )
         return Outcome(min((seconds for seconds in due if seconds), default=0.0), asked)
-
-    def _scale(self, key: Key, intent: Intent, facts: Facts) -> tuple[Intent, Scaled | None]:
-        """The intent with as many verifiers as the load asks for, where something is to be scaled."""
-        if intent.scaling is None:
-            # A spec that is refused says nothing of scaling: what is known is kept until it does.
-            if intent.problem is None:
-                self._forget_scaling(key)
-            return intent, None
-        decision = self._scalings.decide(
-            key,
-            intent.scaling,
-            facts=facts,
-            readings=self._readings.latest(key, addresses_of(facts)),
-            interval_seconds=self._readings.interval_seconds,
-            first=intent.first_replicas,
-            there=self._store.child(Ref("ConfigMap", names.scaling_name(key.name)), key.namespace),
-            now=self._now(),
-        )
-        return intent.scaled(decision.replicas), Scaled(intent.scaling, decision, self._scalings.changed(key))
-
-    def _with_scaling_memory(self, planned: Plan, key: Key, owner: Owner, intent: Intent) -> Plan:
-        """The plan with the ConfigMap in which scaling remembers, which goes where nothing is scaled any more."""
-        wanted = self._scalings.object_of(key, owner, now=self._now())
-        if wanted is not None:
-            return replace(planned, apply=(*planned.apply, Apply(wanted)))
-        there = self._store.child(scaling_memory_ref(owner), owner.namespace)
-        if there is None or controller_uid(there) != owner.uid or intent.problem:
-            return planned
-        gone = Deletion(scaling_memory_ref(owner), there["metadata"]["uid"], "")
-        return replace(planned, delete=(*planned.delete, gone))
-
-    def _forget_scaling(self, key: Key) -> None:
-        self._scalings.forget(key)
-        self._readings.forget(key)
 
     def _takes_away(self, planned: Plan, owner: Owner, seen: Mapping[Ref, Manifest | None]) -> bool:
         """Whether the plan deletes anything, moves a Service, or wants fewer pods than there are."""
@@ -295,7 +257,7 @@ class Reconciler:
         await self._artifacts.close()
         await self._cold_starts.close()
         await self._speculation.close()
-        await self._readings.close()
+        await self._scalings.close()
 
     async def resync(self, namespace: str) -> tuple[Key, ...]:
         """Compare the store with cheap listings, fetch what was missed, drop ghosts; the keys that are due."""

@@ -50,7 +50,13 @@ def addresses_of(facts: Facts) -> dict[str, str]:
 
 
 def observed_of(
-    facts: Facts, readings: Mapping[str, Reading], *, wanted: int, now: datetime, interval_seconds: float
+    facts: Facts,
+    readings: Mapping[str, Reading],
+    *,
+    wanted: int,
+    now: datetime,
+    interval_seconds: float,
+    trouble: str = "",
 ) -> Observed:
     """The verifiers of a deployment as scaling sees them."""
     draining = {w.revision for w in facts.workloads_of(Role.VERIFIER) if w.draining_since or w.is_going}
@@ -64,7 +70,7 @@ def observed_of(
         )
         for pod in _verifiers(facts)
     )
-    return Observed(now.timestamp(), wanted, pods, dict(readings), interval_seconds)
+    return Observed(now.timestamp(), wanted, pods, dict(readings), interval_seconds, trouble=trouble)
 
 
 def _verifiers(facts: Facts) -> list[PodFacts]:

@@ -8,21 +8,24 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from tandem_operator import scaling_figures
+from tandem_operator import names, scaling_figures
 from tandem_operator.api.deployment import Owner
-from tandem_operator.facts import Facts, Manifest
-from tandem_operator.objects.scaling_memory import remembered_in, scaling_memory_of
+from tandem_operator.facts import Facts, Manifest, Ref, controller_uid
+from tandem_operator.objects.scaling_memory import remembered_in, scaling_memory_of, scaling_memory_ref
+from tandem_operator.plan import Apply, Deletion, Plan
+from tandem_operator.readings_source import Readings
 from tandem_operator.scaling.decide import decide
 from tandem_operator.scaling.decision import Decision
 from tandem_operator.scaling.memory import Memory
 from tandem_operator.scaling.policy import Policy
-from tandem_operator.scaling.reading import Reading
-from tandem_operator.scaling_terms import observed_of
-from tandem_operator.store import Key
+from tandem_operator.scaling_status import Scaled
+from tandem_operator.scaling_terms import addresses_of, observed_of
+from tandem_operator.store import Key, Store
+from tandem_operator.targets import Intent
 
 SAVE_SECONDS = 300.0
 DECISIONS_KEPT = 20
@@ -41,29 +44,49 @@ class _Scaled:
 class Scalings:
     """Of all deployments."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: Store, readings: Readings) -> None:
+        self._store, self._readings = store, readings
         self._scaled: dict[Key, _Scaled] = {}
+
+    @property
+    def interval_seconds(self) -> float:
+        """In which a pass is due for each."""
+        return self._readings.interval_seconds
 
     def forget(self, key: Key) -> None:
         """The deployment is gone, or something else scales it."""
+        self._readings.forget(key)
         if self._scaled.pop(key, None) is not None:
             scaling_figures.forget(key.name)
 
-    def decide(
-        self,
-        key: Key,
-        policy: Policy,
-        *,
-        facts: Facts,
-        readings: Mapping[str, Reading],
-        interval_seconds: float,
-        first: int,
-        there: Manifest | None,
-        now: datetime,
-    ) -> Decision:
-        """Replicas of the verifiers now. `first`: where nothing is remembered; `there`: the ConfigMap."""
-        scaled = self._scaled.get(key) or self._scaled.setdefault(key, _restored(there, first))
-        seen = observed_of(facts, readings, wanted=scaled.replicas, now=now, interval_seconds=interval_seconds)
+    async def close(self) -> None:
+        """End the connections to whoever is read."""
+        await self._readings.close()
+
+    def scale(self, key: Key, intent: Intent, facts: Facts, *, now: datetime) -> tuple[Intent, Scaled | None]:
+        """The intent with as many verifiers as the load asks for, where something is to be scaled."""
+        policy = intent.scaling
+        if policy is None:
+            # A spec that is refused says nothing of scaling: what is known is kept until it does.
+            if intent.problem is None:
+                self.forget(key)
+            return intent, None
+        scaled = self._scaled.get(key)
+        if scaled is None:
+            there = self._store.child(Ref("ConfigMap", names.scaling_name(key.name)), key.namespace)
+            scaled = self._scaled[key] = _restored(there, intent.first_replicas)
+        decision = self._decided(key, scaled, policy, facts=facts, now=now)
+        return intent.scaled(decision.replicas), Scaled(policy, decision, _changed(scaled))
+
+    def _decided(self, key: Key, scaled: _Scaled, policy: Policy, *, facts: Facts, now: datetime) -> Decision:
+        seen = observed_of(
+            facts,
+            self._readings.latest(key, addresses_of(facts)),
+            wanted=scaled.replicas,
+            now=now,
+            interval_seconds=self._readings.interval_seconds,
+            trouble=self._readings.trouble(key),
+        )
         decision, scaled.memory = decide(policy, seen, scaled.memory)
         if decision.replicas != scaled.replicas:
             scaled.decisions.append(
@@ -81,32 +104,36 @@ class Scalings:
         scaling_figures.show(key.name, decision)
         return decision
 
-    def changed(self, key: Key) -> datetime | None:
-        """When replicas changed last."""
-        decisions = self.decisions(key)
-        try:
-            return datetime.fromisoformat(decisions[-1]["at"]) if decisions else None
-        except (KeyError, TypeError, ValueError):
-            return None
-
-    def decisions(self, key: Key) -> tuple[Mapping[str, Any], ...]:
-        """The last ones that changed something."""
+    def remembered_by(self, planned: Plan, key: Key, owner: Owner, *, intent: Intent, now: datetime) -> Plan:
+        """The plan with the ConfigMap in which scaling remembers, which goes where nothing is scaled any more."""
         scaled = self._scaled.get(key)
-        return tuple(scaled.decisions) if scaled else ()
+        if scaled is not None:
+            return replace(planned, apply=(*planned.apply, Apply(_memory_of(scaled, owner, now=now))))
+        ref = scaling_memory_ref(owner)
+        there = self._store.child(ref, owner.namespace)
+        if there is None or controller_uid(there) != owner.uid or intent.problem:
+            return planned
+        return replace(planned, delete=(*planned.delete, Deletion(ref, there["metadata"]["uid"], "")))
 
-    def object_of(self, key: Key, owner: Owner, *, now: datetime) -> Manifest | None:
-        """The ConfigMap as it should be: as it was written last, until it is due to be written anew."""
-        scaled = self._scaled.get(key)
-        if scaled is None:
-            return None
-        if scaled.saved is None or now.timestamp() - scaled.saved_at >= SAVE_SECONDS:
-            data = {
-                "replicas": scaled.replicas,
-                "decisions": list(scaled.decisions),
-                "memory": scaled.memory.to_data(),
-            }
-            scaled.saved, scaled.saved_at = scaling_memory_of(owner, data), now.timestamp()
-        return scaled.saved
+
+def _memory_of(scaled: _Scaled, owner: Owner, *, now: datetime) -> Manifest:
+    """The ConfigMap as it was written last, until it is due to be written anew."""
+    if scaled.saved is None or now.timestamp() - scaled.saved_at >= SAVE_SECONDS:
+        data = {
+            "replicas": scaled.replicas,
+            "decisions": list(scaled.decisions),
+            "memory": scaled.memory.to_data(),
+        }
+        scaled.saved, scaled.saved_at = scaling_memory_of(owner, data), now.timestamp()
+    return scaled.saved
+
+
+def _changed(scaled: _Scaled) -> datetime | None:
+    """When replicas changed last."""
+    try:
+        return datetime.fromisoformat(scaled.decisions[-1]["at"]) if scaled.decisions else None
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _inputs_of(decision: Decision, *, waiting: float) -> Mapping[str, str]:

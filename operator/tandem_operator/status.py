@@ -261,6 +261,9 @@ def _role_ready(observation: Observation, kind: Role, role: RolePlan, *, conditi
         )
     ready = workload.ready if workload else 0
     progress = f"{ready} of {role.wanted} {kind} pods of revision {role.target} are Ready"
+    least = observation.scaled.policy.bounds.least if observation.scaled and kind is Role.VERIFIER else role.wanted
+    if least <= ready < role.wanted:
+        return Verdict(holds=True, reason=Reason.SCALING_UP, message=f"{progress}; the others are starting{trouble}")
     if workload is None or not workload.is_ready or workload.wanted != role.wanted:
         sized = observation.assessment.sizings.get(kind)
         if ready >= role.wanted:

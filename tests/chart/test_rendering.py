@@ -50,7 +50,9 @@ VALUES: dict[str, Manifest] = {
             "engineImages": {"cpu": "registry.example/engine@" + DIGEST},
             "accelerators": {"mine": {"resource": "example.com/npu", "quantity": "1", "hostMemory": "17179869184"}},
             "resyncSeconds": 1000000,
-        }
+            "prometheus": {"address": "https://prometheus.example:9090", "caFile": "/etc/prometheus-access/ca.crt"},
+        },
+        "prometheusSecretName": "prometheus",
     },
     "as a dependency": {"global": {"anything": True}},
 }
@@ -144,11 +146,8 @@ def test_the_pod_is_restricted_and_more(values: Manifest, helm: str, tmp_path: P
     assert {"cpu", "memory"} <= container["resources"]["limits"].keys() & container["resources"]["requests"].keys()
     assert pod["enableServiceLinks"] is False
     assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & pod.keys()
-    assert {next(key for key in volume if key != "name") for volume in pod["volumes"]} == {
-        "projected",
-        "configMap",
-        "emptyDir",
-    }
+    kinds = {"projected", "configMap", "emptyDir"} | ({"secret"} if values.get("prometheusSecretName") else set())
+    assert {next(key for key in volume if key != "name") for volume in pod["volumes"]} == kinds
 
 
 def test_the_only_token_is_the_one_that_the_pod_asks_for(helm: str, tmp_path: Path) -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tandem_operator.scaling.behavior import Change, limited
+from tandem_operator.scaling.behavior import limited
 from tandem_operator.scaling.decision import Decision, Health, Limited
+from tandem_operator.scaling.flow import MIDDLE_SECONDS
 from tandem_operator.scaling.memory import Memory, Wanted
 from tandem_operator.scaling.need import Need, figures_of, need_of
 from tandem_operator.scaling.observed import Observed
 from tandem_operator.scaling.policy import Policy
-from tandem_operator.scaling.remembering import hold_seconds, remembered
+from tandem_operator.scaling.remembering import changed, hold_seconds, remembered
 
 SEEING_SHARE = 0.7
 """Of the Ready pods, that have to say something for replicas to change."""
@@ -42,8 +43,7 @@ def decide(policy: Policy, seen: Observed, memory: Memory) -> tuple[Decision, Me
     allowed = min(max(allowed, policy.bounds.least), policy.bounds.most)
     limit = _limit(policy, need, target=target, allowed=allowed)
     if allowed != seen.wanted:
-        changes = (*memory.changes, Change(seen.now, allowed - seen.wanted))
-        memory = replace(memory, changes=changes, changed_at=seen.now)
+        memory = changed(policy, memory, now=seen.now, by=allowed - seen.wanted)
     return Decision(allowed, why, health, limit, need.is_learned, figures), memory
 
 
@@ -58,6 +58,7 @@ def health_of(seen: Observed) -> tuple[Health, str]:
     # One that has been Ready for less than two readings has not been asked yet.
     new = [pod for pod in silent if seen.now - (pod.ready_at or 0.0) < 2 * seen.interval_seconds]
     told = f"{len(silent)} of {len(ready)} Ready pods say nothing new of their load"
+    told += f" ({seen.trouble})" if seen.trouble else ""
     is_seen = len(silent) < len(ready) and len(ready) - len(silent) + len(new) >= SEEING_SHARE * len(ready)
     return (Health.PARTIAL if is_seen else Health.BLIND), told
 
@@ -74,12 +75,12 @@ def _target(
     if need.down >= seen.wanted:
         return seen.wanted, need.reason
     hold = hold_seconds(policy, memory)
-    most = max(each.replicas for each in memory.wanted)
+    most = max(each.replicas for each in memory.wanted if each.at > seen.now - hold)
     against = (
         (health is not Health.GOOD, told),
         (seen.is_warming, "a pod is still starting"),
         (seen.waiting > 0, "requests wait"),
-        (_is_missed(policy, memory), "the target is missed"),
+        (_is_missed(policy, seen, memory), "the target is missed"),
         (seen.now - (memory.since or 0.0) < hold, f"{hold:.0f} s have to be seen first"),
         (most >= seen.wanted, f"{most} were needed within {hold:.0f} s"),
     )
@@ -99,6 +100,9 @@ def _limit(policy: Policy, need: Need, *, target: int, allowed: int) -> Limited:
     return Limited.NO
 
 
-def _is_missed(policy: Policy, memory: Memory) -> bool:
+def _is_missed(policy: Policy, seen: Observed, memory: Memory) -> bool:
+    """Whether requests miss the target. What those have that came before speaks against nothing once none come."""
+    if not memory.flow.rate(MIDDLE_SECONDS, now=seen.now):
+        return False
     first, output, error = memory.traffic.attainments(policy.target)
     return any(share is not None and share + error < policy.target.share for share in (first, output))

@@ -52,6 +52,10 @@ class Memory:
     """Needs, of which the most counts on the way down, and the least on the way up where `behavior` says so."""
     changes: tuple[Change, ...] = ()
     changed_at: float = 0.0
+    patience: float = 1.0
+    """Times the usual hold: more after steps down that had to be taken back."""
+    taken_back_at: float = 0.0
+    """When a step down was taken back last."""
 
     def to_data(self) -> dict[str, Any]:
         """What survives, as JSON."""
@@ -70,6 +74,8 @@ class Memory:
             "wanted": [[round(each.at), each.replicas] for each in self.wanted],
             "changes": [[round(each.at, 1), each.by] for each in self.changes],
             "changedAt": round(self.changed_at, 1),
+            "patience": self.patience,
+            "takenBackAt": round(self.taken_back_at, 1),
             "derate": round(self.derate, 4),
         }
 
@@ -86,6 +92,8 @@ class Memory:
                 wanted=tuple(Wanted(float(at), int(replicas)) for at, replicas in data["wanted"]),
                 changes=tuple(Change(float(at), int(by)) for at, by in data["changes"]),
                 changed_at=float(data["changedAt"]),
+                patience=float(data["patience"]),
+                taken_back_at=float(data["takenBackAt"]),
                 derate=float(data["derate"]),
             )
         except (KeyError, TypeError, AttributeError) as error:

@@ -40,6 +40,8 @@ class Observed:
     """In which a pod is read."""
     held: int = 0
     """Requests that wait outside, at zero."""
+    trouble: str = ""
+    """Why there are no new readings, where that is known."""
 
     @property
     def kind(self) -> str:

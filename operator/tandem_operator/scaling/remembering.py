@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tandem_operator.scaling.behavior import kept_seconds
+from tandem_operator.scaling.behavior import Change, kept_seconds
 from tandem_operator.scaling.flow import flowed, quantile_of
 from tandem_operator.scaling.learning import Cell, Learned, Watch, learned_from, watched
 from tandem_operator.scaling.memory import Memory
@@ -17,6 +17,10 @@ COLD_START_QUANTILE = 0.9
 YOUNG_SECONDS = 60.0
 """A pod that has just become Ready has not met any steady load."""
 DERATE_SECONDS = 15.0
+MOST_PATIENCE = 8.0
+SOON_SECONDS = 1800.0
+PATIENCE_SECONDS = 3600.0
+"""Without a step down that was taken back, patience halves."""
 LEAST_DERATE, DERATE_DOWN, DERATE_UP = 0.7, 0.97, 0.0015
 
 
@@ -25,7 +29,9 @@ def remembered(policy: Policy, seen: Observed, memory: Memory) -> Memory:
     flow = flowed(memory.flow, seen, before=memory.readings, history_seconds=policy.surge_history_seconds)
     traffic = passed(memory.traffic, seen.readings, before=memory.readings)
     watches, learned = _learned(policy, seen, replace(memory, traffic=traffic))
-    hold = max(hold_seconds(policy, memory), policy.behavior.up.stabilization_seconds)
+    kept = max(usual_hold_seconds(policy, memory) * MOST_PATIENCE, policy.behavior.up.stabilization_seconds)
+    if memory.patience > 1 and seen.now - memory.taken_back_at > PATIENCE_SECONDS:
+        memory = replace(memory, patience=memory.patience / 2, taken_back_at=seen.now)
     memory = replace(
         memory,
         since=seen.now if memory.since is None else memory.since,
@@ -34,8 +40,12 @@ def remembered(policy: Policy, seen: Observed, memory: Memory) -> Memory:
         traffic=traffic,
         watches=watches,
         learned=learned,
-        wanted=tuple(each for each in memory.wanted if each.at > seen.now - hold),
-        changes=tuple(each for each in memory.changes if each.at > seen.now - kept_seconds(policy.behavior)),
+        wanted=tuple(each for each in memory.wanted if each.at > seen.now - kept),
+        changes=tuple(
+            each
+            for each in memory.changes
+            if each.at > seen.now - max(kept_seconds(policy.behavior), kept, SOON_SECONDS)
+        ),
     )
     names = {pod.name for pod in seen.pods}
     memory = replace(memory, readings={name: each for name, each in memory.readings.items() if name in names})
@@ -100,5 +110,19 @@ def cold_start_seconds(policy: Policy, memory: Memory, kind: str) -> float:
 
 def hold_seconds(policy: Policy, memory: Memory) -> float:
     """How long a lower need has to last before replicas go."""
+    return usual_hold_seconds(policy, memory) * memory.patience
+
+
+def changed(policy: Policy, memory: Memory, *, now: float, by: int) -> Memory:
+    """The memory of a change. One up that soon follows one down has taken that one back: the next waits longer."""
+    soon = max(hold_seconds(policy, memory), SOON_SECONDS)
+    is_taken_back = by > 0 and any(each.by < 0 and now - each.at < soon for each in memory.changes)
+    if is_taken_back and memory.taken_back_at < max(each.at for each in memory.changes if each.by < 0):
+        memory = replace(memory, patience=min(2 * memory.patience, MOST_PATIENCE), taken_back_at=now)
+    return replace(memory, changes=(*memory.changes, Change(now, by)), changed_at=now)
+
+
+def usual_hold_seconds(policy: Policy, memory: Memory) -> float:
+    """The longer one of the user's window and two cold starts."""
     slowest = max((cold_start_seconds(policy, memory, kind) for kind in memory.cold_starts), default=0.0)
     return max(policy.behavior.down.stabilization_seconds, 2 * (slowest or policy.cold_start_seconds))

@@ -139,6 +139,18 @@ def test_i6_nothing_goes_while_requests_wait_or_miss_or_a_pod_is_starting(change
     assert world.wanted >= before
 
 
+def test_misses_of_requests_that_are_long_over_keep_no_pod() -> None:
+    world = learned_world(wanted=6)
+    world.rate = 6.0
+    for engine in world.engines:
+        engine.first = 5.0
+    world.run(300)
+    assert world.wanted >= 6
+    world.rate = 0.0
+    world.run(600)
+    assert world.wanted < 6
+
+
 def test_i6_a_need_has_to_be_lower_for_the_whole_hold() -> None:
     world = learned_world(wanted=6)
     for _ in range(8):

@@ -37,7 +37,7 @@ class Site:
 
     def __init__(self, world: World, port: int) -> None:
         self.world, self.port, self.now = world, port, NOW
-        self.running, self.waiting, self.is_up = 1.0, 0.0, True
+        self.running, self.waiting, self.is_up, self.starts = 1.0, 0.0, True, True
         self.begin()
 
     async def restart(self) -> None:
@@ -78,7 +78,7 @@ class Site:
             wanted, revision = there["spec"]["replicas"], there["metadata"]["labels"][names.LABEL_REVISION]
             for i in range(10):
                 at = f"/api/v1/namespaces/{NAMESPACE}/pods/{NAME}-{i}"
-                if i < wanted and at not in self.world.server.objects:
+                if i < wanted and self.starts and at not in self.world.server.objects:
                     ready = {"type": "Ready", "status": "True", "lastTransitionTime": written(self.now)}
                     pod = make_raw_pod(
                         Role.VERIFIER, revision, name=f"{NAME}-{i}", podIP="127.0.0.1", conditions=[ready]
@@ -87,7 +87,7 @@ class Site:
                 elif i >= wanted and at in self.world.server.objects:
                     del self.world.server.objects[at]
             counters = {"observedGeneration": there["metadata"]["generation"], "replicas": wanted}
-            status = {**counters, "readyReplicas": wanted}
+            status = {**counters, "readyReplicas": len(self.world.paths("Pod"))}
             if there.get("status") != status:
                 self.world.server.put(path, {**there, "status": status})
 
@@ -143,6 +143,19 @@ def test_replicas_follow_the_load_between_their_bounds_and_status_says_why() -> 
         site.running = 1.0
         await site.live(600)
         assert site.replicas == 2
+
+    play(script)
+
+
+def test_a_deployment_stays_ready_while_more_of_the_same_pods_are_starting() -> None:
+    async def script(site: Site) -> None:
+        await site.live(30)
+        site.running, site.starts = 14.0, False
+        await site.live(60)
+        assert site.replicas == 3
+        assert site.world.condition("VerifierReady")[:2] == ("True", "ScalingUp")  # type: ignore[index]
+        assert "2 of 3 verifier pods" in site.world.condition("VerifierReady")[2]  # type: ignore[index]
+        assert site.world.condition("Ready")[0] == "True"  # type: ignore[index]
 
     play(script)
 
