@@ -10,10 +10,10 @@ from benchmarks.scaling.scores import Score, mean_of, score_of
 from benchmarks.scaling.simulation import Run, Simulation
 from benchmarks.scaling.workloads import Workload
 
-TRIAL_SEED = 1000
+TRIAL_SEEDS = (1001, 1002)
 """Of no scored run."""
 WANTED = 99.0
-"""Percent. The best of the trials is the cheapest one that attains this, or else the one that attains most."""
+"""Percent. The best trial is the cheapest that attains this with each seed, else the one with the best worst seed."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def rows_of(
     """The default's, each trial's, and the best one's."""
     usual = row_of(workload, contestant, contestant.default, role="default", seeds=seeds)
     yield usual
-    trials = {number: row_of(workload, contestant, number, role="trial", seeds=[TRIAL_SEED]) for number in tried}
+    trials = {number: row_of(workload, contestant, number, role="trial", seeds=TRIAL_SEEDS) for number in tried}
     yield from trials.values()
     if trials:
         best = best_of({number: row.score for number, row in trials.items()})
@@ -64,10 +64,10 @@ def rows_of(
 
 def best_of(scores: dict[float, Score]) -> float:
     """The number that somebody who tunes would keep."""
-    enough = {number: score for number, score in scores.items() if score.attainment >= WANTED}
+    enough = {number: score for number, score in scores.items() if score.worst_seed_attainment >= WANTED}
     if enough:
         return min(enough, key=lambda number: enough[number].avg_replicas)
-    return max(scores, key=lambda number: scores[number].attainment)
+    return max(scores, key=lambda number: scores[number].worst_seed_attainment)
 
 
 def row_of(workload: Workload, contestant: Contestant, number: float, *, role: str, seeds: Sequence[int]) -> Row:
