@@ -20,7 +20,7 @@ from benchmarks.scaling.pictures import draw
 from benchmarks.scaling.workloads import ALL, MAIN, Workload, traced
 
 SEEDS = 5
-ONE_KNOB = 0.7
+ONE_KNOB = 0.8
 """Surge quantile of the additional row of S1: the only setting that is changed there."""
 
 
