@@ -4,6 +4,7 @@ Must not look up names or read the environment.
 """
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from typing import Self
 from urllib.parse import urlsplit
@@ -97,11 +98,23 @@ class GateOptions:
         return cls(**vars(parser.parse_args(arguments)))
 
 
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9_]{0,61}[a-z0-9])?")
+_IPV6 = re.compile(r"[0-9a-f.]*:[0-9a-f:.]+")
+
+
 def _upstream_of(text: str) -> Upstream:
     try:
         parts = urlsplit(text if "://" in text else f"//{text}")
-        if parts.scheme in {"", "http"} and parts.hostname and not parts.path.strip("/") and not parts.query:
-            return Upstream(parts.hostname, HTTP_PORT if parts.port is None else parts.port)
+        host, port = parts.hostname or "", HTTP_PORT if parts.port is None else parts.port
+        is_bare = parts.scheme in {"", "http"} and parts.path in {"", "/"} and not (parts.query or parts.username)
+        if is_bare and port and _is_host(host):
+            return Upstream(host, port)
     except ValueError:  # a port that is no number, or out of range
         pass
     raise InvalidGateOptionsError(refusal_of("--upstream", repr(text), allowed="HOST, HOST:PORT or http://HOST:PORT"))
+
+
+def _is_host(text: str) -> bool:
+    """Whether it can be looked up at all."""
+    labels = text.removesuffix(".").split(".")
+    return bool(_IPV6.fullmatch(text)) or (len(text) <= 253 and all(_LABEL.fullmatch(label) for label in labels))

@@ -27,14 +27,12 @@ logger = logging.getLogger("tandem_runtime.gateway")
 def main(arguments: list[str]) -> ExitCode:
     """Serves to the end; what went wrong is in the log and in the termination log."""
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="(gate) %(levelname)s %(message)s")
-    # Read by the C library at the first lookup: a thread that waits for a DNS server cannot be interrupted.
-    os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:2")
     termination_log = TERMINATION_LOG
     try:
         options = GateOptions.parse(arguments)
         termination_log = options.termination_log
         key = _key(options)
-        _allow_files()
+        _prepare_process()
         asyncio.run(_serve(options, key))
     except InvalidGateOptionsError as cause:
         return _ended(ExitCode.INVALID_OPTIONS, Phase.CHECK, Reason.INVALID_OPTIONS, str(cause), termination_log)
@@ -75,8 +73,10 @@ def _key(options: GateOptions) -> str:
     raise InvalidGateOptionsError(f"{API_KEY_VARIABLE}: '' is not allowed here (allowed: a text, from the Secret)")
 
 
-def _allow_files() -> None:
-    """Each request has up to two connections, and containers often begin with room for 1024 files."""
+def _prepare_process() -> None:
+    # Read by the C library at the first lookup: a thread that waits for a DNS server cannot be interrupted.
+    os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:2")
+    # Each request has up to two connections, and containers often begin with room for 1024 files.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -10,7 +10,7 @@ from aiohttp import web
 from tandem_runtime.gateway.figures import Outcome
 
 _TYPES = {
-    HTTPStatus.BAD_REQUEST: "BadRequestError",
+    HTTPStatus.REQUEST_TIMEOUT: "RequestTimeoutError",
     HTTPStatus.UNAUTHORIZED: "AuthenticationError",
     HTTPStatus.NOT_FOUND: "NotFoundError",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "RequestTooLargeError",

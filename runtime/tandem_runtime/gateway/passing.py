@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator, Callable, Iterable
 
 import aiohttp
@@ -106,10 +109,16 @@ async def _next_of(answer: aiohttp.ClientResponse, request: web.BaseRequest) -> 
         return await answer.content.readany()
     except (aiohttp.ClientError, TimeoutError, OSError) as cause:
         if request.transport is not None:
-            # A reset where closing would look like a good end: HTTP/1.0 has no chunks.
-            end = request.transport.close if request.version >= HttpVersion11 else request.transport.abort
-            end()
+            if request.version < HttpVersion11:
+                # Without chunks closing would be a good end, so this one is a reset.
+                _socket_of(request.transport).setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            request.transport.close()
         raise CutOffError(f"{answer.url.host}: {type(cause).__name__}: {cause}") from cause
+
+
+def _socket_of(transport: asyncio.Transport) -> socket.socket:
+    found: socket.socket = transport.get_extra_info("socket")
+    return found
 
 
 def _passed(headers: CIMultiDictProxy[str], kept_back: Iterable[str]) -> CIMultiDict[str]:

@@ -41,7 +41,7 @@ class Gate:
         self._options, self._figures = options, figures or Figures()
         self._expected = _digest(key) if key else b""
         self._session = passing.make_session()
-        self._pods = Pods(options.upstreams, self._session, found=self._figures.found)
+        self._pods = Pods(options.upstreams, found=self._figures.found)
         self._line = Line(self._pods)
         self._room = Room(options, changed=self._count)
         self._all_over = asyncio.Event()
@@ -153,15 +153,17 @@ class Gate:
         """The request's way through the gate. Raises SentAwayError and CutOffError."""
         deadline = asyncio.get_running_loop().time() + self._options.hold_seconds
         limit = asyncio.timeout_at(deadline)
+        is_whole = False
         try:
             async with limit:
-                await _read(request, place)
+                async for chunk in request.content.iter_any():
+                    place.add(chunk)
+                is_whole = True
                 answer = await self._passed_on(request, place, limit=limit, deadline=deadline)
         except TimeoutError:
             if not limit.expired():
                 raise
-            message = f"no pod of this model became ready within {self._options.hold_seconds} s"
-            raise SentAwayError(HTTPStatus.SERVICE_UNAVAILABLE, Outcome.EXPIRED, message) from None
+            raise _expired(self._options.hold_seconds, is_whole=is_whole) from None
         place.freed()
         async with answer:
             return await passing.relayed(answer, request)
@@ -209,14 +211,12 @@ class Gate:
             turn = self._line.rejoin(pod)
 
 
-async def _read(request: web.Request, place: Place) -> None:
-    """All of the body. Raises SentAwayError."""
-    try:
-        async for chunk in request.content.iter_any():
-            place.add(chunk)
-    except web.RequestPayloadError as error:
-        message = f"the body of the request cannot be read: {error}"
-        raise SentAwayError(HTTPStatus.BAD_REQUEST, Outcome.REFUSED, message) from error
+def _expired(seconds: int, *, is_whole: bool) -> SentAwayError:
+    if is_whole:
+        status, message = HTTPStatus.SERVICE_UNAVAILABLE, f"no pod of this model became ready within {seconds} s"
+    else:
+        status, message = HTTPStatus.REQUEST_TIMEOUT, f"the body of the request did not come within {seconds} s"
+    return SentAwayError(status, Outcome.EXPIRED, message)
 
 
 def _digest(key: str) -> bytes:
