@@ -92,7 +92,11 @@ def test_held_requests_go_on_in_the_order_of_their_arrival() -> None:
     run(script)
 
 
-def test_a_request_that_comes_while_pods_answer_is_not_held_up_by_another_look() -> None:
+def test_a_request_that_comes_soon_after_a_pod_answered_is_not_held_up_by_another_look(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pods, "FRESH_SECONDS", 3600.0)
+
     async def script() -> None:
         async with gate() as behind:
             await behind.engine.start()
