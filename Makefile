@@ -77,6 +77,7 @@ benchmark: .venv/ready ## the figures that the README quotes, into benchmarks/re
 	@$(BIN)/python -m benchmarks.control_plane
 	@$(BIN)/python -m benchmarks.drafting
 	@$(BIN)/python -m benchmarks.drafting_lost
+	@$(BIN)/python -m benchmarks.wake_gate
 
 clean: ## remove what was made inside the checkout; the caches outside stay
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -3,15 +3,14 @@
 Must not read the environment or the file system, and must not know what vLLM's flags are called.
 """
 
-import argparse
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
-from types import UnionType
-from typing import Any, NoReturn, Self, get_args
+from typing import Any, Self
 
 from tandem_contracts.draft_access import CERTIFICATES_FOLDER, CREDENTIALS_FOLDER, DraftIdentity
 from tandem_contracts.engine_settings import FLAGS, EngineSettings, flags_refused
+from tandem_contracts.options import OptionsParser, arguments_of, flag_of, refusal_of
 from tandem_contracts.ports import GRPC_PORT, HEALTH_PORT, HTTP_PORT, METRICS_PORT
 from tandem_contracts.recipe import DraftScheme
 from tandem_contracts.stopping import DEFAULT_DRAIN_SECONDS, DRAIN_LIMIT_SECONDS
@@ -124,7 +123,7 @@ class LaunchOptions:
             _require(text != "", flag, "''", "a text that is not empty")
         _require(self.tensor_parallel >= 1, "--tensor-parallel", self.tensor_parallel, "at least 1")
         for name in ("http_port", "grpc_port", "metrics_port", "health_port"):
-            _require(1 <= getattr(self, name) <= 65535, _flag(name), getattr(self, name), "1 to 65535")
+            _require(1 <= getattr(self, name) <= 65535, flag_of(name), getattr(self, name), "1 to 65535")
         _require(
             0 < self.draft_deadline_seconds <= DRAFT_DEADLINE_LIMIT_SECONDS,
             "--draft-deadline-seconds",
@@ -135,7 +134,7 @@ class LaunchOptions:
         _require(1 <= self.drain_seconds <= DRAIN_LIMIT_SECONDS, "--drain-seconds", self.drain_seconds, allowed)
         self._check_speculation()
         for name, value, allowed in self.engine.refused():
-            raise InvalidLaunchOptionsError(f"{_flag(name)}: {value} is not allowed here (allowed: {allowed})")
+            raise InvalidLaunchOptionsError(refusal_of(flag_of(name), value, allowed=allowed))
         for sentence in flags_refused(self.engine.flags):
             raise InvalidLaunchOptionsError(f"{ENGINE_FLAG}: {sentence}")
 
@@ -173,7 +172,7 @@ class LaunchOptions:
         try:
             DraftIdentity.parse(self.draft_identity)
         except ValueError:
-            raise InvalidLaunchOptionsError(f"{flag}: {shown} is not allowed here (allowed: NAMESPACE/NAME)") from None
+            raise InvalidLaunchOptionsError(refusal_of(flag, shown, allowed="NAMESPACE/NAME")) from None
 
     def _check_in_engine(self) -> None:
         if self.speculation is Speculation.IN_ENGINE:
@@ -188,26 +187,18 @@ class LaunchOptions:
 
     def to_arguments(self) -> list[str]:
         """The arguments after `python -m tandem_runtime.launch`; what equals its default is left out."""
-        arguments = []
+        arguments: list[str] = []
         for owner in (self, self.engine):
-            for field in _simple_fields(type(owner)):
-                value = getattr(owner, field.name)
-                if value != field.default:
-                    arguments.append(f"{_flag(field.name)}={value}")
+            arguments += arguments_of(owner, _simple_fields(type(owner)))
         flags = self.engine.flags
         return [*arguments, *(f"{ENGINE_FLAG}={name}={flags[name]}" for name in sorted(flags))]
 
     @classmethod
     def parse(cls, arguments: Sequence[str]) -> Self:
         """What `arguments` spell: the inverse of `to_arguments`. Raises InvalidLaunchOptionsError."""
-        parser = _Parser(prog=f"python -m {LAUNCH_MODULE}", allow_abbrev=False)
+        parser = OptionsParser(LAUNCH_MODULE, error_type=InvalidLaunchOptionsError)
         for owner in (cls, EngineSettings):
-            for field in _simple_fields(owner):
-                required = field.default is dataclasses.MISSING
-                # Defaults stay the dataclass's own: an option that was not given is not in the namespace.
-                parser.add_argument(
-                    _flag(field.name), type=_reader_of(field.type), required=required, default=argparse.SUPPRESS
-                )
+            parser.add_fields(_simple_fields(owner))
         parser.add_argument(ENGINE_FLAG, action="append", type=_engine_flag, default=[])
         given = vars(parser.parse_args(arguments))
         flags = dict(given.pop("engine_flag"))
@@ -222,43 +213,11 @@ def _simple_fields(owner: type[Any]) -> list[dataclasses.Field[Any]]:
     return [field for field in dataclasses.fields(owner) if field.name not in {"engine", "flags"}]
 
 
-class _Parser(argparse.ArgumentParser):
-    """An argument parser that raises instead of ending the process."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InvalidLaunchOptionsError(message)
-
-
-def _reader_of(kind: Any) -> Callable[[str], Any]:
-    """What reads a value of a field of this type."""
-    if isinstance(kind, UnionType):
-        (kind,) = (member for member in get_args(kind) if member is not type(None))
-    if isinstance(kind, type) and issubclass(kind, StrEnum):
-        return _choice_of(kind)
-    reader: Callable[[str], Any] = kind
-    return reader
-
-
 def _engine_flag(text: str) -> tuple[str, int | str]:
     name, _, value = text.partition("=")
     return name, FLAGS[name].read(value) if name in FLAGS else value
 
 
-def _choice_of(kind: type[StrEnum]) -> Callable[[str], StrEnum]:
-    """A converter whose error names the allowed values; argparse's own names only the type."""
-
-    def convert(text: str) -> StrEnum:
-        if text not in list(kind):
-            raise argparse.ArgumentTypeError(f"{text!r} is not allowed (allowed: {', '.join(kind)})")
-        return kind(text)
-
-    return convert
-
-
-def _flag(field_name: str) -> str:
-    return "--" + field_name.replace("_", "-")
-
-
 def _require(fits: bool, flag: str, value: object, allowed: str) -> None:  # noqa: FBT001 - a condition, no switch
     if not fits:
-        raise InvalidLaunchOptionsError(f"{flag}: {value} is not allowed here (allowed: {allowed})")
+        raise InvalidLaunchOptionsError(refusal_of(flag, value, allowed=allowed))

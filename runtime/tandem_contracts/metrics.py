@@ -106,6 +106,26 @@ DRAFT_SERVER_RESYNCS = "tandem_draft_server_resyncs_total"
 DRAFT_SERVER_FAILURES = "tandem_draft_server_failures_total"
 """Counter: passes in which the draft engine failed."""
 
+GATE_HELD = "tandem_gate_held"
+"""Gauge: requests that a wake gate holds, from their arrival until they are passed on or over."""
+GATE_HELD_BYTES = "tandem_gate_held_bytes"
+"""Gauge: bodies that it keeps, until their answers begin."""
+GATE_ANSWERING = "tandem_gate_answering"
+"""Gauge: requests that it has passed on and that are not over; a gate may go when this and `GATE_HELD` are 0."""
+GATE_ARRIVALS = "tandem_gate_arrivals_total"
+"""Counter: requests for inference that came, whatever became of them; probes and wrong keys are none."""
+GATE_REQUESTS = "tandem_gate_requests_total"
+"""Counter, label `outcome`: those of them that are over. `answered` by a pod to the end, `expired` while held,
+`refused` (no room, too large, or the gate stopped), `failed` (502: two pods did not answer), `cut_off` (a pod broke off
+its answer), `gone` (the client went away)."""
+GATE_HELD_SECONDS = "tandem_gate_held_seconds"
+"""Histogram over LATENCY_GRID: from a request's arrival to its being passed on."""
+GATE_ADDED_SECONDS = "tandem_gate_added_seconds"
+"""Histogram over SECONDS_GRID: what the gate itself added, from when it knew of a pod and had all of the request until
+it had sent it."""
+GATE_PODS = "tandem_gate_pods"
+"""Gauge: pods that answered their health check when a gate last looked. It looks only while it holds requests."""
+
 ARTIFACT_DONE = "tandem_artifact_step_done"
 """Gauge, label `step`: parts of an artifact Job's step that are done: bytes, layers, files or windows."""
 ARTIFACT_TOTAL = "tandem_artifact_step_total"

@@ -1,4 +1,4 @@
-"""How an engine's or an artifact Job's container says why it ended: its exit code and its termination message.
+"""How the container of an engine, a wake gate or an artifact Job says why it ended: exit code and termination message.
 
 Must not write or read files: the container's program writes the text, and it is read from the pod's status.
 """
@@ -11,7 +11,7 @@ MESSAGE_LIMIT_BYTES = 4096
 
 
 class ExitCode(IntEnum):
-    """Exit codes. 10 to 29 belong to artifact Jobs, 40 and on to the launcher, 128 and above to signals.
+    """Exit codes. 10 to 29 belong to artifact Jobs, 40 and on to launcher and wake gate, 128 and above to signals.
 
     10 to 20: the same Job would end in the same way. 21 to 29: it may pass by itself.
     """
@@ -38,6 +38,7 @@ class ExitCode(IntEnum):
     ENGINE_START_FAILED = 43
     ENGINE_FAILED = 44
     ENGINE_STOP_TIMED_OUT = 45
+    GATE_FAILED = 46
 
 
 class Phase(StrEnum):
@@ -67,6 +68,7 @@ class Reason(StrEnum):
     ENGINE_START_FAILED = "EngineStartFailed"
     ENGINE_FAILED = "EngineFailed"
     ENGINE_STOP_TIMED_OUT = "EngineStopTimedOut"
+    GATE_FAILED = "GateFailed"
     CONFIG_INVALID = "ConfigInvalid"
     NO_WEIGHTS = "NoWeights"
     PICKLES_ONLY = "PicklesOnly"

@@ -152,8 +152,11 @@ def test_all_engines_run_the_same_program(name: str) -> None:
     assert ours == theirs
 
 
-def test_the_operator_image_holds_no_data_plane_and_engines_no_control_plane() -> None:
-    assert not [path for path in Image("operator").inputs() if "tandem_runtime" in path.parts]
+def test_the_operator_image_holds_of_the_data_plane_the_wake_gate_alone_and_engines_no_control_plane() -> None:
+    runtime = {path for path in Image("operator").inputs() if "tandem_runtime" in path.parts}
+    gate = Path("runtime/tandem_runtime/gateway")
+    assert {path for path in runtime if path.parent != gate} == {Path("runtime/tandem_runtime/__init__.py")}
+    assert gate / "__main__.py" in runtime
     for name in ("engine-cpu", "draft-triton", "draft-lookup", "engine-gpu"):
         assert not [path for path in Image(name).inputs() if path.parts[0] == "operator"]
 
