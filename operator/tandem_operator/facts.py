@@ -85,6 +85,10 @@ class WorkloadFacts:
     """Its pods have made no progress for as long as the rollout allows."""
     draining_since: datetime | None = None
     """Since when its pods get no new requests; None while they do."""
+    scaled_by: str = ""
+    """Who else has written how many it wants, if anybody has."""
+    scaled_at: datetime | None = None
+    """When they did."""
 
     @property
     def is_ready(self) -> bool:
@@ -373,6 +377,7 @@ def _workload(manifest: Manifest) -> WorkloadFacts:
     metadata, spec, status = manifest["metadata"], manifest.get("spec") or {}, manifest.get("status") or {}
     conditions = status.get("conditions") or []
     told = {(condition.get("type"), condition.get("status")): condition.get("message", "") for condition in conditions}
+    writer: Manifest = max(metadata.get("managedFields") or [{}], key=lambda entry: entry.get("time", ""))
     return WorkloadFacts(
         ref=Ref.of(manifest),
         uid=metadata.get("uid", ""),
@@ -388,6 +393,8 @@ def _workload(manifest: Manifest) -> WorkloadFacts:
         cannot_create=steady(told.get(("ReplicaFailure", "True"), "")),
         is_past_deadline=any(c.get("reason") == "ProgressDeadlineExceeded" for c in conditions),
         draining_since=_draining_since(metadata),
+        scaled_by=writer.get("manager", ""),
+        scaled_at=_time(writer.get("time")) if writer else None,
     )
 
 

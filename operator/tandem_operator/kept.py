@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 from typing import Any
 
+from tandem_operator import names
 from tandem_operator.facts import PROTECTION_KINDS, Manifest
 
 
@@ -18,6 +19,8 @@ def kept_of(manifest: Manifest) -> Manifest:
         metadata["annotations"] = {key: value for key, value in metadata["annotations"].items() if key != _COPY}
     if manifest["kind"] in PROTECTION_KINDS:
         return {**{key: value for key, value in manifest.items() if key != "status"}, "metadata": metadata}
+    if manifest["kind"] == "Deployment" and (writers := _writers_of_replicas(manifest)):
+        metadata["managedFields"] = writers
     if manifest["kind"] != "Pod":
         return {**manifest, "metadata": metadata}
     spec, status = manifest.get("spec") or {}, manifest.get("status") or {}
@@ -33,6 +36,17 @@ def kept_of(manifest: Manifest) -> Manifest:
         "spec": _picked(spec, {"nodeName"}),
         "status": {**_picked(status, {"phase", "reason", "message", "podIP", "conditions"}), **containers},
     }
+
+
+def _writers_of_replicas(manifest: Manifest) -> list[Manifest]:
+    """Who has written `spec.replicas` besides us, and when."""
+    entries = manifest["metadata"].get("managedFields") or []
+    return [
+        {"manager": entry.get("manager", ""), "time": entry.get("time", "")}
+        for entry in entries
+        if entry.get("manager") != names.FIELD_MANAGER
+        and "f:replicas" in ((entry.get("fieldsV1") or {}).get("f:spec") or {})
+    ]
 
 
 _COPY = "kubectl.kubernetes.io/last-applied-configuration"

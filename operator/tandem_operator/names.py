@@ -151,6 +151,7 @@ class Reason(StrEnum):
     SCALING_UP = "ScalingUp"
     DECIDING = "Deciding"
     PAUSED = "Paused"
+    SCALING_CONFLICT = "ScalingConflict"
     METRICS_MISSING = "MetricsMissing"
     METRICS_INCOMPLETE = "MetricsIncomplete"
     AT_MINIMUM = "AtMinimum"

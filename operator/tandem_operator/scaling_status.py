@@ -17,9 +17,11 @@ from tandem_operator.api.status import AttainmentStatus, ScalingStatus
 from tandem_operator.names import Reason
 from tandem_operator.scaling.decision import Decision, Health, Limited
 from tandem_operator.scaling.policy import Policy
+from tandem_operator.scaling_terms import HANDS_OFF_SECONDS
 from tandem_operator.verdict import Verdict
 
 TOLD_SECONDS = 300.0
+PAUSED, CONFLICT = "Paused", "Conflict"
 TARGET_TOLD_SECONDS = 60.0
 """That the target is missed, or met again, is told at most so often."""
 
@@ -32,6 +34,8 @@ class Scaled:
     decision: Decision
     changed: datetime | None = None
     """When replicas changed last, if that is known."""
+    conflict: str = ""
+    """Who else scales, so that this one does not."""
 
 
 def told_of_scaling(scaled: Scaled, previous: Any, *, now: datetime) -> ScalingStatus:
@@ -61,8 +65,8 @@ def _status_of(scaled: Scaled, now: datetime) -> ScalingStatus:
     is_met = all(share + figures.attainment_error >= policy.target.share for share in known)
     return ScalingStatus(
         desired_verifiers=decision.replicas,
-        reason=decision.reason[:1024],
-        health="Paused" if policy.is_paused else decision.health.value,
+        reason=(scaled.conflict or decision.reason)[:1024],
+        health=_health(scaled),
         limited=decision.limited.value or None,
         target=("Met" if is_met else "Missed") if known else "Unknown",
         attainment=AttainmentStatus(
@@ -81,9 +85,20 @@ def _status_of(scaled: Scaled, now: datetime) -> ScalingStatus:
     )
 
 
+def _health(scaled: Scaled) -> str:
+    if scaled.conflict:
+        return CONFLICT
+    return PAUSED if scaled.policy.is_paused else scaled.decision.health.value
+
+
 def is_active(told: ScalingStatus) -> Verdict:
     """Whether replicas follow the load."""
-    if told.health == "Paused":
+    if told.health == CONFLICT:
+        advice = (
+            f"take that autoscaler away, or spec.autoscaling; {HANDS_OFF_SECONDS / 60:.0f} minutes later it goes on"
+        )
+        return Verdict(holds=False, reason=Reason.SCALING_CONFLICT, message=f"{told.reason}: {advice}")
+    if told.health == PAUSED:
         return Verdict(holds=False, reason=Reason.PAUSED, message="spec.autoscaling.paused: replicas stay as they are")
     if told.health == Health.BLIND:
         return Verdict(holds=False, reason=Reason.METRICS_MISSING, message=told.reason)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from tandem_contracts.launch import Role
 from tandem_operator.api.autoscaling import Autoscaling, ScalingRules, latency_seconds
 from tandem_operator.api.deployment import LLMDeployment
-from tandem_operator.facts import Facts, PodFacts
+from tandem_operator.facts import Facts, PodFacts, Ref
 from tandem_operator.scaling.observed import Observed, Pod
 from tandem_operator.scaling.policy import Behavior, Bounds, Direction, Limit, Policy, Target
 from tandem_operator.scaling.reading import Reading
@@ -42,6 +42,35 @@ def first_replicas(deployment: LLMDeployment, facts: Facts, policy: Policy) -> i
     """Where nothing is remembered: what there is, else what the spec begins with."""
     wanted = max((workload.wanted for workload in facts.workloads_of(Role.VERIFIER)), default=0)
     return min(max(wanted or deployment.spec.verifier.replicas, policy.bounds.least), policy.bounds.most)
+
+
+HANDS_OFF_SECONDS = 600.0
+"""After somebody else has written the replicas of our Deployment they are theirs for so long."""
+
+
+@dataclass(frozen=True)
+class TakenOver:
+    """Somebody else, an autoscaler or a person, has written the replicas of a Deployment of ours."""
+
+    ref: Ref
+    by: str
+    at: datetime
+    replicas: int
+
+    def lasts(self, now: datetime) -> bool:
+        """Whether they are still theirs."""
+        return (now - self.at).total_seconds() <= HANDS_OFF_SECONDS
+
+
+def taken_over(facts: Facts, before: TakenOver | None, *, now: datetime) -> TakenOver | None:
+    """The last time that this happened, if it is not long ago. Our own next apply may wipe out its traces."""
+    for workload in facts.workloads_of(Role.VERIFIER):
+        at = workload.scaled_at
+        if workload.scaled_by and at is not None and not workload.draining_since and not workload.is_going:
+            found = TakenOver(workload.ref, workload.scaled_by, at, workload.wanted)
+            if before is None or found.at >= before.at:
+                before = found
+    return before if before and before.lasts(now) else None
 
 
 def addresses_of(facts: Facts) -> dict[str, str]:

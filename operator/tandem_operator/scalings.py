@@ -23,7 +23,7 @@ from tandem_operator.scaling.decision import Decision
 from tandem_operator.scaling.memory import Memory
 from tandem_operator.scaling.policy import Policy
 from tandem_operator.scaling_status import Scaled
-from tandem_operator.scaling_terms import addresses_of, observed_of
+from tandem_operator.scaling_terms import TakenOver, addresses_of, observed_of, taken_over
 from tandem_operator.store import Key, Store
 from tandem_operator.targets import Intent
 
@@ -39,6 +39,7 @@ class _Scaled:
     """Of which each changed something, the oldest first."""
     saved_at: float = float("-inf")
     saved: Manifest | None = None
+    taken_over: TakenOver | None = None
 
 
 class Scalings:
@@ -75,7 +76,14 @@ class Scalings:
         if scaled is None:
             there = self._store.child(Ref("ConfigMap", names.scaling_name(key.name)), key.namespace)
             scaled = self._scaled[key] = _restored(there, intent.first_replicas)
+        other = scaled.taken_over = taken_over(facts, scaled.taken_over, now=now)
+        if other is not None:
+            policy = replace(policy, is_paused=True)
+            scaled.replicas = other.replicas
         decision = self._decided(key, scaled, policy, facts=facts, now=now)
+        if other is not None:
+            told = f"{other.ref.kind} {other.ref.name}: its replicas were written by {other.by}"
+            return intent.scaled(decision.replicas), Scaled(policy, decision, _changed(scaled), conflict=told)
         return intent.scaled(decision.replicas), Scaled(policy, decision, _changed(scaled))
 
     def _decided(self, key: Key, scaled: _Scaled, policy: Policy, *, facts: Facts, now: datetime) -> Decision:

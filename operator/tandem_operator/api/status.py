@@ -109,7 +109,8 @@ class ScalingStatus(ApiModel):
     reason: Annotated[str, Field(max_length=1024)] = ""
     """The decision in a sentence."""
     health: Annotated[str, Field(max_length=16)] = ""
-    """Good; Partial: some pods say nothing of their load, and nothing is taken away; Blind: nothing changes; Paused."""
+    """Good; Partial: some pods say nothing of their load, and nothing is taken away; Blind, Paused and Conflict
+    (somebody else has written the replicas): nothing changes."""
     limited: Annotated[str, Field(max_length=32)] | None = None
     """AtMinimum, AtMaximum or Behavior: what keeps the replicas from being what the load asks for."""
     target: Literal["Met", "Missed", "Unknown"] = "Unknown"

@@ -64,8 +64,10 @@ class Site:
         """Passes every five seconds; pods become Ready at once."""
         for _ in range(round(seconds / 5)):
             self.now += timedelta(seconds=5)
+            version = self.world.server.version
             self.kubelet()
-            await self.world.reconciler.fill(NAMESPACE)
+            if self.world.server.version != version or not self.world.store.children(KEY):
+                await self.world.reconciler.fill(NAMESPACE)
             outcome = await self.world.run()
             while outcome.again_after_seconds < 5:
                 outcome = await self.world.run()
@@ -143,6 +145,26 @@ def test_replicas_follow_the_load_between_their_bounds_and_status_says_why() -> 
         site.running = 1.0
         await site.live(600)
         assert site.replicas == 2
+
+    play(script)
+
+
+def test_replicas_that_somebody_else_has_written_are_left_alone_for_ten_minutes() -> None:
+    async def script(site: Site) -> None:
+        await site.live(30)
+        (path,) = site.world.paths("Deployment")
+        there = site.world.server.objects[path]
+        entry = {"manager": "hpa", "time": written(site.now), "fieldsV1": {"f:spec": {"f:replicas": {}}}}
+        metadata = {**there["metadata"], "managedFields": [entry]}
+        site.world.server.put(path, {**there, "metadata": metadata, "spec": {**there["spec"], "replicas": 5}})
+        before = len(site.world.writes())
+        await site.live(590)
+        assert site.replicas == 5
+        assert site.world.condition("ScalingActive")[:2] == ("False", "ScalingConflict")  # type: ignore[index]
+        assert "written by hpa" in site.world.condition("ScalingActive")[2]  # type: ignore[index]
+        assert len([each for each in site.world.writes()[before:] if each.endswith(path)]) <= 1
+        await site.live(600)
+        assert site.world.condition("ScalingActive")[0] == "True"  # type: ignore[index]
 
     play(script)
 
