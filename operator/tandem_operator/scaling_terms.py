@@ -38,10 +38,11 @@ def policy_of(deployment: LLMDeployment) -> Policy | None:
     return replace(policy, most_requests=sequences) if sequences else policy
 
 
-def first_replicas(deployment: LLMDeployment, facts: Facts, policy: Policy) -> int:
-    """Where nothing is remembered: what there is, else what the spec begins with."""
+def first_replicas(deployment: LLMDeployment, facts: Facts) -> int:
+    """Of an autoscaled deployment, where nothing is remembered: what there is, else what the spec begins with."""
     wanted = max((workload.wanted for workload in facts.workloads_of(Role.VERIFIER)), default=0)
-    return min(max(wanted or deployment.spec.verifier.replicas, policy.bounds.least), policy.bounds.most)
+    autoscaling = deployment.spec.autoscaling
+    return autoscaling.verifier.clamped(wanted or deployment.spec.verifier.replicas) if autoscaling else 0
 
 
 HANDS_OFF_SECONDS = 600.0

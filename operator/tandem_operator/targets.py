@@ -89,7 +89,7 @@ def intent_of(body: Manifest, facts: Facts, *, config: OperatorConfig, table: Ma
         terms=terms_of(deployment.spec, config),
         assessment=assess(deployment, facts.models, table=table),
         scaling=policy,
-        first_replicas=first_replicas(deployment, facts, policy) if policy else 0,
+        first_replicas=first_replicas(deployment, facts),
     )
     try:
         wanted = wants_of(deployment, facts, config=config, table=table, refresh=refresh)
@@ -229,9 +229,11 @@ def _told(error: ModelNotReadyError, artifact: ArtifactFacts | None) -> str:
 
 
 def _replicas(deployment: LLMDeployment, role: Role) -> int:
-    """As the spec says; none of a draft while there are no verifiers that it could draft for."""
-    spec = deployment.role(role)
-    has_verifiers = deployment.spec.verifier.replicas or deployment.spec.autoscaling is not None
+    """As the spec says, or autoscaled verifiers begin with; no drafts while there are no verifiers to draft for."""
+    spec, autoscaling = deployment.role(role), deployment.spec.autoscaling
+    if autoscaling is not None and role is Role.VERIFIER:
+        return autoscaling.verifier.clamped(deployment.spec.verifier.replicas)
+    has_verifiers = autoscaling is not None or deployment.spec.verifier.replicas
     return spec.replicas if spec and has_verifiers else 0
 
 

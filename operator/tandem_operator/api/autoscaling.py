@@ -77,6 +77,10 @@ class ReplicaBounds(ApiModel):
     max_replicas: Annotated[int, Field(ge=1, le=1000)]
     """Never more."""
 
+    def clamped(self, replicas: int) -> int:
+        """What comes nearest to it within the bounds."""
+        return min(max(replicas, self.min_replicas), self.max_replicas)
+
 
 class ScalingLimit(ApiModel):
     """So many pods, or percent of what there was, in a period."""
