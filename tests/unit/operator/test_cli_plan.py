@@ -54,7 +54,7 @@ def test_every_object_of_a_sample_is_printed_as_yaml(sample: Path, capsys: pytes
     kinds = Counter(manifest["kind"] for manifest in objects)
     budgets = kinds.pop("PodDisruptionBudget", 0)
     assert kinds == dict.fromkeys(KINDS_OF_A_ROLE, roles)
-    assert budgets == (1 if sample.stem == "gpu-pair" else 0), "only its verifiers are more than one"
+    assert budgets == (sample.stem in {"gpu-pair", "autoscaled"}), "only their verifiers are more than one"
     for manifest in objects:
         assert manifest["metadata"]["namespace"] == "default"
         assert names.ANNOTATION_APPLIED in manifest["metadata"]["annotations"]
