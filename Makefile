@@ -78,6 +78,8 @@ benchmark: .venv/ready ## the figures that the README quotes, into benchmarks/re
 	@$(BIN)/python -m benchmarks.drafting
 	@$(BIN)/python -m benchmarks.drafting_lost
 	@$(BIN)/python -m benchmarks.wake_gate
+	@$(BIN)/python -m benchmarks.scaling_costs
+	@$(BIN)/python -m benchmarks.scaling --workloads all --seeds 3 --json benchmarks/results/scaling.json
 
 clean: ## remove what was made inside the checkout; the caches outside stay
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

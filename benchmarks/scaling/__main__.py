@@ -45,6 +45,7 @@ def main(arguments: Sequence[str]) -> int:
             for row in rows_of(workload, contestant, seeds=seeds, tried=tried):
                 rows.append(row)
                 print(f"  {line_of(row)}", file=sys.stderr, flush=True)
+                _write(rows, options.json)  # each time: all of it takes an hour
             if contestant.name == "headroom" and workload.name == "S1":
                 rows.append(row_of(workload, contestant, ONE_KNOB, role="one knob", seeds=seeds))
             if options.pictures:
@@ -56,9 +57,6 @@ def main(arguments: Sequence[str]) -> int:
     print()
     print(verdict(found))
     print(f"seconds={time.monotonic() - begin:.0f}")
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps([row.data for row in rows], indent=2) + "\n", encoding="utf-8")
     return 0
 
 
@@ -70,6 +68,12 @@ def verdict(found: Sequence[Gate]) -> str:
         return "Gates were not computed: compare these figures only with each other."
     failed = ", ".join(gate.name for gate in found if not gate.holds)
     return f"{failed} does not hold: compare these figures only with each other, not with published ones."
+
+
+def _write(rows: Sequence[Row], path: Path | None) -> None:
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps([row.data for row in rows], indent=2) + "\n", encoding="utf-8")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from tandem_contracts.metrics import LATENCY_GRID
@@ -25,6 +26,9 @@ def make_policy(**others: object) -> Policy:
     """Two seconds and 60 ms for 95 %, 1 to 20 replicas, or what `others` replace."""
     usual = Policy(Target(95, 2.0, 0.06), Bounds(1, 20), cold_start_seconds=60.0)
     return replace(usual, **others)  # type: ignore[arg-type]
+
+
+Decide = Callable[[Policy, Observed, Memory], tuple[Decision, Memory]]
 
 
 @dataclass
@@ -116,7 +120,7 @@ class World:
         self.last = {name: reading for name, reading in self.last.items() if name in names}
         return Observed(self.now, self.wanted, tuple(e.pod for e in self.engines), dict(self.last), TICK)
 
-    def tick(self) -> Decision:
+    def tick(self, decide: Decide = decide) -> Decision:
         """Five seconds pass, and a decision is made and acted on."""
         self.now += TICK
         for engine in self.engines:
