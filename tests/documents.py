@@ -274,7 +274,7 @@ def values_for(schema: Schema, present: Any) -> Iterator[Any]:
         yield from schema["enum"]
         yield from ("", "Wrong", schema["enum"][0].swapcase(), schema["enum"][-1] + "\n")
     elif isinstance(present, bool):
-        raise ValueError("the schema has no booleans")
+        yield not present
     elif isinstance(present, int):
         yield from _numbers(schema)
     elif isinstance(present, str):

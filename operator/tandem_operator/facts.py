@@ -88,7 +88,7 @@ class WorkloadFacts:
     scaled_by: str = ""
     """Who else has written how many it wants, if anybody has."""
     scaled_at: datetime | None = None
-    """When they did."""
+    """When they did, where the API server has noted it."""
 
     @property
     def is_ready(self) -> bool:
@@ -394,7 +394,7 @@ def _workload(manifest: Manifest) -> WorkloadFacts:
         is_past_deadline=any(c.get("reason") == "ProgressDeadlineExceeded" for c in conditions),
         draining_since=_draining_since(metadata),
         scaled_by=writer.get("manager", ""),
-        scaled_at=_time(writer.get("time")) if writer else None,
+        scaled_at=_time(writer["time"]) if writer.get("time") else None,
     )
 
 

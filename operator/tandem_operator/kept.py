@@ -42,7 +42,7 @@ def _writers_of_replicas(manifest: Manifest) -> list[Manifest]:
     """Who has written `spec.replicas` besides us, and when."""
     entries = manifest["metadata"].get("managedFields") or []
     return [
-        {"manager": entry.get("manager", ""), "time": entry.get("time", "")}
+        {"manager": entry.get("manager", ""), "time": entry.get("time") or ""}
         for entry in entries
         if entry.get("manager") != names.FIELD_MANAGER
         and "f:replicas" in ((entry.get("fieldsV1") or {}).get("f:spec") or {})

@@ -64,14 +64,17 @@ class TakenOver:
 
 
 def taken_over(facts: Facts, before: TakenOver | None, *, now: datetime) -> TakenOver | None:
-    """The last time that this happened, if it is not long ago. Our own next apply may wipe out its traces."""
+    """The last time that this happened, which may be long ago. Our own next apply may wipe out its traces.
+
+    The API server notes no time for who writes by the scale subresource: then it is when the number was seen first.
+    """
     for workload in facts.workloads_of(Role.VERIFIER):
-        at = workload.scaled_at
-        if workload.scaled_by and at is not None and not workload.draining_since and not workload.is_going:
-            found = TakenOver(workload.ref, workload.scaled_by, at, workload.wanted)
-            if before is None or found.at >= before.at:
-                before = found
-    return before if before and before.lasts(now) else None
+        if not workload.scaled_by or workload.draining_since or workload.is_going:
+            continue
+        found = TakenOver(workload.ref, workload.scaled_by, workload.scaled_at or now, workload.wanted)
+        if before is None or replace(found, at=before.at) != before or (workload.scaled_at or before.at) > before.at:
+            before = found
+    return before
 
 
 def addresses_of(facts: Facts) -> dict[str, str]:

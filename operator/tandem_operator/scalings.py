@@ -77,11 +77,12 @@ class Scalings:
             there = self._store.child(Ref("ConfigMap", names.scaling_name(key.name)), key.namespace)
             scaled = self._scaled[key] = _restored(there, intent.first_replicas)
         other = scaled.taken_over = taken_over(facts, scaled.taken_over, now=now)
-        if other is not None:
+        is_theirs = other is not None and other.lasts(now)
+        if other is not None and is_theirs:
             policy = replace(policy, is_paused=True)
             scaled.replicas = other.replicas
         decision = self._decided(key, scaled, policy, facts=facts, now=now)
-        if other is not None:
+        if other is not None and is_theirs:
             told = f"{other.ref.kind} {other.ref.name}: its replicas were written by {other.by}"
             return intent.scaled(decision.replicas), Scaled(policy, decision, _changed(scaled), conflict=told)
         return intent.scaled(decision.replicas), Scaled(policy, decision, _changed(scaled))

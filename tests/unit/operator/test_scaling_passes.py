@@ -7,6 +7,7 @@ import json
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
+import pytest
 from aiohttp import web
 
 from tandem_contracts import metrics
@@ -149,12 +150,14 @@ def test_replicas_follow_the_load_between_their_bounds_and_status_says_why() -> 
     play(script)
 
 
-def test_replicas_that_somebody_else_has_written_are_left_alone_for_ten_minutes() -> None:
+@pytest.mark.parametrize("has_time", [True, False])
+def test_replicas_that_somebody_else_has_written_are_left_alone_for_ten_minutes(has_time: bool) -> None:
     async def script(site: Site) -> None:
         await site.live(30)
         (path,) = site.world.paths("Deployment")
         there = site.world.server.objects[path]
-        entry = {"manager": "hpa", "time": written(site.now), "fieldsV1": {"f:spec": {"f:replicas": {}}}}
+        entry: Manifest = {"manager": "hpa", "fieldsV1": {"f:spec": {"f:replicas": {}}}}
+        entry |= {"time": written(site.now)} if has_time else {}  # there is none by the scale subresource
         metadata = {**there["metadata"], "managedFields": [entry]}
         site.world.server.put(path, {**there, "metadata": metadata, "spec": {**there["spec"], "replicas": 5}})
         before = len(site.world.writes())
