@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     rows: list[Row] = []
     for workload in workloads:
         for contestant in contestants:
-            tried = () if options.quick else contestant.trials
+            tried = contestant.trials if workload in MAIN and not options.quick else ()
             for row in rows_of(workload, contestant, seeds=seeds, tried=tried):
                 rows.append(row)
                 print(f"  {line_of(row)}", file=sys.stderr, flush=True)
