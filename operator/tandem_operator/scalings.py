@@ -170,5 +170,6 @@ def _restored(there: Manifest | None, first: int) -> _Scaled:
         memory = Memory()
     replicas, decisions = data.get("replicas"), data.get("decisions")
     scaled = _Scaled(memory, replicas if isinstance(replicas, int) and replicas > 0 else first)
-    scaled.decisions.extend(each for each in decisions or () if isinstance(each, dict))
+    found = decisions if isinstance(decisions, list) else []
+    scaled.decisions.extend(each for each in found if isinstance(each, dict))
     return scaled

@@ -7,7 +7,7 @@ queue. What ends alone would be no more than the capacity (../shared/background/
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tandem_operator.scaling.observed import Observed
@@ -61,10 +61,17 @@ class Flow:
         """So much has the rate grown within any `horizon_seconds`, by a quantile of the history; 0 without one."""
         if quantile <= 0:
             return 0.0
-        ahead = round(horizon_seconds / HISTORY_STEP_SECONDS)
-        rates = [rate for _, rate in self.history]
-        growths = sorted(after - before for before, after in zip(rates, rates[ahead:], strict=False))
+        growths = sorted(self._growths(horizon_seconds))
         return max(0.0, quantile_of(growths, quantile)) if growths else 0.0
+
+    def _growths(self, horizon_seconds: float) -> Iterator[float]:
+        """Between any two times of the history that are about so far apart."""
+        later = 0
+        for at, rate in self.history:
+            while later < len(self.history) and self.history[later][0] < at + horizon_seconds - _LEAST_SECONDS / 2:
+                later += 1
+            if later < len(self.history) and self.history[later][0] < at + horizon_seconds + 2 * _LEAST_SECONDS:
+                yield self.history[later][1] - rate
 
 
 def flowed(flow: Flow, seen: Observed, *, before: Mapping[str, Reading], history_seconds: float) -> Flow:
@@ -102,11 +109,6 @@ def _continued(flow: Flow, now: float, *, history_seconds: float) -> tuple[tuple
     if history and now - history[-1][0] < HISTORY_STEP_SECONDS:
         return history
     rate = flow.rate(MIDDLE_SECONDS, now=now)
-    if history and now - history[-1][0] > 2 * HISTORY_STEP_SECONDS:
-        # Nothing was seen meanwhile. Places stand for times, so the gap is filled with what was known before it.
-        last, known = history[-1]
-        missing = min(int((now - last) / HISTORY_STEP_SECONDS) - 1, int(history_seconds / HISTORY_STEP_SECONDS))
-        history = (*history, *((now - (missing - i) * HISTORY_STEP_SECONDS, known) for i in range(missing)))
     return tuple(entry for entry in (*history, (now, rate)) if entry[0] > now - history_seconds)
 
 

@@ -82,8 +82,9 @@ class Memory:
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Self:
         """The reverse. Raises ValueError for what no version of ours has written."""
-        if data.get("version") != VERSION:
-            raise ValueError(f"version (is {data.get('version')!r}): must be {VERSION}")
+        version = data.get("version") if isinstance(data, Mapping) else None
+        if version != VERSION:
+            raise ValueError(f"version (is {version!r}): must be {VERSION}")
         try:
             return cls(
                 learned={kind: _learned_of(each) for kind, each in data["learned"].items()},

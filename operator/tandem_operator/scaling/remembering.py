@@ -19,6 +19,9 @@ YOUNG_SECONDS = 60.0
 DERATE_SECONDS = 15.0
 MOST_PATIENCE = 8.0
 SOON_SECONDS = 1800.0
+"""A step up so soon after one down has taken that one back."""
+KINDS_KEPT = 3
+"""Besides those that there are pods of: a rollback goes on from what was learned."""
 PATIENCE_SECONDS = 3600.0
 """Without a step down that was taken back, patience halves."""
 LEAST_DERATE, DERATE_DOWN, DERATE_UP = 0.7, 0.97, 0.0015
@@ -49,7 +52,27 @@ def remembered(policy: Policy, seen: Observed, memory: Memory) -> Memory:
     )
     names = {pod.name for pod in seen.pods}
     memory = replace(memory, readings={name: each for name, each in memory.readings.items() if name in names})
-    return _with_derate(policy, seen, _with_cold_starts(seen, memory))
+    return _with_derate(policy, seen, _without_old_kinds(seen, _with_cold_starts(seen, memory)))
+
+
+def _without_old_kinds(seen: Observed, memory: Memory) -> Memory:
+    """What is known of revisions that are long gone would else grow without end."""
+    there = {pod.kind for pod in seen.pods}
+    gone = [kind for kind in {**memory.cold_starts, **memory.learned} if kind not in there]
+    newest = sorted(gone, key=lambda kind: _last_seen(memory, kind))[-KINDS_KEPT:]
+    if len(newest) == len(gone):
+        return memory
+    kept = there.union(newest)
+    return replace(
+        memory,
+        learned={kind: each for kind, each in memory.learned.items() if kind in kept},
+        cold_starts={kind: each for kind, each in memory.cold_starts.items() if kind in kept},
+    )
+
+
+def _last_seen(memory: Memory, kind: str) -> float:
+    cells = memory.learned.get(kind, Learned()).cells.values()
+    return max((cell.at for cell in cells), default=0.0)
 
 
 def _learned(policy: Policy, seen: Observed, memory: Memory) -> tuple[dict[str, Watch], dict[str, Learned]]:

@@ -246,8 +246,18 @@ def test_i16_what_is_learned_survives_a_restart(learned: Memory) -> None:
     assert len(json.dumps(again.to_data())) < 50_000
 
 
-@pytest.mark.parametrize("data", [{}, {"version": 0}, {"version": 1}, {"version": 1, "learned": 3}])
-def test_what_nobody_has_written_is_refused(data: dict[str, Any]) -> None:
+def test_revisions_that_are_long_gone_are_forgotten() -> None:
+    world = World()
+    for i in range(9):
+        world.engines = [Engine(f"pod-{i}-{j}", kind=f"kind-{i}", created_at=world.now) for j in range(3)]
+        for engine in world.engines:
+            engine.ready_at = world.now
+        world.vary(300, low=1.0, high=8.0)
+    assert set(world.memory.learned) == {"kind-5", "kind-6", "kind-7", "kind-8"}
+
+
+@pytest.mark.parametrize("data", [{}, {"version": 0}, {"version": 1}, {"version": 1, "learned": 3}, [], 3])
+def test_what_nobody_has_written_is_refused(data: Any) -> None:
     with pytest.raises(ValueError, match=r"version|remembers"):
         Memory.from_data(data)
 

@@ -218,6 +218,21 @@ def test_a_restart_goes_on_from_what_was_remembered_and_takes_nothing_away() -> 
     play(script)
 
 
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"memory": [], "decisions": 3, "replicas": "x"}', '{"memory": {}}'])
+def test_a_memory_that_somebody_has_spoilt_is_learned_anew(text: str) -> None:
+    async def script(site: Site) -> None:
+        site.running = 14.0
+        await site.live(60)
+        there = site.world.server.objects[MEMORY_PATH]
+        site.world.server.put(MEMORY_PATH, {**there, "data": {"verifier": text}})
+        await site.restart()
+        await site.world.reconciler.fill(NAMESPACE)
+        await site.live(30)
+        assert site.replicas == 6
+
+    play(script)
+
+
 def test_constant_load_is_written_down_every_five_minutes_and_no_more() -> None:
     async def script(site: Site) -> None:
         await site.live(400)
