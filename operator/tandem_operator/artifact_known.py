@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, TypeVar
 
 from tandem_contracts.artifact_job import Evaluated, Made, Smoked
@@ -22,6 +22,7 @@ from tandem_operator.api.artifact import (
 from tandem_operator.artifact_facts import NO_ATTEMPT, Attempt, Course, JobFacts, Known, known_in
 from tandem_operator.artifact_smoke import SmokeTarget
 from tandem_operator.artifact_steps import Measurement, Step, first_step_of, is_evicting
+from tandem_operator.timestamps import timestamp_of
 
 NO_ROOM_SECONDS = 120.0
 """A smoke test that no node or quota has room for is given up after this long: old pods may hold what it needs until
@@ -190,7 +191,7 @@ def _files(path: str, made: Made, others_bytes: int, now: datetime) -> ArtifactF
         free_bytes=made.free_bytes,
         capacity_bytes=made.capacity_bytes,
         shared_bytes=made.bytes + others_bytes,
-        published_at=now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        published_at=timestamp_of(now),
     )
 
 

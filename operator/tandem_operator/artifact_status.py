@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -25,6 +25,7 @@ from tandem_operator.artifact_plan import ArtifactPlan, Finding
 from tandem_operator.artifact_steps import first_step_of
 from tandem_operator.facts import Manifest
 from tandem_operator.names import ConditionType
+from tandem_operator.timestamps import timestamp_of
 
 MESSAGE_LIMIT = 4096
 LEAST_SHARE = 0.02
@@ -95,7 +96,7 @@ def artifact_status_of(
         job=step.job_name(artifact.name) if step and has_its_key else "",
         memory=_memory(artifact, found),
         full_beside_bytes=found.full_beside_bytes,
-        unused_since=_stamp(planned.unused_since) if planned.unused_since else None,
+        unused_since=timestamp_of(planned.unused_since) if planned.unused_since else None,
         ttl_seconds=ttl_seconds,
     )
     written: Manifest = status.model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -112,7 +113,7 @@ def _conditions(artifact: Artifact, found: Finding, now: datetime) -> tuple[Cond
             status="True" if holds else "False",
             reason=str(found.reason),
             message=found.message[:MESSAGE_LIMIT],
-            last_transition_time=was["lastTransitionTime"] if was.get("status") == truth else _stamp(now),
+            last_transition_time=was["lastTransitionTime"] if was.get("status") == truth else timestamp_of(now),
             observed_generation=artifact.generation,
         )
 
@@ -156,7 +157,3 @@ def _left(seconds: float | None) -> str:
     if seconds < 60:
         return f"{10 * round(seconds / 10) or 5:.0f}s"
     return f"{round(seconds / 60):.0f}m" if seconds < 5400 else f"{seconds / 3600:.1f}h"
-
-
-def _stamp(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -16,6 +16,7 @@ from typing import Any
 
 import aiohttp
 
+from tandem_contracts.metrics import ENGINE_RUNNING
 from tandem_operator.config import PrometheusConfig
 from tandem_operator.scaling.reading import FAMILIES, Reading, Sample, reading_of
 from tandem_operator.store import Key
@@ -24,7 +25,6 @@ READ_EVERY_SECONDS = 15.0
 ANSWER_LIMIT_BYTES = 64 << 20
 _TROUBLE_LENGTH = 200
 _NAMES = "|".join(f"{family}(_bucket|_sum|_count)?" for family in FAMILIES)
-_TIMED = "vllm:num_requests_running"
 
 
 class PrometheusError(Exception):
@@ -88,7 +88,7 @@ class PrometheusReadings:
         matching = f'namespace="{key.namespace}",pod=~"{"|".join(map(_quoted, pods))}"'
         try:
             values = await self._query(f'{{__name__=~"{_NAMES}",{matching}}}')
-            times = await self._query(f"timestamp({_TIMED}{{{matching}}})")
+            times = await self._query(f"timestamp({ENGINE_RUNNING}{{{matching}}})")
             watched.readings |= readings_of(values, times)
             watched.trouble = "" if values else "Prometheus knows no series of these pods: does it scrape them?"
         except (PrometheusError, aiohttp.ClientError, TimeoutError, OSError) as error:

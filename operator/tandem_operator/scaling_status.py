@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
@@ -18,6 +18,7 @@ from tandem_operator.names import Reason
 from tandem_operator.scaling.decision import Decision, Health, Limited
 from tandem_operator.scaling.policy import Policy
 from tandem_operator.scaling_terms import HANDS_OFF_SECONDS
+from tandem_operator.timestamps import timestamp_of
 from tandem_operator.verdict import Verdict
 
 TOLD_SECONDS = 300.0
@@ -80,8 +81,8 @@ def _status_of(scaled: Scaled, now: datetime) -> ScalingStatus:
         surge_per_second=_short(figures.surge_rate),
         capacity_per_second=_short(figures.capacity_rate) if figures.capacity_rate else None,
         cold_start=f"{figures.cold_start_seconds:.0f}s",
-        last_scale_time=_written(scaled.changed) if scaled.changed else None,
-        updated=_written(now),
+        last_scale_time=timestamp_of(scaled.changed) if scaled.changed else None,
+        updated=timestamp_of(now),
     )
 
 
@@ -138,7 +139,3 @@ def _percent(share: float | None) -> str | None:
 
 def _short(rate: float) -> str:
     return f"{rate:.2f}"
-
-
-def _written(at: datetime) -> str:
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -26,6 +26,7 @@ from tandem_operator.scaling_status import Scaled
 from tandem_operator.scaling_terms import TakenOver, addresses_of, observed_of, taken_over
 from tandem_operator.store import Key, Store
 from tandem_operator.targets import Intent
+from tandem_operator.timestamps import timestamp_of
 
 SAVE_SECONDS = 300.0
 DECISIONS_KEPT = 20
@@ -100,7 +101,7 @@ class Scalings:
         if decision.replicas != scaled.replicas:
             scaled.decisions.append(
                 {
-                    "at": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+                    "at": timestamp_of(now),
                     "from": scaled.replicas,
                     "to": decision.replicas,
                     "reason": decision.reason,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import ValidationError
@@ -38,6 +38,7 @@ from tandem_operator.scaling_status import Scaled, is_active, is_limited, is_tar
 from tandem_operator.sizing import Unfit
 from tandem_operator.speed import WORTH_IT, Assumptions, Unpredictable
 from tandem_operator.targets import Problem
+from tandem_operator.timestamps import timestamp_of
 from tandem_operator.troubles import trouble_of_revision
 from tandem_operator.verdict import Verdict
 
@@ -146,7 +147,7 @@ def _condition(
         ("True" if verdict.holds else "False") if verdict.is_known else "Unknown"
     )
     unchanged = before.get("status") == truth
-    since = before["lastTransitionTime"] if unchanged else now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    since = before["lastTransitionTime"] if unchanged else timestamp_of(now)
     return Condition(
         type=kind.value,
         status=truth,

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from tandem_operator.api.fields import ApiModel, Rule, Rules, matching, members
-from tandem_operator.scaling.policy import Select, Strategy, Unit
+from tandem_operator.scaling.policy import Bounds, Select, Strategy, Unit
 
 _LATENCY = "^([0-9]{1,6}ms|[0-9]{1,4}([.][0-9]{1,3})?s)$"
 
@@ -79,7 +79,7 @@ class ReplicaBounds(ApiModel):
 
     def clamped(self, replicas: int) -> int:
         """What comes nearest to it within the bounds."""
-        return min(max(replicas, self.min_replicas), self.max_replicas)
+        return Bounds(self.min_replicas, self.max_replicas).clamped(replicas)
 
 
 class ScalingLimit(ApiModel):

@@ -30,17 +30,17 @@ def decide(policy: Policy, seen: Observed, memory: Memory) -> tuple[Decision, Me
     if policy.is_paused:
         return Decision(seen.wanted, "paused", health, figures=figures), memory
     if health is Health.BLIND:
-        kept = min(max(seen.wanted, policy.bounds.least), policy.bounds.most)
+        kept = policy.bounds.clamped(seen.wanted)
         # What was not seen was needed, for all that is known: the hold begins anew.
         memory = replace(memory, wanted=(*memory.wanted, Wanted(seen.now, kept)))
         return Decision(kept, f"stays at {kept}: {told}", health, figures=figures), memory
     need, figures = need_of(policy, seen, memory, figures)
     memory = replace(memory, wanted=(*memory.wanted, Wanted(seen.now, need.down)))
     target, why = _target(policy, seen, memory, need=need, health=health, told=told)
-    bounded = min(max(target, policy.bounds.least), policy.bounds.most)
+    bounded = policy.bounds.clamped(target)
     allowed = limited(policy.behavior, wanted=seen.wanted, now=seen.now, target=bounded, changes=memory.changes)
     # Bounds are the user's, and hold at once.
-    allowed = min(max(allowed, policy.bounds.least), policy.bounds.most)
+    allowed = policy.bounds.clamped(allowed)
     limit = _limit(policy, need, target=target, allowed=allowed)
     if allowed != seen.wanted:
         memory = changed(policy, memory, now=seen.now, by=allowed - seen.wanted)

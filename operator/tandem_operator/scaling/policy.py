@@ -49,6 +49,10 @@ class Bounds:
     least: int = 1
     most: int = 1
 
+    def clamped(self, replicas: int) -> int:
+        """What comes nearest to it within the bounds."""
+        return min(max(replicas, self.least), self.most)
+
 
 @dataclass(frozen=True)
 class Limit:

@@ -25,6 +25,7 @@ _COUNTERS = (
 )
 _ANSWERED, _ANSWERED_TOKENS = f"{metrics.ENGINE_REQUEST_TOKENS}_count", f"{metrics.ENGINE_REQUEST_TOKENS}_sum"
 _GAUGES = (metrics.ENGINE_RUNNING, metrics.ENGINE_WAITING)
+"""Without them a page tells nothing."""
 _HISTOGRAMS = (
     metrics.ENGINE_STEP_SECONDS,
     metrics.ENGINE_FIRST_TOKEN_SECONDS,
@@ -40,7 +41,6 @@ FAMILIES = (
     metrics.ENGINE_CACHE_CONFIG,
 )
 """Names, or beginnings of names, of the series that are read."""
-_MUST_BE_THERE = (metrics.ENGINE_RUNNING, metrics.ENGINE_WAITING)
 _SERIES_KNOWN = 20_000
 _MOST = 1e15
 """No counter of an engine gets there."""
@@ -142,7 +142,7 @@ def reading_of(samples: Iterable[Sample], *, at: float) -> Reading | None:
             buckets[family][bound] = buckets[family].get(bound, 0.0) + value
         else:
             sums[name] = sums.get(name, 0.0) + value
-    if any(name not in sums for name in _MUST_BE_THERE):
+    if any(name not in sums for name in _GAUGES):
         return None
     steps, first_token, output_token = (
         Distribution(tuple(sorted(found)), tuple(found[bound] for bound in sorted(found)), sums.get(f"{name}_sum", 0.0))
