@@ -33,7 +33,7 @@ campaign: .venv/ready ## every fault, the operator killed around every write, al
 	@[ "$$(id -u)" -ne 0 ] || $(BIN)/python -m deploy.images build
 	@$(BIN)/python -m pytest tests/e2e/test_killed_jobs.py tests/e2e/test_cache_volume.py --campaign
 
-check: .venv/ready ## format, lint, types, layers, generated files, chart
+check: .venv/ready ## format, lint, types, layers, generated files, chart, tests that can be collected
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
@@ -42,6 +42,7 @@ check: .venv/ready ## format, lint, types, layers, generated files, chart
 	@$(BIN)/python -m deploy.protocol --check
 	@$(BIN)/python -m deploy.locks --check
 	@$(BIN)/python -m deploy.local helm4 lint --strict charts/tandem
+	@$(BIN)/python -m pytest --collect-only -qq > .venv/collect.log || { cat .venv/collect.log; exit 1; }
 
 format: .venv/ready ## rewrite the sources as `make check` wants them
 	@$(BIN)/ruff format .

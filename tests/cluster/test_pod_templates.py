@@ -29,7 +29,7 @@ def with_counts(spec: Manifest) -> Manifest:
     return {**spec, **sized}
 
 
-@pytest.mark.parametrize("base", READY, ids=["remote", "in-engine", "head-on-claim", "shortest"])
+@pytest.mark.parametrize("base", READY)
 def test_the_pods_of_a_spec_are_accepted_as_rendered(place: Place, namespace: str, base: Manifest) -> None:
     spec = with_counts(base)
     deployment = LLMDeployment.parse(body_of(spec))
