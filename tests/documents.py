@@ -197,6 +197,7 @@ AUTOSCALED: Manifest = {
         "requestsPerReplica": 48,
         "surgeQuantile": "0.75",
         "behavior": {"scaleUp": _RULES, "scaleDown": _RULES},
+        "idle": {"after": "10m", "maxHeldRequests": 500, "holdTimeout": "5m"},
         "paused": False,
     },
 }

@@ -9,8 +9,11 @@ from datetime import datetime
 from tandem_contracts.launch import Role
 from tandem_operator.api.autoscaling import Autoscaling, ScalingRules, latency_seconds
 from tandem_operator.api.deployment import LLMDeployment
+from tandem_operator.api.fields import seconds_of
+from tandem_operator.config import OperatorConfig
 from tandem_operator.facts import Facts, PodFacts, Ref
-from tandem_operator.scaling.observed import Observed, Pod
+from tandem_operator.objects.gate import GateTerms
+from tandem_operator.scaling.observed import Gate, Observed, Pod
 from tandem_operator.scaling.policy import Behavior, Bounds, Direction, Limit, Policy, Target
 from tandem_operator.scaling.reading import Reading
 
@@ -33,9 +36,25 @@ def policy_of(deployment: LLMDeployment) -> Policy | None:
         surge_quantile=float(autoscaling.surge_quantile),
         requests_per_pod=autoscaling.requests_per_replica,
         is_paused=autoscaling.paused,
+        idle_seconds=seconds_of(autoscaling.idle.after) if autoscaling.idle else None,
     )
     sequences = deployment.spec.verifier.engine.scheduler.max_sequences
     return replace(policy, most_requests=sequences) if sequences else policy
+
+
+def gate_terms_of(deployment: LLMDeployment, config: OperatorConfig) -> GateTerms | None:
+    """What the wake gate is made of; None where the deployment never goes to zero."""
+    autoscaling, access = deployment.spec.autoscaling, deployment.spec.access
+    if autoscaling is None or autoscaling.idle is None:
+        return None
+    return GateTerms(
+        image=config.gate.image,
+        served_name=deployment.served_name,
+        most_held=autoscaling.idle.max_held_requests,
+        hold_seconds=seconds_of(autoscaling.idle.hold_timeout),
+        api_key=access.api_key.secret_key_ref if access.api_key else None,
+        pull_secrets=config.gate.pull_secrets,
+    )
 
 
 def first_replicas(deployment: LLMDeployment, facts: Facts) -> int:
@@ -89,6 +108,7 @@ def observed_of(
     wanted: int,
     now: datetime,
     interval_seconds: float,
+    gate: Gate | None = None,
     trouble: str = "",
 ) -> Observed:
     """The verifiers of a deployment as scaling sees them."""
@@ -103,7 +123,7 @@ def observed_of(
         )
         for pod in _verifiers(facts)
     )
-    return Observed(now.timestamp(), wanted, pods, dict(readings), interval_seconds, trouble=trouble)
+    return Observed(now.timestamp(), wanted, pods, dict(readings), interval_seconds, gate=gate, trouble=trouble)
 
 
 def _verifiers(facts: Facts) -> list[PodFacts]:

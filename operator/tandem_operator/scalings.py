@@ -15,6 +15,8 @@ from typing import Any
 from tandem_operator import names, scaling_figures
 from tandem_operator.api.deployment import Owner
 from tandem_operator.facts import Facts, Manifest, Ref, controller_uid
+from tandem_operator.gate_plan import Gatekeeping
+from tandem_operator.gate_readings import GateReadings
 from tandem_operator.objects.scaling_memory import remembered_in, scaling_memory_of, scaling_memory_ref
 from tandem_operator.plan import Apply, Deletion, Plan
 from tandem_operator.readings_source import Readings
@@ -46,8 +48,8 @@ class _Scaled:
 class Scalings:
     """Of all deployments."""
 
-    def __init__(self, store: Store, readings: Readings) -> None:
-        self._store, self._readings = store, readings
+    def __init__(self, store: Store, readings: Readings, gates: GateReadings) -> None:
+        self._store, self._readings, self._gates = store, readings, gates
         self._scaled: dict[Key, _Scaled] = {}
 
     @property
@@ -58,12 +60,21 @@ class Scalings:
     def forget(self, key: Key) -> None:
         """The deployment is gone, or something else scales it."""
         self._readings.forget(key)
+        self._gates.forget(key)
         if self._scaled.pop(key, None) is not None:
             scaling_figures.forget(key.name)
 
     async def close(self) -> None:
         """End the connections to whoever is read."""
         await self._readings.close()
+        await self._gates.close()
+
+    def keeping(self, key: Key, intent: Intent, facts: Facts) -> Gatekeeping:
+        """What is known of the wake gate."""
+        self._gates.latest(key, facts.gate.addresses)
+        if not facts.gate.objects:
+            self._gates.forget(key)
+        return Gatekeeping(intent.gate, is_idle=self._gates.is_idle(key))
 
     def scale(self, key: Key, intent: Intent, facts: Facts, *, now: datetime) -> tuple[Intent, Scaled | None]:
         """The intent with as many verifiers as the load asks for, where something is to be scaled."""
@@ -95,6 +106,7 @@ class Scalings:
             wanted=scaled.replicas,
             now=now,
             interval_seconds=self._readings.interval_seconds,
+            gate=self._gates.latest(key, facts.gate.addresses),
             trouble=self._readings.trouble(key),
         )
         decision, scaled.memory = decide(policy, seen, scaled.memory)
@@ -170,7 +182,7 @@ def _restored(there: Manifest | None, first: int) -> _Scaled:
     except ValueError:  # of another version, or written by somebody: it is learned anew
         memory = Memory()
     replicas, decisions = data.get("replicas"), data.get("decisions")
-    scaled = _Scaled(memory, replicas if isinstance(replicas, int) and replicas > 0 else first)
+    scaled = _Scaled(memory, replicas if isinstance(replicas, int) and replicas >= 0 else first)
     found = decisions if isinstance(decisions, list) else []
     scaled.decisions.extend(each for each in found if isinstance(each, dict))
     return scaled

@@ -263,6 +263,9 @@ def _role_ready(observation: Observation, kind: Role, role: RolePlan, *, conditi
     ready = workload.ready if workload else 0
     progress = f"{ready} of {role.wanted} {kind} pods of revision {role.target} are Ready"
     least = observation.scaled.policy.bounds.least if observation.scaled and kind is Role.VERIFIER else role.wanted
+    is_waking = observation.plan.is_at_gate and role.wanted > 0 and cause.reason is Reason.PODS_NOT_READY
+    if is_waking and kind is Role.VERIFIER:
+        return Verdict(holds=True, reason=Reason.WAKING, message=f"{progress}; the wake gate holds the requests")
     if least <= ready < role.wanted:
         return Verdict(holds=True, reason=Reason.SCALING_UP, message=f"{progress}; the others are starting{trouble}")
     if workload is None or not workload.is_ready or workload.wanted != role.wanted:
@@ -368,6 +371,9 @@ def _available(observation: Observation) -> Verdict:
         ready = sum(w.ready for w in serving)
         message = f"Service {observation.name} has {ready} Ready verifier pods of revision {revisions}"
         return Verdict(holds=True, reason=Reason.SERVING, message=message)
+    if observation.plan.is_at_gate and observation.facts.gate.is_ready:
+        message = "at zero: the wake gate holds requests until a verifier pod is Ready"
+        return Verdict(holds=True, reason=Reason.IDLE, message=message)
     if selected and all(w.wanted == 0 for w in selected):
         return Verdict(holds=False, reason=Reason.SCALED_TO_ZERO, message="no verifier pods are wanted")
     message = f"Service {observation.name} has no Ready verifier pod"

@@ -30,6 +30,7 @@ from tandem_operator.inputs import (
     resolve,
 )
 from tandem_operator.names import ConditionType, Reason
+from tandem_operator.objects.gate import GateTerms
 from tandem_operator.objects.revision import frozen_revision
 from tandem_operator.pairing import Fit
 from tandem_operator.protection_plan import ANYBODY, Terms, terms_of
@@ -37,7 +38,7 @@ from tandem_operator.rejection import RejectedSpecError
 from tandem_operator.role_inputs import RoleInputs
 from tandem_operator.rollout import Wait, Want
 from tandem_operator.scaling.policy import Policy
-from tandem_operator.scaling_terms import first_replicas, policy_of
+from tandem_operator.scaling_terms import first_replicas, gate_terms_of, policy_of
 
 WORDINGS_KEPT = 4
 
@@ -68,6 +69,8 @@ class Intent:
     """How the verifiers are scaled; None: replicas are the spec's."""
     first_replicas: int = 0
     """Of verifiers, where scaling remembers nothing."""
+    gate: GateTerms | None = None
+    """What holds requests at zero; None: there is no zero."""
 
     def scaled(self, replicas: int) -> Intent:
         """The same with so many verifiers."""
@@ -90,6 +93,7 @@ def intent_of(body: Manifest, facts: Facts, *, config: OperatorConfig, table: Ma
         assessment=assess(deployment, facts.models, table=table),
         scaling=policy,
         first_replicas=first_replicas(deployment, facts),
+        gate=gate_terms_of(deployment, config),
     )
     try:
         wanted = wants_of(deployment, facts, config=config, table=table, refresh=refresh)
