@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import urllib.request
 from typing import Any
 
@@ -48,6 +49,22 @@ def stream(address: str, *, model: str, prompt: str, max_tokens: int) -> int:
                 return events
             events += line.startswith(b"data: ")
     raise EOFError(f"the stream ended after {events} events without [DONE]")
+
+
+def timed(address: str, *, model: str, prompt: str, max_tokens: int) -> tuple[float, float]:
+    """Seconds to the first token, and to the end, of one streamed completion of exactly so many tokens.
+
+    Raises OSError, and EOFError as `stream` does.
+    """
+    body = {"model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0, "stream": True}
+    begun, first = time.monotonic(), 0.0
+    request = _request(f"{address}/v1/completions", {**body, "ignore_eos": True})
+    with urllib.request.urlopen(request, timeout=LIMIT_SECONDS) as answer:  # noqa: S310 -- our own
+        for line in answer:
+            if line.strip() == b"data: [DONE]":
+                return first, time.monotonic() - begun
+            first = first or (time.monotonic() - begun if line.startswith(b"data: ") else 0.0)
+    raise EOFError("the stream ended without [DONE]")
 
 
 def counter(address: str, name: str) -> float:
