@@ -31,6 +31,9 @@ class Gatekeeping:
 
 
 NO_GATE = Gatekeeping()
+SETTLED_SECONDS = 10.0
+"""So long the verifiers stay after the Service has left them: two readings of their metrics, by which scaling would see
+that requests still come, by way of the gate or over connections that clients have kept."""
 
 
 @dataclass
@@ -88,12 +91,16 @@ def _to_zero(facts: Facts, service: ServiceFacts | None, *, idle: frozenset[str]
     if not is_at_gate:
         rest.draining_since = clock.now
         rest.details.append("the wake gate is Ready: the Service moves to it, and the verifiers answer what they have")
-    elif workload.draining_since and (workload.revision in idle or workload.ready == 0 or left <= 0):
+    elif workload.ready == 0 or left <= 0 or (workload.revision in idle and _is_settled(since, clock)):
         rest.replicas = 0
         rest.details.append("no verifier has a request: none stays")
     else:
         rest.draining_since = since
     return rest
+
+
+def _is_settled(since: datetime, clock: Clock) -> bool:
+    return clock.left(since, SETTLED_SECONDS) <= 0
 
 
 def _awake(facts: Facts, service: ServiceFacts | None, *, wanted: int, keeping: Gatekeeping, clock: Clock) -> Rest:

@@ -55,8 +55,10 @@ def _at_zero(policy: Policy, seen: Observed, memory: Memory) -> Rest:
     least = policy.bounds.least
     work = sum(reading.running + reading.waiting for reading in seen.fresh)
     passed = seen.gate.answering if seen.gate else 0
-    if work or passed or seen.held:
-        return Rest(least, f"wakes to {least}: {_counted(max(work, passed, seen.held))} came before the last pod went")
+    arrived = sum(each.count for each in memory.flow.arrivals if each.end > memory.changed_at)
+    if work or passed or seen.held or arrived:
+        came = max(work, passed, seen.held, arrived)
+        return Rest(least, f"wakes to {least}: {_counted(came)} came before the last pod went")
     heard = max(seen.gate.at if seen.gate else 0.0, memory.changed_at)
     if seen.now - heard > GATE_SILENCE_SECONDS:
         return Rest(least, f"wakes to {least}: nothing was heard of the gate for {seen.now - heard:.0f} s")

@@ -93,6 +93,16 @@ def test_a_request_that_came_before_the_last_pod_went_brings_it_back(where: str)
     assert "1 request came" in decision.reason
 
 
+def test_requests_too_short_to_be_seen_in_work_bring_the_last_pod_back_by_what_has_ended() -> None:
+    memory = Memory()
+    for i in range(10):
+        decision, memory = decide(POLICY, seen(BEGIN + STEP * i, wanted=min(i, 1) if i < 8 else 0), memory)
+    at = BEGIN + STEP * 10
+    decision, _ = decide(POLICY, seen(at, wanted=0, readings={"a": reading(at, finished=2.0)}), memory)
+    assert decision.replicas == 1
+    assert "2 requests came before the last pod went" in decision.reason
+
+
 @pytest.mark.parametrize(("silent", "expected"), [(59.0, 0), (61.0, 1)])
 def test_a_silent_gate_is_not_believed_for_long(silent: float, expected: int) -> None:
     observed = seen(BEGIN, wanted=0, pods=(), readings={}, gate=Gate(BEGIN - silent))
