@@ -56,6 +56,11 @@ class Load:
                 return
             self._seen.append(Seen(time.monotonic(), first, seconds))
 
+    @property
+    def asking(self) -> int:
+        """Clients that are at it."""
+        return sum(client.is_alive() for client in self._clients)
+
     def since(self, seconds: float) -> list[Seen]:
         """What was answered in the last so many seconds."""
         oldest = time.monotonic() - seconds
