@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -52,6 +53,7 @@ def test_what_the_api_server_stores_contains_what_each_builder_of_the_wake_gate_
         network_policy_of(owner, Role.VERIFIER, allowed_from=peers, prometheus_namespaces=(), has_gate=True),
         verifiers_service_of(owner),
         gate_of(owner, terms, left_since=datetime(2030, 1, 1, tzinfo=UTC)),
+        gate_of(owner, replace(terms, api_key=None, pull_secrets=())),
         serving_service_of(owner, "0badcafe", is_at_gate=True),
     ):
         place.apply(manifest)

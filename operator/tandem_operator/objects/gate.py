@@ -84,7 +84,7 @@ def _container(owner: Owner, terms: GateTerms, *, pre_stop_seconds: int) -> Mani
         "imagePullPolicy": "IfNotPresent",
         "command": ["python", "-m", GATE_MODULE],
         "args": options.to_arguments(),
-        "env": _environment(terms.api_key),
+        **_environment(terms.api_key),
         "ports": [
             {"name": HTTP_PORT_NAME, "containerPort": HTTP_PORT, "protocol": "TCP"},
             {"name": METRICS_PORT_NAME, "containerPort": METRICS_PORT, "protocol": "TCP"},
@@ -99,8 +99,8 @@ def _container(owner: Owner, terms: GateTerms, *, pre_stop_seconds: int) -> Mani
     }
 
 
-def _environment(api_key: SecretKeyRef | None) -> list[Manifest]:
+def _environment(api_key: SecretKeyRef | None) -> Manifest:
     if api_key is None:
-        return []
+        return {}  # the API server drops an empty list
     reference = {"name": api_key.name, "key": api_key.key}
-    return [{"name": API_KEY_VARIABLE, "valueFrom": {"secretKeyRef": reference}}]
+    return {"env": [{"name": API_KEY_VARIABLE, "valueFrom": {"secretKeyRef": reference}}]}
