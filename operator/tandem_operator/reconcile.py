@@ -32,6 +32,7 @@ from tandem_operator.cluster import (
 from tandem_operator.cold_starts import ColdStarts
 from tandem_operator.config import OperatorConfig
 from tandem_operator.drift import needs_apply
+from tandem_operator.engine_readings import DraftingReadings
 from tandem_operator.facts import Facts, Manifest, Ref, controller_uid
 from tandem_operator.facts_parsing import facts_of
 from tandem_operator.gate_readings import GateReadings
@@ -117,6 +118,7 @@ class Reconciler:
         readings: Readings | None = None,
         gates: GateReadings | None = None,
         loads: EngineLoads | None = None,
+        drafting: DraftingReadings | None = None,
     ) -> None:
         self._cluster, self._store, self._config = cluster, store, config
         self._table = table_of(config)
@@ -127,7 +129,9 @@ class Reconciler:
         self._cold_starts = ColdStarts()
         self._keys = PublishedKeys(cluster)
         self._speculation = SpeculationFigures()
-        self._scalings = Scalings(store, readings or readings_by(config), gates or GateReadings())
+        self._scalings = Scalings(
+            store, readings or readings_by(config), drafting or DraftingReadings(), gates or GateReadings()
+        )
         self._now = clock or (lambda: datetime.now(UTC))
         self._settings = Settings(self._table, config)
         self._artifacts = ArtifactPasses(cluster, store, settings=self._settings, clock=self._now)

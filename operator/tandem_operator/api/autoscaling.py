@@ -82,6 +82,13 @@ class ReplicaBounds(ApiModel):
         return Bounds(self.min_replicas, self.max_replicas).clamped(replicas)
 
 
+class DraftBounds(ReplicaBounds):
+    """Least and most drafts."""
+
+    min_replicas: Annotated[int, Field(ge=0, le=1000)] = 1
+    """Never fewer. 0: none while verifiers have measured that drafts do not pay."""
+
+
 class ScalingLimit(ApiModel):
     """So many pods, or percent of what there was, in a period."""
 
@@ -134,6 +141,9 @@ class Autoscaling(ApiModel):
     """The latencies to keep with as few replicas as will do."""
     verifier: ReplicaBounds
     """Bounds of the verifiers. verifier.replicas is what it begins with."""
+    draft: DraftBounds | None = None
+    """Bounds of the drafts: as many as draft what verifiers ask for, and no more than minReplicas while drafts do not
+    pay. draft.replicas is what it begins with. Omitted: draft.replicas counts."""
     strategy: Strategy = Strategy.HEADROOM
     """Headroom: demand over a capacity that is learned from the engines' step times. Concurrency: as many replicas as
     hold the requests in work."""

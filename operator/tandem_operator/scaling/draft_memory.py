@@ -55,6 +55,8 @@ class DraftMemory:
     """Drafts do not pay, by measurement."""
     switched_at: float = 0.0
     load_when_off: float = 0.0
+    pair_when_off: str = ""
+    """Of which revisions drafts did not pay."""
     wanted: tuple[Wanted, ...] = ()
     changes: tuple[Change, ...] = ()
 
@@ -66,6 +68,7 @@ class DraftMemory:
             "isOff": self.is_off,
             "switchedAt": round(self.switched_at, 1),
             "loadWhenOff": round(self.load_when_off, 4),
+            "pairWhenOff": self.pair_when_off,
             "changes": [[round(each.at, 1), each.by] for each in self.changes],
         }
 
@@ -81,6 +84,7 @@ class DraftMemory:
                 is_off=bool(data["isOff"]),
                 switched_at=float(data["switchedAt"]),
                 load_when_off=float(data["loadWhenOff"]),
+                pair_when_off=str(data["pairWhenOff"]),
                 changes=tuple(Change(float(at), int(by)) for at, by in data["changes"]),
             )
         except (KeyError, TypeError, AttributeError) as error:

@@ -106,6 +106,8 @@ class DraftsSeen:
     """In which a pod is read."""
     cold_start_seconds: float = 120.0
     """Of a verifier."""
+    pair: str = ""
+    """The revisions of both roles that are asked for; empty where that is not known."""
 
     @property
     def ready(self) -> list[Pod]:

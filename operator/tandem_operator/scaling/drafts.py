@@ -6,9 +6,9 @@ Drafts go first on the way down: their hold is shorter, and a step down of verif
 
 None while drafts do not pay, which verifiers measure themselves: all of them have chosen depth 0 for a while. Without
 drafts nothing can be measured, so they come back, as few as at first, once a verifier has clearly less to do than when
-they went, or after an hour, for the text may be another one. What is not known takes nothing away.
-Source: ../shared/background/autoscaling.md 6.5. Its gate on a predicted speed-up is the verifiers' own choice of a
-depth, which is only read here.
+they went, or a revision is another one, or after an hour, for the text may be another one, too. What is not known takes
+nothing away. Source: ../shared/background/autoscaling.md 6.5; its gate on a predicted speed-up is the verifiers' own
+choice of a depth, which is only read here.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ def _switched(seen: DraftsSeen, memory: DraftMemory) -> DraftMemory:
     if not memory.is_off:
         if memory.without_seconds < OFF_SECONDS or seen.silent_verifiers or not seen.ready:
             return memory
-        memory = replace(memory, is_off=True, load_when_off=memory.load or 0.0)
+        memory = replace(memory, is_off=True, load_when_off=memory.load or 0.0, pair_when_off=seen.pair)
     elif memory.with_seconds < ON_SECONDS and not _is_worth_a_try(seen, memory):
         return memory
     else:
@@ -210,7 +210,8 @@ def _is_worth_a_try(seen: DraftsSeen, memory: DraftMemory) -> bool:
     if seen.ready or not seen.load or memory.load is None:
         return False
     is_eased = memory.load <= EASED_SHARE * memory.load_when_off
-    return is_eased or seen.now - memory.switched_at >= LOOK_AGAIN_SECONDS
+    is_another = seen.pair not in {"", memory.pair_when_off}
+    return is_eased or is_another or seen.now - memory.switched_at >= LOOK_AGAIN_SECONDS
 
 
 def _why_off(seen: DraftsSeen, memory: DraftMemory) -> str:

@@ -69,6 +69,7 @@ class DraftsWorld:
     counts: bool = True
     """Whether draft servers count what they do."""
     cold_start: float = 30.0
+    pair: str = "1/2"
     now: float = BEGIN
     memory: DraftMemory = field(default_factory=DraftMemory)
     silent: set[str] = field(default_factory=set)
@@ -126,6 +127,7 @@ class DraftsWorld:
             said=dict(self.last),
             interval_seconds=TICK,
             cold_start_seconds=100.0,
+            pair=self.pair,
         )
 
     def tick(self, verifiers_before: int | None = None) -> DraftDecision:

@@ -298,6 +298,14 @@ def test_without_drafts_they_are_tried_again_after_an_hour_and_go_again_where_th
     assert world.wanted == 0
 
 
+@pytest.mark.parametrize("pair", ["", "1/2", "1/3"])
+def test_without_drafts_another_pair_of_models_is_tried_and_one_that_is_not_known_is_not(pair: str) -> None:
+    world = DraftsWorld(pays=False)
+    assert world.run(300).replicas == 0
+    world.pair = pair
+    assert world.run(60).replicas == (1 if pair == "1/3" else 0)
+
+
 def test_nobody_is_there_to_try_drafts_while_there_are_no_requests() -> None:
     world = DraftsWorld(pays=False)
     world.run(200)
