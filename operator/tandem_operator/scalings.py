@@ -28,6 +28,7 @@ from tandem_operator.scaling.decision import Decision
 from tandem_operator.scaling.memory import Memory
 from tandem_operator.scaling.observed import Observed
 from tandem_operator.scaling.policy import Policy
+from tandem_operator.scaling.reading import Reading
 from tandem_operator.scaling_status import Scaled
 from tandem_operator.scaling_terms import TakenOver, addresses_of, observed_of, taken_over
 from tandem_operator.store import Key, Store
@@ -46,6 +47,8 @@ class _Scaled:
     """Of which each changed something, the oldest first."""
     saved_at: float = float("-inf")
     saved: Manifest | None = None
+    readings: Mapping[str, Reading] = field(default_factory=dict)
+    """By pod, those alone that were new enough to decide by."""
     taken_over: TakenOver | None = None
 
 
@@ -124,6 +127,7 @@ class Scalings:
             trouble=self._readings.trouble(key),
         )
         decision, scaled.memory = decide(policy, seen, scaled.memory)
+        scaled.readings = {name: reading for name, reading in seen.readings.items() if seen.is_fresh(name)}
         if decision.replicas != scaled.replicas:
             scaled.decisions.append(
                 {
@@ -139,6 +143,11 @@ class Scalings:
             scaled.saved_at = float("-inf")
         scaling_figures.show(key.name, decision)
         return seen, decision
+
+    def readings(self, key: Key) -> Mapping[str, Reading]:
+        """What the last decision has seen of the load, by pod; nothing where nothing is scaled."""
+        scaled = self._scaled.get(key)
+        return scaled.readings if scaled else {}
 
     def remembered_by(self, planned: Plan, key: Key, owner: Owner, *, intent: Intent, now: datetime) -> Plan:
         """The plan with the ConfigMap in which scaling remembers, which goes where nothing is scaled any more."""
