@@ -132,7 +132,11 @@ class Reconciler:
         self._marks = PodMarks(cluster, store)
         self._speculation = SpeculationFigures()
         self._scalings = Scalings(
-            store, readings or readings_by(config), drafting or DraftingReadings(), gates or GateReadings()
+            store,
+            readings or readings_by(config),
+            drafting or DraftingReadings(),
+            gates or GateReadings(),
+            table=self._table,
         )
         self._now = clock or (lambda: datetime.now(UTC))
         self._settings = Settings(self._table, config)

@@ -135,6 +135,7 @@ class Site:
                 raw = make_raw_pod(
                     Role.VERIFIER, revision, name=f"{NAME}-{i}", podIP=f"127.0.0.{i + 1}", conditions=[ready]
                 )
+                raw["spec"] = {"nodeName": "n"}
                 self.world.server.put(POD_PATH.format(f"{NAME}-{i}"), raw)
             counters = {"observedGeneration": there["metadata"]["generation"], "replicas": wanted}
             status = {**counters, "readyReplicas": len(self.verifiers)}

@@ -32,6 +32,20 @@ def test_replicas_follow_the_load_between_their_bounds_and_status_says_why() -> 
     play(script)
 
 
+def test_what_the_pods_cost_is_written_with_the_other_figures() -> None:
+    async def script(site: Site) -> None:
+        await site.live(90)
+        assert site.told["cost"] == {"perHour": "13.76"}, "two pods of one H100; without requests no token has a price"
+        before = len(site.world.writes())
+        await site.live(200)
+        assert not [each for each in site.world.writes()[before:] if "/status" in each]
+        site.running = 14.0
+        await site.live(90)
+        assert site.told["cost"] == {"perHour": "41.28"}
+
+    play(script, {**SCALED, "verifier": make_role("verifier", ("nvidia-h100-80gb",))})
+
+
 @pytest.mark.parametrize("is_allowed", [True, False])
 def test_the_pods_with_the_least_to_do_go_first_and_a_missing_right_keeps_none_there(
     is_allowed: bool, caplog: pytest.LogCaptureFixture
