@@ -225,7 +225,7 @@ class Reconciler:
             planned.due_seconds,
             self._mishaps.due_seconds(key),
             self._speculation.due_seconds(key),
-            self._scalings.interval_seconds if scaled else 0.0,
+            self._scalings.interval_seconds(key) if scaled else 0.0,
         )
         return Outcome(min((seconds for seconds in due if seconds), default=0.0), asked)
 

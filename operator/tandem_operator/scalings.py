@@ -70,10 +70,9 @@ class Scalings:
         self._drafts = DraftScalings(store, drafting)
         self._scaled: dict[Key, _Scaled] = {}
 
-    @property
-    def interval_seconds(self) -> float:
-        """In which a pass is due for each."""
-        return self._readings.interval_seconds
+    def interval_seconds(self, key: Key) -> float:
+        """In which a pass is due."""
+        return self._readings.interval_seconds(key)
 
     def forget(self, key: Key) -> None:
         """The deployment is gone, or something else scales it."""
@@ -129,12 +128,13 @@ class Scalings:
     def _decided(
         self, key: Key, scaled: _Scaled, policy: Policy, *, facts: Facts, now: datetime
     ) -> tuple[Observed, Decision]:
+        readings = self._readings.latest(key, addresses_of(facts, Role.VERIFIER))
         seen = observed_of(
             facts,
-            self._readings.latest(key, addresses_of(facts, Role.VERIFIER)),
+            readings,
             wanted=scaled.replicas,
             now=now,
-            interval_seconds=self._readings.interval_seconds,
+            interval_seconds=self._readings.interval_seconds(key),
             gate=self._gates.latest(key, facts.gate.addresses),
             trouble=self._readings.trouble(key),
         )

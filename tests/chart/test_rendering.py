@@ -50,7 +50,11 @@ VALUES: dict[str, Manifest] = {
             "engineImages": {"cpu": "registry.example/engine@" + DIGEST},
             "accelerators": {"mine": {"resource": "example.com/npu", "quantity": "1", "hostMemory": "17179869184"}},
             "resyncSeconds": 1000000,
-            "prometheus": {"address": "https://prometheus.example:9090", "caFile": "/etc/prometheus-access/ca.crt"},
+            "prometheus": {
+                "address": "https://prometheus.example:9090",
+                "abovePods": 0,
+                "caFile": "/etc/prometheus-access/ca.crt",
+            },
         },
         "prometheusSecretName": "prometheus",
     },

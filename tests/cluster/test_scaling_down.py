@@ -68,7 +68,7 @@ def test_the_pods_with_the_least_to_do_go_and_nothing_but_a_mark_is_written_to_a
     body["spec"]["verifier"]["accelerator"] = {"classes": ["nvidia-h100-80gb"], "count": 1}
     body["spec"]["autoscaling"]["verifier"] = {"minReplicas": 4, "maxReplicas": 4}
     with serving(engines) as address:
-        world.operator(prometheus={"address": address}).start()
+        world.operator(prometheus={"address": address, "abovePods": 0}).start()
         world.apply(body)
         world.wait_until(lambda: len(world.names("pods", PODS)) == 4, "four verifiers")
         busy, idle, busier, bored = world.names("pods", PODS)
