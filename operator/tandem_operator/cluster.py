@@ -67,11 +67,13 @@ _JSON = "application/json"
 _METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _KEY_SET = "application/jwk-set+json"
 _APPLY = "application/apply-patch+yaml"
+_MERGE = "application/merge-patch+json"
 _METHODS = {
     "get": "GET",
     "list": "GET",
     "apply": "PATCH",
     "apply_status": "PATCH",
+    "patch": "PATCH",
     "create": "POST",
     "update": "PUT",
     "delete": "DELETE",
@@ -212,6 +214,17 @@ class Cluster:
             "status": status,
         }
         return await self._apply(body, subresource="status")
+
+    async def annotate(self, ref: Ref, namespace: str, *, uid: str, annotations: Mapping[str, str | None]) -> Manifest:
+        """Set annotations of the object with this uid, or take those of None away, and leave all else as it is.
+
+        Raises NotFoundError, and ConflictError for another object of that name.
+        """
+        path = KINDS[ref.kind].path(namespace, ref.name)
+        query = [("fieldManager", names.FIELD_MANAGER)]
+        body = {"metadata": {"uid": uid, "annotations": annotations}}
+        answer = await self._request("patch", ref.kind, path, query=query, body=body, content_type=_MERGE)
+        return _typed(answer, ref.kind)
 
     async def delete(self, ref: Ref, namespace: str, *, uid: str = "", resource_version: str = "") -> bool:
         """Delete an object if it still is the one that was seen; whether it was there. Being gone is success, too."""

@@ -115,8 +115,11 @@ class PrometheusConfig(BaseModel):
     model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True, extra="forbid")
 
     address: Annotated[str, Field(pattern=r"^(https?://[^\s@?#]+[^\s@?#/])?$", max_length=512)] = ""
-    """Such as http://prometheus.monitoring:9090, without a path of the API. Empty: scaling reads the engines' pages at
+    """Such as http://prometheus.monitoring:9090, without a path of the API. Empty: scaling reads all engines' pages at
     their pods, every 5 seconds."""
+    above_pods: Annotated[int, Field(ge=0)] = 1000
+    """Deployments whose verifiers would be more than so many that are read at their pods, in all, are read from
+    Prometheus, every 15 seconds. 0: all are."""
     bearer_token_file: Path | None = None
     """File with a token, read at each query."""
     ca_file: Path | None = None
@@ -192,7 +195,7 @@ class OperatorConfig(BaseModel):
     model that somebody else had the token for. Never what is made from a claim or a ConfigMap, which are a namespace's
     own."""
     prometheus: PrometheusConfig = PrometheusConfig()
-    """Where scaling reads the engines' metrics, if not from the pods themselves."""
+    """Where scaling reads the engines' metrics of more pods than the operator should read itself."""
     resync_seconds: Annotated[float, Field(gt=0)] = 60.0
     """Every deployment is looked at again after this long, whatever was heard of it."""
     request_timeout_seconds: Annotated[float, Field(gt=0)] = 8.0

@@ -100,7 +100,7 @@ class DraftScalings:
             verifiers.wanted,
             pods=pods_seen(facts, Role.DRAFT),
             said=self._readings.latest(key, addresses_of(facts, *Role)),
-            interval_seconds=max(self._readings.interval_seconds, verifiers.seen.interval_seconds),
+            interval_seconds=max(self._readings.interval_seconds(key), verifiers.seen.interval_seconds),
             cold_start_seconds=verifiers.cold_start_seconds,
             pair=scaled.pair,
         )

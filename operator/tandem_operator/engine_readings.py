@@ -40,12 +40,14 @@ class _Pod(Generic[T]):
 class PageReadings(Generic[T]):
     """The last reading of each pod of each deployment that is asked for."""
 
-    interval_seconds = READ_EVERY_SECONDS
-
     def __init__(self, parse: Parse[T], *, port: int, clock: Callable[[], float]) -> None:
         self._parse, self._pages, self._clock = parse, PodPages(port), clock
         self._pods: dict[Key, dict[str, _Pod[T]]] = {}
         self._slots = asyncio.Semaphore(READS_AT_ONCE)
+
+    def interval_seconds(self, _: Key) -> float:
+        """In which each pod is read anew."""
+        return READ_EVERY_SECONDS
 
     def latest(self, key: Key, addresses: Mapping[str, str]) -> dict[str, T]:
         """Of the pods at these addresses, by name; what is due is read meanwhile."""

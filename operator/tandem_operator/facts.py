@@ -113,6 +113,8 @@ class PodFacts:
     """Empty until the scheduler has found one."""
     ready_since: datetime | None = None
     """None while it is not Ready."""
+    deletion_cost: int = 0
+    """The higher, the later it goes where its Deployment is to have fewer pods."""
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def pod_of(manifest: Manifest, *, mishap: str = "") -> PodFacts | None:
 
     Its controller is a ReplicaSet, which is nobody's child here, so its ownerReference says nothing. The labels are
     enough: they are in the selector of our Deployment, whose ReplicaSets adopt every pod that carries them, and who
-    may label a pod so may also make one. Nothing is written to a pod by what is read here.
+    may label a pod so may also make one. All that is ever written to such a pod is its deletion cost.
     """
     if not _is_labelled(manifest):
         return None
@@ -109,7 +109,16 @@ def pod_of(manifest: Manifest, *, mishap: str = "") -> PodFacts | None:
         is_over=is_over,
         node=(manifest.get("spec") or {}).get("nodeName", ""),
         ready_since=_time(ready.get("lastTransitionTime")) if is_ready else None,
+        deletion_cost=_deletion_cost(metadata),
     )
+
+
+def _deletion_cost(metadata: Mapping[str, Any]) -> int:
+    """As a ReplicaSet reads it: what is no number is 0."""
+    try:
+        return int((metadata.get("annotations") or {})[names.ANNOTATION_DELETION_COST])
+    except (KeyError, ValueError):
+        return 0
 
 
 def _time(written: str | None) -> datetime:

@@ -29,10 +29,13 @@ def kept_of(manifest: Manifest) -> Manifest:
         for kind in ("initContainerStatuses", "containerStatuses")
         if status.get(kind)
     }
+    picked = _picked(metadata, _OF_A_PODS_METADATA)
+    if annotations := _picked(metadata.get("annotations") or {}, {names.ANNOTATION_DELETION_COST}):
+        picked["annotations"] = annotations
     return {
         "apiVersion": manifest["apiVersion"],
         "kind": "Pod",
-        "metadata": _picked(metadata, _OF_A_PODS_METADATA),
+        "metadata": picked,
         "spec": _picked(spec, {"nodeName"}),
         "status": {**_picked(status, {"phase", "reason", "message", "podIP", "conditions"}), **containers},
     }

@@ -57,6 +57,8 @@ ANNOTATION_DRAINING = f"{GROUP}/draining-since"
 """On a Deployment whose pods get no new requests any more, since when."""
 ANNOTATION_ROLLING = f"{GROUP}/rolling"
 """On the Service while it selects the pods of every revision; its own revision label is the one that it is leaving."""
+ANNOTATION_DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
+"""Kubernetes' own, on a pod: the lower, the sooner its ReplicaSet deletes it. The one that we write."""
 
 NAME_MAX_LENGTH = 40
 NAME_PATTERN = "^[a-z]([-a-z0-9]*[a-z0-9])?$"

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from tandem_contracts.launch import Role, Speculation
 from tandem_operator import names
 from tandem_operator.api.deployment import Owner
+from tandem_operator.deletion_costs import DeletionCost, deletion_costs_of
 from tandem_operator.facts import Facts, Manifest, Ref, RevisionFacts
 from tandem_operator.gate_plan import NO_GATE, Gatekeeping, Rest, gate_objects_of, rest_of, superfluous_gate
 from tandem_operator.objects.devices import claim_template_of
@@ -21,6 +23,7 @@ from tandem_operator.objects.service import draft_service_of, serving_service_of
 from tandem_operator.objects.workload import workload_of
 from tandem_operator.protection_plan import ANYBODY, Served, Terms, plan_protection
 from tandem_operator.rollout import Clock, Step, Wait, Want, draft_step, verifier_step
+from tandem_operator.scaling.reading import Reading
 
 REVISION_HISTORY_LIMIT = 10
 
@@ -65,6 +68,8 @@ class Plan:
 
     apply: tuple[Apply, ...] = ()
     delete: tuple[Deletion, ...] = ()
+    costs: tuple[DeletionCost, ...] = ()
+    """Marks of pods that come first: they say which ones go where a Deployment is to have fewer."""
     waits: tuple[Wait, ...] = ()
     details: tuple[str, ...] = ()
     roles: Mapping[Role, RolePlan] = field(default_factory=dict)
@@ -85,14 +90,16 @@ def plan(
     terms: Terms = ANYBODY,
     waits: tuple[Wait, ...] = (),
     keeping: Gatekeeping = NO_GATE,
+    readings: Mapping[str, Reading] = MappingProxyType({}),
 ) -> Plan:
     """The plan for one deployment. The same facts in any order give the same plan; a converged one repeats itself.
 
     `asked_replicas` counts for a role without a want: a spec that is refused for something else still scales.
     `idle`: draining verifier revisions without a request. `terms`: who may talk to the pods.
     `waits`: what roles without a want wait for. `keeping`: of the wake gate, where the spec lets it come to zero.
+    `readings`: of the load of pods, by their names, as far as it is known.
     """
-    planner = _Planner(owner, facts, wants, clock=clock, asked_replicas=asked_replicas or {})
+    planner = _Planner(owner, facts, wants, clock=clock, asked_replicas=asked_replicas or {}, readings=readings)
     planner.waits += waits
     planner.plan_rest(keeping, idle)
     planner.plan_verifiers(idle)
@@ -121,13 +128,15 @@ class _Planner:
         *,
         clock: Clock,
         asked_replicas: Mapping[Role, int],
+        readings: Mapping[str, Reading],
     ) -> None:
         self.owner, self.facts, self.wants = owner, facts, dict(wants)
-        self.clock, self.asked_replicas = clock, dict(asked_replicas)
+        self.clock, self.asked_replicas, self.readings = clock, dict(asked_replicas), readings
         self.service = facts.service(names.serving_service_name(owner.name))
         self.rest = Rest.as_it_is(facts, self.service)
         self.applies: list[Apply] = []
         self.deletions: list[Deletion] = []
+        self.costs: list[DeletionCost] = []
         self.roles: dict[Role, RolePlan] = {}
         self.steps: dict[Role, Step] = {}
         self.waits: list[Wait] = []
@@ -140,6 +149,7 @@ class _Planner:
         return Plan(
             tuple(self.applies),
             tuple(self.deletions),
+            tuple(self.costs),
             tuple(waits),
             tuple(details),
             self.roles,
@@ -252,8 +262,10 @@ class _Planner:
                 draining_since=step.draining.get(revision),
             )
             there = self.facts.workload(role, revision)
-            is_fewer = there is not None and replicas < there.wanted
-            self.applies.append(Apply(manifest, there.resource_version if there and is_fewer else ""))
+            fewer = there.wanted - replicas if there else 0
+            if replicas > 0 and fewer > 0:
+                self.costs += deletion_costs_of(self.facts.pods_of(role, revision), self.readings, fewer=fewer)
+            self.applies.append(Apply(manifest, there.resource_version if there and fewer > 0 else ""))
         for workload in self.facts.workloads_of(role):
             if workload.revision not in step.replicas and not workload.is_going:
                 self.details.append(f"{workload.ref.name} is deleted: nothing selects its pods any more")

@@ -1,4 +1,4 @@
-"""Reads engines' metrics from Prometheus, for scaling: two queries a deployment, which only the operator builds.
+"""Reads engines' metrics from Prometheus, for scaling, by queries that only the operator builds: two for some pods.
 
 The one asks for the series, the other for when they were scraped: a sample's age is what Prometheus knows of it, not
 when it was asked. What Prometheus does not answer, or answers wrongly, leaves the readings of before, which grow old.
@@ -22,6 +22,8 @@ from tandem_operator.scaling.reading import FAMILIES, Reading, Sample, reading_o
 from tandem_operator.store import Key
 
 READ_EVERY_SECONDS = 15.0
+PODS_AT_ONCE = 200
+"""Whose answer is some 9 MB: a larger one would keep the operator from everything else while it is taken apart."""
 ANSWER_LIMIT_BYTES = 64 << 20
 _TROUBLE_LENGTH = 200
 _NAMES = "|".join(f"{family}(_bucket|_sum|_count)?" for family in FAMILIES)
@@ -42,12 +44,14 @@ class _Watched:
 class PrometheusReadings:
     """The last readings of the verifiers of each autoscaled deployment; the same interface as `EngineReadings`."""
 
-    interval_seconds = READ_EVERY_SECONDS
-
     def __init__(self, config: PrometheusConfig, *, clock: Callable[[], float] = time) -> None:
         self._config, self._clock = config, clock
         self._watched: dict[Key, _Watched] = {}
         self._session: aiohttp.ClientSession | None = None
+
+    def interval_seconds(self, _: Key) -> float:
+        """In which Prometheus is asked anew."""
+        return READ_EVERY_SECONDS
 
     def latest(self, key: Key, addresses: Mapping[str, str]) -> dict[str, Reading]:
         """Of the pods of these names; what is due is asked meanwhile."""
@@ -85,12 +89,16 @@ class PrometheusReadings:
             await self._session.close()
 
     async def _read(self, key: Key, watched: _Watched, pods: tuple[str, ...]) -> None:
-        matching = f'namespace="{key.namespace}",pod=~"{"|".join(map(_quoted, pods))}"'
+        trouble = "Prometheus knows no series of these pods: does it scrape them?"
         try:
-            values = await self._query(f'{{__name__=~"{_NAMES}",{matching}}}')
-            times = await self._query(f"timestamp({ENGINE_RUNNING}{{{matching}}})")
-            watched.readings |= readings_of(values, times)
-            watched.trouble = "" if values else "Prometheus knows no series of these pods: does it scrape them?"
+            for begin in range(0, len(pods), PODS_AT_ONCE):
+                some = "|".join(map(_quoted, pods[begin : begin + PODS_AT_ONCE]))
+                matching = f'namespace="{key.namespace}",pod=~"{some}"'
+                values = await self._query(f'{{__name__=~"{_NAMES}",{matching}}}')
+                times = await self._query(f"timestamp({ENGINE_RUNNING}{{{matching}}})")
+                watched.readings |= readings_of(values, times)
+                trouble = "" if values else trouble
+            watched.trouble = trouble
         except (PrometheusError, aiohttp.ClientError, TimeoutError, OSError) as error:
             told = str(error) or type(error).__name__
             watched.trouble = f"Prometheus at {self._config.address}: {told}"[:_TROUBLE_LENGTH]

@@ -44,6 +44,7 @@ from tandem_operator.objects.event import event_of
 from tandem_operator.objects.ownership import Conflict, conflict_of
 from tandem_operator.outcome import Outcome
 from tandem_operator.plan import Apply, Plan, checks_tokens, plan
+from tandem_operator.pod_marks import PodMarks
 from tandem_operator.readings_source import Readings, readings_by
 from tandem_operator.rollout import Clock, drained_pods_of
 from tandem_operator.scalings import Scalings
@@ -128,9 +129,14 @@ class Reconciler:
         self._mishaps = Mishaps(cluster)
         self._cold_starts = ColdStarts()
         self._keys = PublishedKeys(cluster)
+        self._marks = PodMarks(cluster, store)
         self._speculation = SpeculationFigures()
         self._scalings = Scalings(
-            store, readings or readings_by(config), drafting or DraftingReadings(), gates or GateReadings()
+            store,
+            readings or readings_by(config),
+            drafting or DraftingReadings(),
+            gates or GateReadings(),
+            table=self._table,
         )
         self._now = clock or (lambda: datetime.now(UTC))
         self._settings = Settings(self._table, config)
@@ -174,6 +180,7 @@ class Reconciler:
             terms=intent.terms,
             waits=intent.waits,
             keeping=self._scalings.keeping(key, intent, facts),
+            readings=self._scalings.readings(key),
         )
         planned = self._scalings.remembered_by(planned, key, owner, intent=intent, now=self._now())
         refs = [Ref.of(apply.manifest) for apply in planned.apply]
@@ -218,7 +225,7 @@ class Reconciler:
             planned.due_seconds,
             self._mishaps.due_seconds(key),
             self._speculation.due_seconds(key),
-            self._scalings.interval_seconds if scaled else 0.0,
+            self._scalings.interval_seconds(key) if scaled else 0.0,
         )
         return Outcome(min((seconds for seconds in due if seconds), default=0.0), asked)
 
@@ -299,6 +306,7 @@ class Reconciler:
 
     async def _carry_out(self, planned: Plan, owner: Owner, carried: _Carried) -> None:
         """Apply and delete all that can be: one object that the API server will not have keeps no other one back."""
+        await self._marks.put(planned.costs, owner.namespace)
         for stage in range(_STAGES):
             due = [apply for apply in planned.apply if _stage(apply) == stage and not carried.lacks_template(apply)]
             await asyncio.gather(*(self._try(apply, owner, carried) for apply in due))

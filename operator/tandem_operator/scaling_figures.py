@@ -7,6 +7,7 @@ from prometheus_client import Counter, Gauge
 from tandem_contracts.launch import Role
 from tandem_operator.scaling.decision import Decision, Health
 from tandem_operator.scaling.drafts import DraftDecision
+from tandem_operator.serving_cost import Cost
 
 _LABELS = ["deployment"]
 _OF_ROLE = [*_LABELS, "role"]
@@ -18,6 +19,12 @@ COLD_START = Gauge("tandem_scaling_cold_start_seconds", "Of most replicas, from 
 ATTAINMENT = Gauge(
     "tandem_scaling_attainment_ratio", "Share of the last minutes' requests within a target.", [*_LABELS, "target"]
 )
+COST = Gauge(
+    "tandem_scaling_cost_per_hour", "Of all pods, in the currency of the accelerator table: US dollars.", _LABELS
+)
+TOKEN_COST = Gauge(
+    "tandem_scaling_cost_per_million_tokens", "The same over the tokens served: all, or output.", [*_LABELS, "tokens"]
+)
 BLIND = Gauge("tandem_scaling_blind", "1 while too few pods say anything for replicas to change.", _OF_ROLE)
 CHANGES = Counter("tandem_scaling_changes_total", "Times that replicas were changed.", [*_OF_ROLE, "direction"])
 DRAFT_DEMAND = Gauge("tandem_scaling_draft_tokens_per_second", "Draft tokens that verifiers ask for.", _LABELS)
@@ -26,10 +33,11 @@ DRAFTS_OFF = Gauge("tandem_scaling_drafts_off", "1 while drafts do not pay, as v
 _OF_BOTH, _PLAIN = (DESIRED, BLIND), (DEMAND, SURGE, CAPACITY, COLD_START)
 _OF_DRAFTS = (DRAFT_DEMAND, DRAFT_CAPACITY, DRAFTS_OFF)
 _TARGETS = ("timeToFirstToken", "timePerOutputToken")
+_TOKENS = ("all", "output")
 
 
-def show(name: str, decision: Decision) -> None:
-    """Export a decision on verifiers."""
+def show(name: str, decision: Decision, cost: Cost | None) -> None:
+    """Export a decision on verifiers, and what the pods cost where that is known."""
     figures = decision.figures
     DESIRED.labels(name, Role.VERIFIER.value).set(decision.replicas)
     DEMAND.labels(name).set(figures.requests_rate)
@@ -39,10 +47,11 @@ def show(name: str, decision: Decision) -> None:
     BLIND.labels(name, Role.VERIFIER.value).set(decision.health is Health.BLIND)
     shares = (figures.first_token_attainment, figures.output_token_attainment)
     for target, share in zip(_TARGETS, shares, strict=True):
-        if share is not None:
-            ATTAINMENT.labels(name, target).set(share)
-        else:
-            _drop(ATTAINMENT, name, target)
+        _set_or_drop(ATTAINMENT, share, name, target)
+    _set_or_drop(COST, cost.per_hour if cost else None, name)
+    of_tokens = (cost.per_million_tokens, cost.per_million_output_tokens) if cost else (None, None)
+    for tokens, per_million in zip(_TOKENS, of_tokens, strict=True):
+        _set_or_drop(TOKEN_COST, per_million, name, tokens)
 
 
 def show_drafts(name: str, decision: DraftDecision) -> None:
@@ -64,12 +73,21 @@ def count_change(name: str, *, before: int, after: int, role: Role = Role.VERIFI
 
 def forget(name: str) -> None:
     """Export nothing of a deployment that is scaled no more."""
-    for gauge in _PLAIN:
+    for gauge in (*_PLAIN, COST):
         _drop(gauge, name)
     for gauge in _OF_BOTH:
         _drop(gauge, name, Role.VERIFIER.value)
     for target in _TARGETS:
         _drop(ATTAINMENT, name, target)
+    for tokens in _TOKENS:
+        _drop(TOKEN_COST, name, tokens)
+
+
+def _set_or_drop(gauge: Gauge, value: float | None, *labels: str) -> None:
+    if value is None:
+        _drop(gauge, *labels)
+    else:
+        gauge.labels(*labels).set(value)
 
 
 def forget_drafts(name: str) -> None:

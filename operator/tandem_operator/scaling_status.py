@@ -14,19 +14,20 @@ from typing import Any
 from pydantic import ValidationError
 
 from tandem_contracts.launch import Role
-from tandem_operator.api.status import AttainmentStatus, ScalingStatus
+from tandem_operator.api.status import AttainmentStatus, CostStatus, ScalingStatus
 from tandem_operator.names import Reason
 from tandem_operator.scaling.decision import Decision, Health, Limited
 from tandem_operator.scaling.drafts import DraftDecision, DraftPolicy
 from tandem_operator.scaling.policy import Bounds, Policy
 from tandem_operator.scaling_terms import HANDS_OFF_SECONDS
+from tandem_operator.serving_cost import Cost
 from tandem_operator.timestamps import timestamp_of
 from tandem_operator.verdict import Verdict
 
 TOLD_SECONDS = 300.0
 PAUSED, CONFLICT, OFF = "Paused", "Conflict", "Off"
-TARGET_TOLD_SECONDS = 60.0
-"""That the target is missed, or met again, is told at most so often."""
+NEWS_TOLD_SECONDS = 60.0
+"""That the target is missed, or met again, and that other pods cost something, is told at most so often."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ class Scaled:
     decision: Decision
     changed: datetime | None = None
     """When replicas changed last, if that is known."""
+    cost: Cost | None = None
+    """None: not known."""
     conflict: str = ""
     """Who else scales, so that this one does not."""
     drafts: ScaledDrafts | None = None
@@ -90,7 +93,8 @@ def told_of_scaling(scaled: Scaled, previous: Any, *, now: datetime) -> ScalingS
         age = (now - datetime.fromisoformat(before.updated)).total_seconds()
     except ValueError:
         return told
-    is_due = age >= TOLD_SECONDS or (before.target != told.target and age >= TARGET_TOLD_SECONDS)
+    is_news = (before.target, _per_hour(before)) != (told.target, _per_hour(told))
+    is_due = age >= (NEWS_TOLD_SECONDS if is_news else TOLD_SECONDS)
     return told if is_due or age < 0 else before
 
 
@@ -120,9 +124,27 @@ def _status_of(scaled: Scaled, now: datetime) -> ScalingStatus:
         surge_per_second=_short(figures.surge_rate),
         capacity_per_second=_short(figures.capacity_rate) if figures.capacity_rate else None,
         cold_start=f"{figures.cold_start_seconds:.0f}s",
+        cost=_cost(scaled.cost) if scaled.cost else None,
         last_scale_time=timestamp_of(scaled.changed) if scaled.changed else None,
         updated=timestamp_of(now),
     )
+
+
+def _cost(cost: Cost) -> CostStatus:
+    tokens, output_tokens = cost.per_million_tokens, cost.per_million_output_tokens
+    return CostStatus(
+        per_hour=_money(cost.per_hour),
+        per_million_tokens=None if tokens is None else _money(tokens),
+        per_million_output_tokens=None if output_tokens is None else _money(output_tokens),
+    )
+
+
+def _per_hour(told: ScalingStatus) -> str:
+    return told.cost.per_hour if told.cost else ""
+
+
+def _money(amount: float) -> str:
+    return f"{amount:.2f}" if amount >= 0.1 or not amount else f"{amount:.4f}"
 
 
 def _health(scaled: Scaled) -> str:

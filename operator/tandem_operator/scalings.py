@@ -14,6 +14,7 @@ from typing import Any
 
 from tandem_contracts.launch import Role
 from tandem_operator import names, scaling_figures
+from tandem_operator.accelerators import AcceleratorClass
 from tandem_operator.api.deployment import Owner
 from tandem_operator.draft_scalings import DraftScalings, Verifiers
 from tandem_operator.engine_readings import DraftingReadings
@@ -28,8 +29,10 @@ from tandem_operator.scaling.decision import Decision
 from tandem_operator.scaling.memory import Memory
 from tandem_operator.scaling.observed import Observed
 from tandem_operator.scaling.policy import Policy
+from tandem_operator.scaling.reading import Reading
 from tandem_operator.scaling_status import Scaled
 from tandem_operator.scaling_terms import TakenOver, addresses_of, observed_of, taken_over
+from tandem_operator.serving_cost import cost_of
 from tandem_operator.store import Key, Store
 from tandem_operator.targets import Intent
 from tandem_operator.timestamps import timestamp_of
@@ -46,21 +49,30 @@ class _Scaled:
     """Of which each changed something, the oldest first."""
     saved_at: float = float("-inf")
     saved: Manifest | None = None
+    readings: Mapping[str, Reading] = field(default_factory=dict)
+    """By pod, those alone that were new enough to decide by."""
     taken_over: TakenOver | None = None
 
 
 class Scalings:
     """Of all deployments."""
 
-    def __init__(self, store: Store, readings: Readings, drafting: DraftingReadings, gates: GateReadings) -> None:
-        self._store, self._readings, self._gates = store, readings, gates
+    def __init__(
+        self,
+        store: Store,
+        readings: Readings,
+        drafting: DraftingReadings,
+        gates: GateReadings,
+        *,
+        table: Mapping[str, AcceleratorClass],
+    ) -> None:
+        self._store, self._readings, self._gates, self._table = store, readings, gates, table
         self._drafts = DraftScalings(store, drafting)
         self._scaled: dict[Key, _Scaled] = {}
 
-    @property
-    def interval_seconds(self) -> float:
-        """In which a pass is due for each."""
-        return self._readings.interval_seconds
+    def interval_seconds(self, key: Key) -> float:
+        """In which a pass is due."""
+        return self._readings.interval_seconds(key)
 
     def forget(self, key: Key) -> None:
         """The deployment is gone, or something else scales it."""
@@ -103,27 +115,31 @@ class Scalings:
             policy = replace(policy, is_paused=True)
             scaled.replicas = other.replicas
         seen, decision = self._decided(key, scaled, policy, facts=facts, now=now)
+        cost = cost_of(facts, decision.figures, table=self._table)
+        scaling_figures.show(key.name, decision, cost)
         verifiers = Verifiers(seen, decision.replicas, decision.figures.cold_start_seconds)
         intent = intent.scaled(decision.replicas)
         intent, drafts = self._drafts.scale(key, intent, facts, verifiers=verifiers, now=now)
+        told = Scaled(policy, decision, _changed(scaled), cost, drafts=drafts)
         if other is not None and is_theirs:
-            told = f"{other.ref.kind} {other.ref.name}: its replicas were written by {other.by}"
-            return intent, Scaled(policy, decision, _changed(scaled), conflict=told, drafts=drafts)
-        return intent, Scaled(policy, decision, _changed(scaled), drafts=drafts)
+            told = replace(told, conflict=f"{other.ref.kind} {other.ref.name}: its replicas were written by {other.by}")
+        return intent, told
 
     def _decided(
         self, key: Key, scaled: _Scaled, policy: Policy, *, facts: Facts, now: datetime
     ) -> tuple[Observed, Decision]:
+        readings = self._readings.latest(key, addresses_of(facts, Role.VERIFIER))
         seen = observed_of(
             facts,
-            self._readings.latest(key, addresses_of(facts, Role.VERIFIER)),
+            readings,
             wanted=scaled.replicas,
             now=now,
-            interval_seconds=self._readings.interval_seconds,
+            interval_seconds=self._readings.interval_seconds(key),
             gate=self._gates.latest(key, facts.gate.addresses),
             trouble=self._readings.trouble(key),
         )
         decision, scaled.memory = decide(policy, seen, scaled.memory)
+        scaled.readings = {name: reading for name, reading in seen.readings.items() if seen.is_fresh(name)}
         if decision.replicas != scaled.replicas:
             scaled.decisions.append(
                 {
@@ -137,8 +153,12 @@ class Scalings:
             scaling_figures.count_change(key.name, before=scaled.replicas, after=decision.replicas)
             scaled.replicas = decision.replicas
             scaled.saved_at = float("-inf")
-        scaling_figures.show(key.name, decision)
         return seen, decision
+
+    def readings(self, key: Key) -> Mapping[str, Reading]:
+        """What the last decision has seen of the load, by pod; nothing where nothing is scaled."""
+        scaled = self._scaled.get(key)
+        return scaled.readings if scaled else {}
 
     def remembered_by(self, planned: Plan, key: Key, owner: Owner, *, intent: Intent, now: datetime) -> Plan:
         """The plan with the ConfigMap in which scaling remembers, which goes where nothing is scaled any more."""
@@ -187,8 +207,8 @@ def _inputs_of(decision: Decision, *, waiting: float) -> Mapping[str, str]:
         "waiting": f"{waiting:.0f}",
         "coldStart": f"{figures.cold_start_seconds:.0f}",
     }
-    if figures.capacity_rate:
-        told["capacity"] = f"{figures.capacity_rate:.2f}"
+    if decision.is_learned:
+        told |= {"capacity": f"{figures.capacity_rate:.2f}", "samples": str(figures.samples)}
     if figures.output_tokens:
         told |= {"prompt": f"{figures.prompt_tokens:.0f}", "output": f"{figures.output_tokens:.0f}"}
     return told | {key: f"{100 * share:.1f}" for key, share in shares.items() if share is not None}

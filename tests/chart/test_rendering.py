@@ -50,7 +50,11 @@ VALUES: dict[str, Manifest] = {
             "engineImages": {"cpu": "registry.example/engine@" + DIGEST},
             "accelerators": {"mine": {"resource": "example.com/npu", "quantity": "1", "hostMemory": "17179869184"}},
             "resyncSeconds": 1000000,
-            "prometheus": {"address": "https://prometheus.example:9090", "caFile": "/etc/prometheus-access/ca.crt"},
+            "prometheus": {
+                "address": "https://prometheus.example:9090",
+                "abovePods": 0,
+                "caFile": "/etc/prometheus-access/ca.crt",
+            },
         },
         "prometheusSecretName": "prometheus",
     },
@@ -193,10 +197,11 @@ def test_a_pod_that_is_alive_is_told_from_one_that_is_ready(helm: str, tmp_path:
     assert paths == {"startup": "/healthz", "liveness": "/healthz", "readiness": "/readyz"}
 
 
-def test_pods_and_events_are_only_read(helm: str, tmp_path: Path) -> None:
+def test_pods_are_neither_made_nor_deleted_and_events_never_changed(helm: str, tmp_path: Path) -> None:
     rules = one(objects(helm, {}, tmp_path), "Role")["rules"]
     verbs = {resource: set(rule["verbs"]) for rule in rules for resource in rule["resources"]}
-    assert verbs["pods"] == {"get", "list", "watch"}
+    assert verbs["pods"] == {"get", "list", "watch", "patch"}, "patch: which go first, as an annotation"
+    assert not {"pods/exec", "pods/eviction", "pods/ephemeralcontainers", "pods/status", "pods/log"} & verbs.keys()
     assert verbs["events"] == {"create", "list"}, "an event of its own is made and never changed"
 
 

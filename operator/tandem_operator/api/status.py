@@ -101,6 +101,17 @@ class AttainmentStatus(ApiModel):
     """Percentage points, where a target is no bound of the engines' histograms."""
 
 
+class CostStatus(ApiModel):
+    """By the prices of the operator's accelerator table, which are US dollars unless its administrator has others."""
+
+    per_hour: Annotated[str, Field(max_length=16)]
+    """Accelerators of all pods that have a node: of verifiers and drafts, those that start or go included."""
+    per_million_tokens: Annotated[str, Field(max_length=16)] | None = None
+    """The same over the tokens of prompts and answers that were served in the last minutes; absent without traffic."""
+    per_million_output_tokens: Annotated[str, Field(max_length=16)] | None = None
+    """The same over the tokens of answers alone."""
+
+
 class ScalingStatus(ApiModel):
     """What autoscaling has decided, and by what. Figures are written anew with a decision, else every five minutes."""
 
@@ -131,6 +142,9 @@ class ScalingStatus(ApiModel):
     """Requests that one replica does within the targets, once that is learned."""
     cold_start: Annotated[str, Field(max_length=16)] = ""
     """That most replicas take from being made to being Ready."""
+    cost: CostStatus | None = None
+    """What the pods cost. Absent where that is not known: the accelerator table has no price for a class, or a pod may
+    be on one of several classes that cost differently."""
     last_scale_time: Annotated[str, Field(max_length=32)] | None = None
     """When the number of replicas changed last."""
     updated: Annotated[str, Field(max_length=32)] = ""

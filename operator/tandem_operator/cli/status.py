@@ -12,6 +12,7 @@ from datetime import datetime
 from tandem_contracts.launch import Role
 from tandem_operator import names
 from tandem_operator.cli.connection import Connection
+from tandem_operator.cli.cost import cost_in
 from tandem_operator.cli.inputs import CommandError
 from tandem_operator.cold_start import StartPhase
 from tandem_operator.facts import Manifest, PodFacts
@@ -86,6 +87,8 @@ def tree(body: Manifest, pods: Iterable[PodFacts], *, now: datetime, paint: Pain
     ]
     if status.get("coldStart"):
         branches.append([_cold_start(status["coldStart"])])
+    if cost := cost_in(status.get("scaling")):
+        branches.append([cost])
     if note:
         branches.append([paint(note, _YELLOW)])
     yield from _drawn(branches)

@@ -11,6 +11,7 @@ from typing import Any
 from tandem_contracts.launch import Role
 from tandem_operator import names
 from tandem_operator.cli.connection import Connection
+from tandem_operator.cli.cost import cost_in
 from tandem_operator.cli.inputs import CommandError
 from tandem_operator.facts import Manifest
 from tandem_operator.masking import one_line
@@ -22,6 +23,7 @@ _INPUTS = {
     "surge": "{}/s more within a cold start",
     "waiting": "{} wait",
     "capacity": "a replica does {}/s",
+    "samples": "learned from {} samples of its steps",
     "prompt": "prompts of {} tokens",
     "output": "answers of {}",
     "coldStart": "cold start {} s",
@@ -57,6 +59,8 @@ def _lines(body: Manifest, memory: Manifest | None, *, note: str) -> Iterator[st
         yield f"{told.get('desiredVerifiers')} verifiers: {one_line(str(told.get('reason', '')))}"
         if "desiredDrafts" in told:
             yield f"{told['desiredDrafts']} drafts: {one_line(str(told.get('draftReason', '')))}"
+        if cost := cost_in(told):
+            yield f"  {cost}"
         for condition in body["status"].get("conditions") or []:
             if condition["type"] in {"ScalingActive", "ScalingLimited", "LatencyTargetMet"}:
                 yield f"  {condition['type']} {condition['status']} ({condition['reason']})"

@@ -40,10 +40,6 @@ class Figures:
     """Of a request."""
     capacity_rate: float = 0.0
     """Requests that one pod finishes within the target."""
-    capacity_requests: float = 0.0
-    """That one pod has in its batch then."""
-    step_seconds: float = 0.0
-    """Then."""
     cold_start_seconds: float = 0.0
     first_token_attainment: float | None = None
     """Share of the requests of the last minutes within the target; None without any, or without a target."""
@@ -52,6 +48,10 @@ class Figures:
     """At most so much of either share may be wrong: 0 where the target is a bound of the engines' histograms."""
     samples: int = 0
     """That the model of step times has learned from."""
+    tokens_rate: float = 0.0
+    """Tokens of prompts and answers that were served in the last minutes."""
+    output_tokens_rate: float = 0.0
+    """Those of answers alone."""
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,9 @@ def figures_of(policy: Policy, seen: Observed, memory: Memory) -> Figures:
     traffic = memory.traffic
     first, output, error = traffic.attainments(policy.target)
     cold_start = cold_start_seconds(policy, memory, kind)
+    told = [pod.name for pod in seen.ready if pod.name in seen.readings]
+    # What a pod has served that has fallen silent is not known.
+    is_served = traffic.is_known and bool(told) and all(map(seen.is_fresh, told))
     return Figures(
         requests_rate=memory.flow.estimate(now=seen.now),
         surge_rate=memory.flow.surge(quantile=policy.surge_quantile, horizon_seconds=cold_start + SURGE_LAG_SECONDS),
@@ -48,6 +51,8 @@ def figures_of(policy: Policy, seen: Observed, memory: Memory) -> Figures:
         output_token_attainment=output,
         attainment_error=error,
         samples=round(memory.learned[kind].samples) if kind in memory.learned else 0,
+        tokens_rate=traffic.tokens_rate if is_served else 0.0,
+        output_tokens_rate=traffic.output_tokens_rate if is_served else 0.0,
     )
 
 
@@ -68,12 +73,7 @@ def need_of(policy: Policy, seen: Observed, memory: Memory, figures: Figures) ->
     engine = Engine(learned.model, kv_tokens, policy.most_requests, memory.derate)
     sizing = Sizing(engine, load, policy.target)
     capacity = sizing.capacity()
-    figures = replace(
-        figures,
-        capacity_rate=capacity.rate,
-        capacity_requests=capacity.requests,
-        step_seconds=capacity.step_seconds,
-    )
+    figures = replace(figures, capacity_rate=capacity.rate)
     waiting = seen.waiting
     rate = (figures.requests_rate + figures.surge_rate) / seen.seen_share + waiting / DRAIN_SECONDS
     most = policy.bounds.most

@@ -32,6 +32,8 @@ class Traffic:
     steps: float = 0.0
     """Decode steps times the requests in them."""
     rejected: float = 0.0
+    seconds: float = 0.0
+    """In which all this has come."""
     first_token: Distribution = NOTHING
     output_token: Distribution = NOTHING
 
@@ -60,6 +62,16 @@ class Traffic:
         """That a request gets in a decode step: 1 without speculation."""
         return max(1.0, (self.output_tokens - self.started) / self.steps)
 
+    @property
+    def tokens_rate(self) -> float:
+        """Tokens of prompts and answers a second, those of prompts in the prefix cache included."""
+        return (self.prompt_tokens + self.output_tokens) / self.seconds if self.seconds else 0.0
+
+    @property
+    def output_tokens_rate(self) -> float:
+        """Tokens of answers a second."""
+        return self.output_tokens / self.seconds if self.seconds else 0.0
+
     def spread(self, share: float) -> float:
         """How many times the mean time per output token the slower requests take, by a quantile of them."""
         found = self.output_token
@@ -82,6 +94,9 @@ def passed(traffic: Traffic, readings: Mapping[str, Reading], *, before: Mapping
     fade = math.exp(-max(now.at - earlier.at for earlier, now in pairs) / FADE_SECONDS)
     faded: dict[str, Any] = {name: getattr(traffic, name) * fade for name in _SUMS}
     faded |= {name: getattr(traffic, name).times(fade) for name in _DISTRIBUTIONS}
+    # Engines are not all read at once: the time that passes is what lies between the newest readings of any.
+    passed_seconds = max(now.at for _, now in pairs) - max(earlier.at for earlier in before.values())
+    faded["seconds"] = traffic.seconds * fade + max(0.0, passed_seconds)
     for earlier, now in pairs:
         if now.finished < earlier.finished or now.first_token.count < earlier.first_token.count:
             continue  # it started anew

@@ -1,7 +1,7 @@
 """A fake of the Kubernetes API server at its border: HTTP on a port of this machine, objects by path in memory.
 
-Knows resource versions, conflicts, preconditions, paging, and apply as a plain merge of what is sent. A test scripts
-faults with `answer_next`, and reads the requests that came.
+Knows resource versions, conflicts, preconditions, paging, merge patches of annotations, and apply as a plain merge of
+what is sent. A test scripts faults with `answer_next`, and reads the requests that came.
 """
 
 from __future__ import annotations
@@ -132,6 +132,8 @@ class FakeApiServer:
             version = request.body["metadata"].get("resourceVersion")
             if version and there is not None and there["metadata"]["resourceVersion"] != version:
                 return _failure(409, "the object has been modified")
+            if request.headers["content-type"] == "application/merge-patch+json":
+                return self._merged(request)
             return self._applied(request)
         if there is None:
             return _failure(404, f"{path} not found")
@@ -146,6 +148,19 @@ class FakeApiServer:
             del self.objects[path]
             return web.json_response({"kind": "Status", "status": "Success"})
         return web.json_response(there)
+
+    def _merged(self, request: Request) -> web.Response:
+        """Of annotations alone."""
+        there = self.objects.get(request.path)
+        if there is None:
+            return _failure(404, f"{request.path} not found")
+        wanted = request.body["metadata"]
+        if wanted.get("uid", there["metadata"]["uid"]) != there["metadata"]["uid"]:
+            return _failure(409, "Precondition failed: UID in precondition")
+        merged = {**there["metadata"].get("annotations", {}), **wanted["annotations"]}
+        annotations = {key: value for key, value in merged.items() if value is not None}
+        metadata = {**there["metadata"], "annotations": annotations}
+        return web.json_response(self.put(request.path, {**there, "metadata": metadata}))
 
     def _applied(self, request: Request) -> web.Response:
         path = request.path.removesuffix("/status")

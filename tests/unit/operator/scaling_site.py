@@ -13,12 +13,14 @@ from tandem_operator import names
 from tandem_operator.config import OperatorConfig
 from tandem_operator.engine_readings import EngineReadings
 from tandem_operator.facts import Manifest
+from tandem_operator.facts_parsing import pod_of
 from tandem_operator.gate_readings import GateReadings
 from tandem_operator.metrics_source import EngineLoads
 from tandem_operator.reconcile import Reconciler
 from tests.builders import KEY, NAME, NAMESPACE, make_raw_pod, make_spec
 from tests.unit.operator.reconcile_world import BODY_PATH, NOW, World
 from tests.unit.operator.reconcile_world import play as play_world
+from tests.unit.operator.replica_set import deleted
 
 SCALED = make_spec(
     draft=None,
@@ -29,6 +31,7 @@ SCALED = make_spec(
         "requestsPerReplica": 10,
     },
 )
+POD_PATH = f"/api/v1/namespaces/{NAMESPACE}/pods/{{}}"
 MEMORY_PATH = f"/api/v1/namespaces/{NAMESPACE}/configmaps/{names.scaling_name(NAME)}"
 
 
@@ -38,6 +41,8 @@ class Site:
     def __init__(self, world: World, port: int, gate_port: int) -> None:
         self.world, self.port, self.gate_port, self.now = world, port, gate_port, NOW
         self.running, self.waiting, self.is_up, self.starts = 1.0, 0.0, True, True
+        self.more: dict[str, float] = {}
+        """Requests that pods have beside the others, by address."""
         self.held, self.answering, self.is_gate_up, self.gate_starts = 0, 0, True, True
         self.begin()
 
@@ -60,8 +65,9 @@ class Site:
             loads=EngineLoads(port=self.port, clock=lambda: self.now.timestamp()),
         )
 
-    async def page(self, _: web.Request) -> web.Response:
-        lines = [f"{metrics.ENGINE_RUNNING} {self.running}", f"{metrics.ENGINE_WAITING} {self.waiting}", ""]
+    async def page(self, request: web.Request) -> web.Response:
+        running = self.running + self.more.get(request.host.partition(":")[0], 0.0)
+        lines = [f"{metrics.ENGINE_RUNNING} {running}", f"{metrics.ENGINE_WAITING} {self.waiting}", ""]
         return web.Response(text="\n".join(lines), status=200 if self.is_up else 503)
 
     async def gate_page(self, _: web.Request) -> web.Response:
@@ -114,20 +120,23 @@ class Site:
         return [path for path in self.world.paths("Pod") if path != self.gate_pod]
 
     def kubelet(self) -> None:
+        """And the ReplicaSet controller before it."""
         self.run_gate()
         for path in self.verifier_deployments:
             there = self.world.server.objects[path]
             wanted, revision = there["spec"]["replicas"], there["metadata"]["labels"][names.LABEL_REVISION]
-            for i in range(10):
-                at = f"/api/v1/namespaces/{NAMESPACE}/pods/{NAME}-{i}"
-                if i < wanted and self.starts and at not in self.world.server.objects:
-                    ready = {"type": "Ready", "status": "True", "lastTransitionTime": written(self.now)}
-                    pod = make_raw_pod(
-                        Role.VERIFIER, revision, name=f"{NAME}-{i}", podIP="127.0.0.1", conditions=[ready]
-                    )
-                    self.world.server.put(at, pod)
-                elif i >= wanted and at in self.world.server.objects:
-                    del self.world.server.objects[at]
+            pods = [pod for at in self.verifiers if (pod := pod_of(self.world.server.objects[at]))]
+            costs = {pod.ref: pod.deletion_cost for pod in pods}
+            for pod in deleted(pods, costs, fewer=max(0, len(pods) - wanted)):
+                del self.world.server.objects[POD_PATH.format(pod.ref.name)]
+            free = [i for i in range(10) if POD_PATH.format(f"{NAME}-{i}") not in self.world.server.objects]
+            for i in free[: wanted - len(pods) if self.starts and wanted > len(pods) else 0]:
+                ready = {"type": "Ready", "status": "True", "lastTransitionTime": written(self.now)}
+                raw = make_raw_pod(
+                    Role.VERIFIER, revision, name=f"{NAME}-{i}", podIP=f"127.0.0.{i + 1}", conditions=[ready]
+                )
+                raw["spec"] = {"nodeName": "n"}
+                self.world.server.put(POD_PATH.format(f"{NAME}-{i}"), raw)
             counters = {"observedGeneration": there["metadata"]["generation"], "replicas": wanted}
             status = {**counters, "readyReplicas": len(self.verifiers)}
             if there.get("status") != status:
@@ -197,5 +206,5 @@ async def serving(page: Callable[[web.Request], Awaitable[web.StreamResponse]]) 
     application.router.add_get("/metrics", page)
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await web.TCPSite(runner, "0.0.0.0", 0).start()  # noqa: S104 -- pods have addresses of their own in 127.0.0.0/8
     return runner

@@ -53,6 +53,7 @@ ROLLING: Manifest = {
         "warmUp": "4.0s",
         "total": "108s",
     },
+    "scaling": {"desiredVerifiers": 2, "cost": {"perHour": "13.76"}},
 }
 
 
@@ -109,7 +110,8 @@ LLMDeployment chat/pair  generation 3, 2h old
 ├─ draft 1/1
 │  └─ revision 0badcafe
 │     └─ pair-draft-0badcafe-d  Ready on gpu-1  2h
-└─ last cold start (pair-verifier-7f3a90c1-a): schedule 3.0s, pull 41s, warm-up 4.0s, total 108s"""
+├─ last cold start (pair-verifier-7f3a90c1-a): schedule 3.0s, pull 41s, warm-up 4.0s, total 108s
+└─ costs 13.76 dollars an hour"""
     )
 
 

@@ -14,6 +14,7 @@ from tandem_operator.cli.why import run_why
 from tandem_operator.facts import Manifest
 from tandem_operator.scaling.decision import Decision, Figures, Health
 from tandem_operator.scaling.drafts import DraftDecision
+from tandem_operator.serving_cost import Cost
 from tests.builders import NAME, make_body, make_spec
 
 SCALED = make_spec(autoscaling={"slo": {"timeToFirstToken": "2s"}, "verifier": {"maxReplicas": 4}})
@@ -23,13 +24,13 @@ DECISION = {
     "from": 2,
     "to": 3,
     "reason": "needs 3: 9.0 requests/s",
-    "inputs": {"requests": "9.00", "surge": "1.50", "capacity": "4.20", "firstToken": "97.1"},
+    "inputs": {"requests": "9.00", "surge": "1.50", "capacity": "4.20", "samples": "240", "firstToken": "97.1"},
 }
 
 
 INPUTS = (
     "      9.00 requests/s arrive, 1.50/s more within a cold start, a replica does 4.20/s, "
-    "97.1 % of first tokens in time"
+    "learned from 240 samples of its steps, 97.1 % of first tokens in time"
 )
 
 
@@ -94,6 +95,24 @@ def test_drafts_have_a_decision_and_changes_of_their_own() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("cost", "line"),
+    [
+        ({"perHour": "13.76"}, "  costs 13.76 dollars an hour"),
+        (
+            {"perHour": "13.76", "perMillionTokens": "0.09", "perMillionOutputTokens": "0.43"},
+            "  costs 13.76 dollars an hour, 0.09 a million tokens, 0.43 a million of answers",
+        ),
+        (None, None),
+        ("free", None),
+        ({"perMillionTokens": "0.09"}, None),
+    ],
+)
+def test_what_it_costs_is_said_where_it_is_known(cost: Any, line: str | None) -> None:
+    lines = why(SCALED, status={"scaling": {**TOLD, "cost": cost}}, memory={}).splitlines()
+    assert lines[1:] == ([line] if line else [])
+
+
 def test_without_autoscaling_the_spec_is_the_reason() -> None:
     assert why(make_spec()) == f"{NAME} has no spec.autoscaling: spec.verifier.replicas says how many, 1\n"
 
@@ -115,19 +134,26 @@ def value(name: str, **labels: str) -> float | None:
 
 def test_a_decision_is_exported_and_goes_with_the_deployment() -> None:
     figures = Figures(requests_rate=9.0, capacity_rate=4.2, first_token_attainment=0.97)
-    scaling_figures.show("x", Decision(3, "because", Health.BLIND, figures=figures))
+    cost = Cost(13.76, per_million_tokens=0.09)
+    scaling_figures.show("x", Decision(3, "because", Health.BLIND, figures=figures), cost)
+    assert (value("cost_per_hour"), value("cost_per_million_tokens", tokens="all")) == (13.76, 0.09)
+    assert value("cost_per_million_tokens", tokens="output") is None
     assert value("desired_replicas", role="verifier") == 3
     assert (value("requests_per_second"), value("blind", role="verifier")) == (9.0, 1)
     assert value("attainment_ratio", target="timeToFirstToken") == 0.97
     assert value("attainment_ratio", target="timePerOutputToken") is None
-    scaling_figures.show("x", Decision(3, "because"))
+    scaling_figures.show("x", Decision(3, "because"), None)
+    assert value("cost_per_hour") is None
+    assert value("cost_per_million_tokens", tokens="all") is None
+    scaling_figures.show("x", Decision(3, "because"), cost)
     assert value("attainment_ratio", target="timeToFirstToken") is None
     scaling_figures.forget("x")
     assert value("desired_replicas", role="verifier") is None
+    assert value("cost_per_hour") is None
 
 
 def test_a_decision_on_drafts_is_exported_beside_it_and_goes_by_itself() -> None:
-    scaling_figures.show("x", Decision(3, "because"))
+    scaling_figures.show("x", Decision(3, "because"), None)
     decision = DraftDecision(2, "because", Health.BLIND, tokens_rate=1500.0, capacity_rate=2000.0)
     scaling_figures.show_drafts("x", decision)
     assert [value("desired_replicas", role=role) for role in ("verifier", "draft")] == [3, 2]

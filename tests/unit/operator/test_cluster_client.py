@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tandem_contracts.launch import Role
 from tandem_operator.cluster import (
     KINDS,
     Cluster,
@@ -16,7 +17,7 @@ from tandem_operator.cluster import (
     RefusedError,
 )
 from tandem_operator.facts import Manifest, Ref
-from tests.builders import make_body, make_child
+from tests.builders import make_body, make_child, make_raw_pod
 from tests.unit.operator.fake_api_server import HANG, Answer, FakeApiServer, connect, serve
 from tests.unit.operator.virtual_time import now, run
 
@@ -40,6 +41,27 @@ def child(name: str = "x") -> Manifest:
     for server_side in ("uid", "resourceVersion"):
         del manifest["metadata"][server_side]
     return manifest
+
+
+def test_annotations_are_merged_into_the_very_object_that_was_seen_and_nothing_else_is_sent() -> None:
+    path, pod = "/api/v1/namespaces/chat/pods/p", Ref("Pod", "p")
+
+    async def script(server: FakeApiServer, cluster: Cluster) -> None:
+        server.put(path, make_raw_pod(Role.VERIFIER, "0a1b2c3d"))
+        uid = server.objects[path]["metadata"]["uid"]
+        written = await cluster.annotate(pod, "chat", uid=uid, annotations={"a": "1", "b": None})
+        assert written["kind"] == "Pod"
+        assert written["metadata"]["annotations"]["a"] == "1"
+        assert server.requests[-1].headers["content-type"] == "application/merge-patch+json"
+        assert server.requests[-1].body == {"metadata": {"uid": uid, "annotations": {"a": "1", "b": None}}}
+        await cluster.annotate(pod, "chat", uid=uid, annotations={"a": None})
+        assert "a" not in server.objects[path]["metadata"]["annotations"]
+        with pytest.raises(ConflictError):
+            await cluster.annotate(pod, "chat", uid="another", annotations={"a": "1"})
+        with pytest.raises(NotFoundError):
+            await cluster.annotate(Ref("Pod", "q"), "chat", uid=uid, annotations={"a": "1"})
+
+    play(script)
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def full_pod(**status: Any) -> Manifest:
     raw = make_raw_pod(Role.VERIFIER, REVISION, **{**FULL_STATUS, **status})
     raw["metadata"] |= {
         "managedFields": [{"fieldsV1": {"f": {}}}] * 9,
-        "annotations": {"a": "b"},
+        "annotations": {"a": "b", names.ANNOTATION_DELETION_COST: "-2"},
         "ownerReferences": [],
     }
     raw["spec"] = {"nodeName": "n", "containers": [{"name": "engine", "env": [{"name": "A", "value": "secret"}]}]}

@@ -10,6 +10,7 @@ import pytest
 from tandem_operator.engine_readings import EngineReadings
 from tandem_operator.facts import Manifest
 from tests.builders import KEY, NAMESPACE, make_role, make_spec
+from tests.unit.operator.fake_api_server import Answer
 from tests.unit.operator.reconcile_world import BODY_PATH
 from tests.unit.operator.scaling_site import MEMORY_PATH, SCALED, Site, play, written
 
@@ -27,6 +28,44 @@ def test_replicas_follow_the_load_between_their_bounds_and_status_says_why() -> 
         site.running = 1.0
         await site.live(600)
         assert site.replicas == 2
+
+    play(script)
+
+
+def test_what_the_pods_cost_is_written_with_the_other_figures() -> None:
+    async def script(site: Site) -> None:
+        await site.live(90)
+        assert site.told["cost"] == {"perHour": "13.76"}, "two pods of one H100; without requests no token has a price"
+        before = len(site.world.writes())
+        await site.live(200)
+        assert not [each for each in site.world.writes()[before:] if "/status" in each]
+        site.running = 14.0
+        await site.live(90)
+        assert site.told["cost"] == {"perHour": "41.28"}
+
+    play(script, {**SCALED, "verifier": make_role("verifier", ("nvidia-h100-80gb",))})
+
+
+@pytest.mark.parametrize("is_allowed", [True, False])
+def test_the_pods_with_the_least_to_do_go_first_and_a_missing_right_keeps_none_there(
+    is_allowed: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def script(site: Site) -> None:
+        site.running = 14.0
+        await site.live(60)
+        assert site.replicas == 6
+        site.running, site.more = 1.0, {"127.0.0.6": 3.0, "127.0.0.4": 2.0}
+        for _ in range(0 if is_allowed else 50):
+            site.world.server.answer_next("PATCH", Answer(403, '{"message": "pods is forbidden"}'), about="/pods/")
+        await site.live(600)
+        assert site.replicas == 2
+        left = [path.rpartition("-")[2] for path in site.world.paths("Pod")]
+        marks = [each for each in site.world.writes() if "/pods/" in each]
+        if is_allowed:
+            assert left == ["3", "5"]
+            assert len(marks) == 4, "each pod that goes is marked, once"
+        told = [each for each in caplog.messages if "pods cannot be marked" in each]
+        assert len(told) == (0 if is_allowed else 1)
 
     play(script)
 

@@ -1,0 +1,56 @@
+"""What the pods of a deployment cost, by the accelerator table's prices. Pure. No figure rather than a wrong one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tandem_operator.accelerators import AcceleratorClass
+from tandem_operator.facts import Facts, RevisionFacts
+from tandem_operator.scaling.decision import Figures
+
+
+@dataclass(frozen=True)
+class Cost:
+    """In the currency of the table, US dollars as it is shipped."""
+
+    per_hour: float
+    per_million_tokens: float | None = None
+    """Of prompts and answers; None without traffic."""
+    per_million_output_tokens: float | None = None
+    """The same over the tokens of the answers alone."""
+
+
+def cost_of(facts: Facts, figures: Figures, *, table: Mapping[str, AcceleratorClass]) -> Cost | None:
+    """Of all pods that hold accelerators, of every role and revision, those that start or go included.
+
+    None where a price is not known: the class has none, or the pod is on one of several that cost differently, which
+    only its node could tell.
+    """
+    holding = [pod for pod in facts.pods if pod.node and not pod.is_over]
+    prices = [_price_of(facts.revision(pod.role, pod.revision), table) for pod in holding]
+    known = [price for price in prices if price is not None]
+    if len(known) < len(prices):
+        return None
+    per_hour = sum(known)
+    return Cost(
+        per_hour,
+        per_million_tokens=_per_million(per_hour, figures.tokens_rate),
+        per_million_output_tokens=_per_million(per_hour, figures.output_tokens_rate),
+    )
+
+
+def _price_of(revision: RevisionFacts | None, table: Mapping[str, AcceleratorClass]) -> float | None:
+    """Of one pod for an hour."""
+    if revision is None:
+        return None
+    names = [str(each.get("name")) for each in revision.resolved.get("accelerators") or ()]
+    prices = {table[name].price_per_hour if name in table else "" for name in names}
+    count = revision.resolved.get("count")
+    if len(prices) != 1 or "" in prices or not isinstance(count, int):
+        return None
+    return count * float(prices.pop())
+
+
+def _per_million(per_hour: float, tokens_per_second: float) -> float | None:
+    return per_hour / (tokens_per_second * 3600) * 1e6 if tokens_per_second > 0 else None
