@@ -20,7 +20,7 @@ demo-down: .venv/ready ## take away what `make demo` made (CLUSTER=current: from
 	@$(BIN)/python -m deploy.demo down $(if $(CLUSTER),--cluster $(CLUSTER))
 
 test: .venv/ready ## every test
-	@$(BIN)/python -m deploy.local build
+	@$(BIN)/python -m deploy.local build --with prometheus
 	@$(BIN)/python -m deploy.fixtures
 	@[ "$$(id -u)" -ne 0 ] || $(BIN)/python -m deploy.images build
 	@$(BIN)/python -m pytest --durations=25 --durations-min=5
