@@ -23,8 +23,8 @@ from tandem_operator.verdict import Verdict
 
 TOLD_SECONDS = 300.0
 PAUSED, CONFLICT = "Paused", "Conflict"
-TARGET_TOLD_SECONDS = 60.0
-"""That the target is missed, or met again, is told at most so often."""
+NEWS_TOLD_SECONDS = 60.0
+"""That the target is missed, or met again, is told at most so often; so is another reason for deciding nothing."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,9 @@ def told_of_scaling(scaled: Scaled, previous: Any, *, now: datetime) -> ScalingS
         age = (now - datetime.fromisoformat(before.updated)).total_seconds()
     except ValueError:
         return told
-    is_due = age >= TOLD_SECONDS or (before.target != told.target and age >= TARGET_TOLD_SECONDS)
+    is_idle = told.health in {Health.BLIND.value, CONFLICT}
+    is_news = before.target != told.target or (is_idle and before.reason != told.reason)
+    is_due = age >= TOLD_SECONDS or (is_news and age >= NEWS_TOLD_SECONDS)
     return told if is_due or age < 0 else before
 
 

@@ -16,10 +16,12 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"  # as vLLM says it
 
 @dataclass
 class Exporters:
-    """What each pod serves. A pod without a page answers 404."""
+    """What each pod serves. One without a page answers 404."""
 
     address: str
     pages: dict[str, Callable[[], str]] = field(default_factory=dict)
+    usual: Callable[[], str] | None = None
+    """Of pods without a page of their own."""
     scrapes: dict[str, list[float]] = field(default_factory=dict)
     """When each page was asked for, in seconds since the epoch."""
 
@@ -36,7 +38,7 @@ def serving_pages() -> Iterator[Exporters]:
         def do_GET(self) -> None:
             pod = self.path.split("/")[1]
             exporters.scrapes.setdefault(pod, []).append(time.time())
-            page = exporters.pages.get(pod)
+            page = exporters.pages.get(pod, exporters.usual)
             if page is None:
                 self.send_error(404)
                 return
