@@ -5,7 +5,6 @@ It tells of each pod of a selection its even share of a load that a test sets, u
 
 from __future__ import annotations
 
-import base64
 import json
 import ssl
 import threading
@@ -19,9 +18,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from deploy.local.cluster import Cluster
-from deploy.local.pki import Leaf, authority_in, issue
-from deploy.local.record import read_record
-from tests.clusters import wait_for
+from tests.cluster.aggregation import host_of, issue_for, registered
 
 GROUP, VERSION = "custom.metrics.k8s.io", "v1beta2"
 SERVICE = "custom-metrics"
@@ -38,65 +35,29 @@ class CustomMetrics:
 
 @contextmanager
 def serving_custom_metrics(cluster: Cluster, namespace: str, folder: Path) -> Iterator[CustomMetrics]:
-    """Registered at the API server while the body runs: as long as it were registered and silent, no namespace of the
-    cluster could be deleted.
-    """
+    """Registered at the API server while the body runs."""
     metrics = CustomMetrics()
-    server = ThreadingHTTPServer((_address(cluster), 0), _handler(cluster, metrics))
+    server = ThreadingHTTPServer((host_of(cluster), 0), _handler(cluster, metrics))
     server.socket = _context(cluster, namespace, folder).wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
-    name = f"{VERSION}.{GROUP}"
+    port = server.server_address[1]
     try:
-        cluster.kubectl.apply(*_registration(namespace, server.server_address, folder))
-        wait_for(cluster.kubectl, "condition=Available", f"apiservice/{name}", namespace=namespace)
-        yield metrics
+        with registered(cluster, GROUP, VERSION, service=SERVICE, namespace=namespace, port=port, folder=folder):
+            yield metrics
     finally:
-        cluster.kubectl.run("delete", "apiservice", name, "--ignore-not-found")
         server.shutdown()
         server.server_close()
         thread.join(timeout=10)
 
 
-def _address(cluster: Cluster) -> str:
-    """Of this machine, as the API server sees it."""
-    record = read_record(cluster.layout)
-    assert record is not None
-    return record.network.host if record.has_real_node else "127.0.0.1"
-
-
 def _context(cluster: Cluster, namespace: str, folder: Path) -> ssl.SSLContext:
     """With a certificate of its own, for the API server's proxy alone."""
-    issue(authority_in(folder), [Leaf("server", SERVICE, names=(f"{SERVICE}.{namespace}.svc",))])
+    issue_for(SERVICE, namespace, folder)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(cluster.layout.pki / "ca.crt"))
     context.verify_mode = ssl.CERT_REQUIRED
-    context.load_cert_chain(folder / "server.crt", folder / "server.key")
+    context.load_cert_chain(folder / "tls.crt", folder / "tls.key")
     return context
-
-
-def _registration(namespace: str, address: Any, folder: Path) -> list[dict[str, Any]]:
-    host, port = address
-    return [
-        {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": {"name": SERVICE, "namespace": namespace},
-            "spec": {"type": "ExternalName", "externalName": host},
-        },
-        {
-            "apiVersion": "apiregistration.k8s.io/v1",
-            "kind": "APIService",
-            "metadata": {"name": f"{VERSION}.{GROUP}"},
-            "spec": {
-                "group": GROUP,
-                "version": VERSION,
-                "groupPriorityMinimum": 100,
-                "versionPriority": 100,
-                "service": {"name": SERVICE, "namespace": namespace, "port": port},
-                "caBundle": base64.b64encode((folder / "ca.crt").read_bytes()).decode(),
-            },
-        },
-    ]
 
 
 def _handler(cluster: Cluster, metrics: CustomMetrics) -> type[BaseHTTPRequestHandler]:

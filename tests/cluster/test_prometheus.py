@@ -16,13 +16,12 @@ import pytest
 from deploy.local.pki import Leaf, authority_in, issue
 from tandem_contracts.metrics import ENGINE_RUNNING
 from tandem_operator.facts import Manifest
-from tests.cluster.world import World, sample
+from tests.cluster.scaled import NAME, make_deployment, workload
+from tests.cluster.world import World
 from tests.prometheus.exporters import Exporters, serving_pages
 from tests.prometheus.server import LOOPBACK, Prometheus, start_prometheus
 from tests.prometheus.token_proxy import asking_for
 from tests.unit.operator.test_scaling_reading import PAGE
-
-NAME = "llama-8b"
 
 
 @pytest.fixture
@@ -57,15 +56,13 @@ def prometheus(world: World, exporters: Exporters) -> Iterator[Prometheus]:
 
 def _autoscaled() -> Manifest:
     """By requests in work, ten a replica."""
-    body = sample("autoscaled")
-    body["spec"]["verifier"]["accelerator"] = {"classes": ["nvidia-h100-80gb"], "count": 1}
+    body = make_deployment()
     body["spec"]["autoscaling"] |= {"strategy": "Concurrency", "requestsPerReplica": 10}
     return body
 
 
 def _replicas(world: World) -> int:
-    (name,) = world.names("deployments", f"tandem.dev/deployment={NAME}")
-    found: int = world.get(f"deployment/{name}")["spec"]["replicas"]
+    found: int = workload(world)["spec"]["replicas"]
     return found
 
 

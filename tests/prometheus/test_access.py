@@ -13,8 +13,8 @@ import pytest
 from deploy.local.pki import Leaf, authority_in, issue
 from tandem_operator.config import PrometheusConfig
 from tandem_operator.prometheus_readings import PrometheusReadings
-from tests.prometheus.conftest import KEY, read
 from tests.prometheus.exporters import Exporters
+from tests.prometheus.pods import KEY, read
 from tests.prometheus.server import LOOPBACK, Prometheus, start_prometheus
 from tests.prometheus.test_readings import make_page, running
 from tests.prometheus.token_proxy import asking_for

@@ -12,8 +12,8 @@ from tandem_contracts.metrics import ENGINE_RUNNING
 from tandem_operator.config import PrometheusConfig
 from tandem_operator.prometheus_readings import PrometheusReadings
 from tandem_operator.scaling.reading import FAMILIES, Reading, reading_in
-from tests.prometheus.conftest import KEY, MANY, SPOILT, read
 from tests.prometheus.exporters import Exporters
+from tests.prometheus.pods import KEY, MANY, SPOILT, read
 from tests.prometheus.server import Prometheus
 
 RECORDED = (Path(__file__).parents[2] / "benchmarks/scaling/vllm-page.txt").read_text()
