@@ -12,7 +12,7 @@ from tests.cluster.keda import running_keda
 from tests.cluster.scaled import HPA, NAME, log_end, make_deployment, wait_for_replicas, writes
 from tests.cluster.world import Manifest, World
 from tests.prometheus.exporters import Exporters, serving_pages
-from tests.prometheus.server import Prometheus, scraping, start_prometheus
+from tests.prometheus.server import Prometheus, scraping, running_prometheus
 
 KEDA = "tandem-admin"
 """Whose kubeconfig it has."""
@@ -27,9 +27,8 @@ def exporters() -> Iterator[Exporters]:
 @pytest.fixture
 def prometheus(tmp_path: Path, exporters: Exporters) -> Iterator[Prometheus]:
     """Scraping one page: of whatever counts requests before the verifiers, which says so also while there are none."""
-    server = start_prometheus(tmp_path / "prometheus", [scraping("router", exporters.address, "router")])
-    yield server
-    server.end()
+    with running_prometheus(tmp_path / "prometheus", [scraping("router", exporters.address, "router")]) as server:
+        yield server
 
 
 @pytest.fixture

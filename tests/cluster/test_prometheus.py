@@ -19,7 +19,7 @@ from tandem_operator.facts import Manifest
 from tests.cluster.scaled import NAME, make_deployment, workload
 from tests.cluster.world import World
 from tests.prometheus.exporters import Exporters, serving_pages
-from tests.prometheus.server import LOOPBACK, Prometheus, start_prometheus
+from tests.prometheus.server import LOOPBACK, Prometheus, running_prometheus
 from tests.prometheus.token_proxy import asking_for
 from tests.unit.operator.test_scaling_reading import PAGE
 
@@ -49,9 +49,8 @@ def prometheus(world: World, exporters: Exporters) -> Iterator[Prometheus]:
         {"target_label": "__address__", "replacement": exporters.address},
     ]
     job = {"job_name": "verifiers", "kubernetes_sd_configs": [found], "relabel_configs": labels}
-    server = start_prometheus(world.folder / "prometheus", [job], interval="1s")
-    yield server
-    server.end()
+    with running_prometheus(world.folder / "prometheus", [job], interval="1s") as server:
+        yield server
 
 
 def _autoscaled() -> Manifest:
@@ -110,19 +109,18 @@ def test_what_keeps_prometheus_from_answering_is_told_and_replicas_stay(world: W
     for folder in (ours, others):
         issue(authority_in(folder), [Leaf("server", "prometheus", addresses=(LOOPBACK,))])
     tls = {"cert_file": str(ours / "server.crt"), "key_file": str(ours / "server.key")}
-    server = start_prometheus(tmp_path / "tls", [], web={"tls_server_config": tls})
     token = tmp_path / "token"
     token.write_text("wrong")
-    with asking_for("right", behind=server.address) as address:
-        world.operator(prometheus={"address": address, "bearerTokenFile": str(token)}).start()
-        world.apply(_autoscaled())
-        world.wait_for(NAME, "Ready")
-        _wait_for_active(world, status="False", told=f"(Prometheus at {address}: answered 401)")
-    # From now on there is something to take away.
-    world.patch(f"llm/{NAME}", {"spec": {"autoscaling": {"verifier": {"minReplicas": 1}}}})
-    _restart(world, address=server.address, caFile=str(others / "ca.crt"))
-    _wait_for_active(world, status="False", told="CERTIFICATE_VERIFY_FAILED")
-    server.end()
+    with running_prometheus(tmp_path / "tls", [], web={"tls_server_config": tls}) as server:
+        with asking_for("right", behind=server.address) as address:
+            world.operator(prometheus={"address": address, "bearerTokenFile": str(token)}).start()
+            world.apply(_autoscaled())
+            world.wait_for(NAME, "Ready")
+            _wait_for_active(world, status="False", told=f"(Prometheus at {address}: answered 401)")
+        # From now on there is something to take away.
+        world.patch(f"llm/{NAME}", {"spec": {"autoscaling": {"verifier": {"minReplicas": 1}}}})
+        _restart(world, address=server.address, caFile=str(others / "ca.crt"))
+        _wait_for_active(world, status="False", told="CERTIFICATE_VERIFY_FAILED")
     _restart(world, address=server.address, caFile=str(ours / "ca.crt"))
     _wait_for_active(world, status="False", told="Cannot connect")
     assert _replicas(world) == 2

@@ -10,7 +10,7 @@ import pytest
 
 from tests.prometheus.exporters import Exporters, serving_pages
 from tests.prometheus.pods import MANY, PODS, SPOILT
-from tests.prometheus.server import Prometheus, scraping, start_prometheus, targets_of
+from tests.prometheus.server import Prometheus, scraping, running_prometheus, targets_of
 
 
 @pytest.fixture(scope="session")
@@ -30,15 +30,12 @@ def prometheus(folder: Path, exporters: Exporters) -> Iterator[Prometheus]:
     """Scraping all pods of these tests, which have no page before a test gives them one."""
     at = exporters.address
     (folder / "going.json").write_text(json.dumps(targets_of(at, "gone")))
-    server = start_prometheus(
-        folder,
-        [
-            scraping("engines", at, *PODS, *SPOILT, "twice"),
-            {**scraping("many", at, *MANY), "scrape_interval": "2s", "scrape_timeout": "2s"},
-            scraping("again", at, "twice"),
-            scraping("elsewhere", at, "x2x4q", namespace="elsewhere"),
-            {"job_name": "going", "file_sd_configs": [{"files": [str(folder / "going.json")]}]},
-        ],
-    )
-    yield server
-    server.end()
+    jobs = [
+        scraping("engines", at, *PODS, *SPOILT, "twice"),
+        {**scraping("many", at, *MANY), "scrape_interval": "2s", "scrape_timeout": "2s"},
+        scraping("again", at, "twice"),
+        scraping("elsewhere", at, "x2x4q", namespace="elsewhere"),
+        {"job_name": "going", "file_sd_configs": [{"files": [str(folder / "going.json")]}]},
+    ]
+    with running_prometheus(folder, jobs) as server:
+        yield server

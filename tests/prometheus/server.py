@@ -8,7 +8,8 @@ import subprocess
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,18 +59,20 @@ class Prometheus:
         )
 
     def end(self) -> None:
+        """Also where it has ended already."""
         self._process.terminate()
         self._process.wait(timeout=20)
 
 
-def start_prometheus(
+@contextmanager
+def running_prometheus(
     folder: Path,
     scrape_configs: Sequence[dict[str, Any]],
     *,
     interval: str = "200ms",
     web: dict[str, Any] | None = None,
-) -> Prometheus:
-    """Listening on a free port; `web` is its web configuration, TLS of its own included."""
+) -> Iterator[Prometheus]:
+    """Listening on a free port while the body runs; `web` is its web configuration, TLS of its own included."""
     folder.mkdir(parents=True, exist_ok=True)
     times = {"scrape_interval": interval, "scrape_timeout": interval}
     (folder / "prometheus.yaml").write_text(yaml.safe_dump({"global": times, "scrape_configs": [*scrape_configs]}))
@@ -87,13 +90,11 @@ def start_prometheus(
     server = Prometheus("", log, process)
     try:
         wait_until(lambda: _is_started(server), "Prometheus to listen", limit_seconds=START_LIMIT_SECONDS, log=log)
-    except BaseException:
-        process.kill()
-        process.wait()
-        raise
-    (port,) = set(_LISTENING.findall(log.read_text()))
-    server.address = f"{'https' if web else 'http'}://{LOOPBACK}:{port}"
-    return server
+        (port,) = set(_LISTENING.findall(log.read_text()))
+        server.address = f"{'https' if web else 'http'}://{LOOPBACK}:{port}"
+        yield server
+    finally:
+        server.end()
 
 
 def _is_started(server: Prometheus) -> bool:

@@ -15,7 +15,7 @@ from tandem_operator.config import PrometheusConfig
 from tandem_operator.prometheus_readings import PrometheusReadings
 from tests.prometheus.exporters import Exporters
 from tests.prometheus.pods import KEY, read
-from tests.prometheus.server import LOOPBACK, Prometheus, start_prometheus
+from tests.prometheus.server import LOOPBACK, Prometheus, running_prometheus
 from tests.prometheus.test_readings import make_page, running
 from tests.prometheus.token_proxy import asking_for
 
@@ -54,9 +54,8 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
         "client_auth_type": "RequireAndVerifyClientCert",
         "client_ca_file": str(ours / "ca.crt"),
     }
-    prometheus = start_prometheus(folder, [], web={"tls_server_config": tls})
-    yield Guarded(prometheus, ours, others)
-    prometheus.end()
+    with running_prometheus(folder, [], web={"tls_server_config": tls}) as prometheus:
+        yield Guarded(prometheus, ours, others)
 
 
 def test_a_private_authority_and_a_certificate_of_our_own_are_enough(guarded: Guarded) -> None:
@@ -132,10 +131,9 @@ def test_only_the_right_token_passes_and_another_one_is_told(
 
 
 def test_a_prometheus_that_has_stopped_is_told(tmp_path: Path) -> None:
-    server = start_prometheus(tmp_path, [])
-    config = PrometheusConfig(address=server.address)
-    assert read(config, PODS) == ({}, NOTHING_SCRAPED)
-    server.end()
+    with running_prometheus(tmp_path, []) as server:
+        config = PrometheusConfig(address=server.address)
+        assert read(config, PODS) == ({}, NOTHING_SCRAPED)
     readings, trouble = read(config, PODS)
     assert readings == {}
     assert "Cannot connect" in trouble
