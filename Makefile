@@ -5,7 +5,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo demo-quantized demo-down test campaign check format crds protocol lock cluster cluster-down cluster-status images models benchmark clean
+.PHONY: help demo demo-quantized demo-scaling demo-down test campaign check format crds protocol lock cluster cluster-down cluster-status images models benchmark clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -15,6 +15,9 @@ demo: .venv/ready ## a whole Kubernetes, Tandem, a served pair and an answer (CL
 
 demo-quantized: .venv/ready ## models fetched, quantized, measured and served; one that its gate refuses
 	@$(BIN)/python -m deploy.demo quantized
+
+demo-scaling: .venv/ready ## load breaks a latency target, verifiers follow; then to zero and back, in a live view
+	@$(BIN)/python -m deploy.demo scaling
 
 demo-down: .venv/ready ## take away what `make demo` made (CLUSTER=current: from your cluster)
 	@$(BIN)/python -m deploy.demo down $(if $(CLUSTER),--cluster $(CLUSTER))

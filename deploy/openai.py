@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import urllib.request
 from typing import Any
 
@@ -22,11 +23,17 @@ def chat(address: str, *, model: str, prompt: str, max_tokens: int, **further: A
     return _post(f"{address}/v1/chat/completions", body)
 
 
-def complete(address: str, *, model: str, prompt: str, max_tokens: int) -> str:
+def complete(address: str, *, model: str, prompt: str, max_tokens: int, limit_seconds: float = LIMIT_SECONDS) -> str:
     """Text of one greedy completion of exactly so many tokens. Raises OSError."""
     body = {"model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0, "ignore_eos": True}
-    text: str = _post(f"{address}/v1/completions", body)["choices"][0]["text"]
+    text: str = _post(f"{address}/v1/completions", body, limit_seconds=limit_seconds)["choices"][0]["text"]
     return text
+
+
+def models(address: str) -> list[str]:
+    """What is served there. Raises OSError."""
+    with urllib.request.urlopen(f"{address}/v1/models", timeout=LIMIT_SECONDS) as answer:  # noqa: S310 -- our own
+        return [model["id"] for model in json.loads(answer.read())["data"]]
 
 
 def stream(address: str, *, model: str, prompt: str, max_tokens: int) -> int:
@@ -42,6 +49,22 @@ def stream(address: str, *, model: str, prompt: str, max_tokens: int) -> int:
                 return events
             events += line.startswith(b"data: ")
     raise EOFError(f"the stream ended after {events} events without [DONE]")
+
+
+def timed(address: str, *, model: str, prompt: str, max_tokens: int) -> tuple[float, float]:
+    """Seconds to the first token, and to the end, of one streamed completion of exactly so many tokens.
+
+    Raises OSError, and EOFError as `stream` does.
+    """
+    body = {"model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0, "stream": True}
+    begun, first = time.monotonic(), 0.0
+    request = _request(f"{address}/v1/completions", {**body, "ignore_eos": True})
+    with urllib.request.urlopen(request, timeout=LIMIT_SECONDS) as answer:  # noqa: S310 -- our own
+        for line in answer:
+            if line.strip() == b"data: [DONE]":
+                return first, time.monotonic() - begun
+            first = first or (time.monotonic() - begun if line.startswith(b"data: ") else 0.0)
+    raise EOFError("the stream ended without [DONE]")
 
 
 def counter(address: str, name: str) -> float:
@@ -65,8 +88,8 @@ def _metrics(address: str) -> str:
     return text
 
 
-def _post(url: str, body: dict[str, Any]) -> dict[str, Any]:
-    with urllib.request.urlopen(_request(url, body), timeout=LIMIT_SECONDS) as answer:  # noqa: S310 -- our own
+def _post(url: str, body: dict[str, Any], *, limit_seconds: float = LIMIT_SECONDS) -> dict[str, Any]:
+    with urllib.request.urlopen(_request(url, body), timeout=limit_seconds) as answer:  # noqa: S310 -- our own
         parsed: dict[str, Any] = json.loads(answer.read())
     return parsed
 

@@ -190,13 +190,16 @@ _RULES: Manifest = {
 }
 AUTOSCALED: Manifest = {
     "verifier": {"model": claim("big"), "accelerator": {"classes": ["nvidia-h100-80gb"]}},
+    "draft": {"model": claim("small"), "accelerator": {"classes": ["nvidia-l4-24gb"]}},
     "autoscaling": {
         "slo": {"percentile": 95, "timeToFirstToken": "1.5s", "timePerOutputToken": "80ms"},
         "verifier": {"minReplicas": 2, "maxReplicas": 8},
+        "draft": {"minReplicas": 0, "maxReplicas": 4},
         "strategy": "Headroom",
         "requestsPerReplica": 48,
         "surgeQuantile": "0.75",
         "behavior": {"scaleUp": _RULES, "scaleDown": _RULES},
+        "idle": {"after": "10m", "maxHeldRequests": 500, "holdTimeout": "5m"},
         "paused": False,
     },
 }

@@ -14,7 +14,7 @@ from benchmarks.scaling.router_signals import RouterSignals
 from benchmarks.scaling.scraping import Scraped
 from tandem_operator.scaling.decide import decide
 from tandem_operator.scaling.memory import Memory
-from tandem_operator.scaling.observed import Observed, Pod
+from tandem_operator.scaling.observed import Gate, Observed, Pod
 from tandem_operator.scaling.policy import Bounds, Policy, Strategy, Target
 
 
@@ -96,7 +96,7 @@ class Tandem:
             pods=tuple(sight.pods),
             readings=dict(sight.scraped.latest),
             interval_seconds=self.scrape_seconds,
-            held=sight.held,
+            gate=Gate(sight.now, held=sight.held) if sight.held else None,
         )
         decision, self.memory = decide(self.policy, observed, self.memory)
         self.reason = decision.reason

@@ -1,4 +1,4 @@
-"""`python -m deploy.demo up|quantized|down`: tells the demo's story step by step; the steps are in `steps.py`."""
+"""`python -m deploy.demo up|quantized|scaling|down`: a story told step by step; the steps of `up` are in `steps.py`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from deploy.demo.quantized import tell_quantized
+from deploy.demo.scaling import tell_scaling
 from deploy.demo.steps import DemoError, take_down, tell
 from deploy.fixtures.environment import EnvironmentFailedError
 from deploy.fixtures.pair import TrainingFailedError
@@ -35,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             tell(cluster=options.cluster, registry=options.registry)
         elif options.command == "quantized":
             tell_quantized()
+        elif options.command == "scaling":
+            tell_scaling()
         else:
             take_down(cluster=options.cluster)
     except _EXPECTED as error:
@@ -47,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m deploy.demo", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("quantized", help="models that Jobs fetch, quantize and measure, on this machine's cluster")
+    commands.add_parser("scaling", help="replicas by a latency target, under load and without, on this machine")
     for name, help_text in (("up", "from nothing to an answer"), ("down", "take away what `up` made")):
         command = commands.add_parser(name, help=help_text)
         command.add_argument(

@@ -16,7 +16,8 @@ from prometheus_client import Histogram
 from tandem_contracts.launch import Role
 from tandem_contracts.ports import METRICS_PORT
 from tandem_operator.cold_start import ColdStart, StartPhase, cold_start_of, engine_phases_in
-from tandem_operator.facts import Manifest, pod_of
+from tandem_operator.facts import Manifest
+from tandem_operator.facts_parsing import pod_of
 from tandem_operator.pod_pages import PodPages
 from tandem_operator.store import Key
 

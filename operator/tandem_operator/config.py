@@ -135,6 +135,17 @@ class PrometheusConfig(BaseModel):
         return self
 
 
+class GateConfig(BaseModel):
+    """What the pods of wake gates are made of: the chart gives them the operator's own image."""
+
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True, extra="forbid")
+
+    image: Annotated[str, Field(min_length=1, max_length=512)] = "tandem.local/operator:0.1.0"
+    """With `tandem_runtime.gateway`."""
+    pull_secrets: tuple[DnsSubdomain, ...] = ()
+    """Names of Secrets in the deployment's namespace that pull it."""
+
+
 class OperatorConfig(BaseModel):
     """Configuration of one operator process."""
 
@@ -149,6 +160,8 @@ class OperatorConfig(BaseModel):
     }
     """Engine images by key; the accelerator table names the key, and an engine with an image of its own ends it, as do
     the Jobs that fetch and quantize models (-artifacts)."""
+    gate: GateConfig = GateConfig()
+    """Of deployments that go to zero while nobody asks."""
     engine_image_allow_list: tuple[str, ...] = ()
     """Regular expressions; an image that a user names must match one of them whole. Empty: none may be named."""
     accelerators: dict[ClassName, AcceleratorOverride] = {}

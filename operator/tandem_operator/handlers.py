@@ -24,7 +24,8 @@ from tandem_operator.artifact_facts import names_in
 from tandem_operator.artifact_needs import Settings
 from tandem_operator.cluster import KINDS, OPTIONAL_WATCHED, WATCHED, Cluster, ClusterError, watched_of
 from tandem_operator.config import OperatorConfig
-from tandem_operator.facts import PROTECTION_KINDS, Manifest, Ref, pod_of
+from tandem_operator.facts import PROTECTION_KINDS, Manifest, Ref
+from tandem_operator.facts_parsing import pod_of
 from tandem_operator.health import Health, Vitals
 from tandem_operator.kept import kept_of
 from tandem_operator.lease import Lease, LeaseLostError, Terms, lead

@@ -37,6 +37,9 @@ LABEL_REVISION = f"{GROUP}/revision"
 LABEL_ARTIFACT = f"{GROUP}/artifact"
 """On what belongs to a ModelArtifact: its Job and that one's pods."""
 
+GATE = "gate"
+"""The component that holds requests while a deployment is at zero: no role, it runs no model."""
+
 MANAGED_SELECTOR = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
 
 ANNOTATION_APPLIED = f"{GROUP}/applied"
@@ -109,6 +112,8 @@ class Reason(StrEnum):
     PODS_READY = "PodsReady"
     PODS_NOT_READY = "PodsNotReady"
     SCALED_TO_ZERO = "ScaledToZero"
+    IDLE = "Idle"
+    WAKING = "Waking"
     NOT_USED = "NotUsed"
     ROLLING_OUT = "RollingOut"
     ROLLED_OUT = "RolledOut"
@@ -176,6 +181,16 @@ def serving_service_name(deployment: str) -> str:
 def draft_service_name(deployment: str, verifier_revision: str) -> str:
     """Name of the headless Service at which one verifier revision finds its drafts."""
     return f"{deployment}-draft-{verifier_revision}"
+
+
+def gate_name(deployment: str) -> str:
+    """Name of the Deployment and the NetworkPolicy of the wake gate."""
+    return f"{deployment}-{GATE}"
+
+
+def verifiers_service_name(deployment: str) -> str:
+    """Name of the headless Service at which the wake gate finds the verifiers, also those that are not Ready yet."""
+    return f"{deployment}-{GATE}-verifiers"
 
 
 def protection_name(deployment: str, role: Role) -> str:

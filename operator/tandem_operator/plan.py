@@ -14,6 +14,7 @@ from tandem_contracts.launch import Role, Speculation
 from tandem_operator import names
 from tandem_operator.api.deployment import Owner
 from tandem_operator.facts import Facts, Manifest, Ref, RevisionFacts
+from tandem_operator.gate_plan import NO_GATE, Gatekeeping, Rest, gate_objects_of, rest_of, superfluous_gate
 from tandem_operator.objects.devices import claim_template_of
 from tandem_operator.objects.revision import revision_object_of
 from tandem_operator.objects.service import draft_service_of, serving_service_of
@@ -69,6 +70,8 @@ class Plan:
     roles: Mapping[Role, RolePlan] = field(default_factory=dict)
     due_seconds: float = 0.0
     """When something falls due by time alone; 0: nothing does."""
+    is_at_gate: bool = False
+    """Requests go to the wake gate."""
 
 
 def plan(
@@ -81,18 +84,20 @@ def plan(
     idle: frozenset[str] = frozenset(),
     terms: Terms = ANYBODY,
     waits: tuple[Wait, ...] = (),
+    keeping: Gatekeeping = NO_GATE,
 ) -> Plan:
     """The plan for one deployment. The same facts in any order give the same plan; a converged one repeats itself.
 
     `asked_replicas` counts for a role without a want: a spec that is refused for something else still scales.
     `idle`: draining verifier revisions without a request. `terms`: who may talk to the pods.
-    `waits`: what roles without a want wait for.
+    `waits`: what roles without a want wait for. `keeping`: of the wake gate, where the spec lets it come to zero.
     """
     planner = _Planner(owner, facts, wants, clock=clock, asked_replicas=asked_replicas or {})
     planner.waits += waits
+    planner.plan_rest(keeping, idle)
     planner.plan_verifiers(idle)
     planner.plan_drafts()
-    planner.protect(terms)
+    planner.protect(terms, keeping)
     planner.keep_revisions()
     return planner.result()
 
@@ -117,8 +122,10 @@ class _Planner:
         clock: Clock,
         asked_replicas: Mapping[Role, int],
     ) -> None:
-        self.owner, self.facts, self.wants = owner, facts, wants
-        self.clock, self.asked_replicas = clock, asked_replicas
+        self.owner, self.facts, self.wants = owner, facts, dict(wants)
+        self.clock, self.asked_replicas = clock, dict(asked_replicas)
+        self.service = facts.service(names.serving_service_name(owner.name))
+        self.rest = Rest.as_it_is(facts, self.service)
         self.applies: list[Apply] = []
         self.deletions: list[Deletion] = []
         self.roles: dict[Role, RolePlan] = {}
@@ -130,20 +137,47 @@ class _Planner:
         waits = self.waits + [wait for step in self.steps.values() for wait in step.waits]
         due = min((step.due_seconds for step in self.steps.values() if step.due_seconds), default=0.0)
         details = [detail for step in self.steps.values() for detail in step.details] + self.details
-        return Plan(tuple(self.applies), tuple(self.deletions), tuple(waits), tuple(details), self.roles, due)
+        return Plan(
+            tuple(self.applies),
+            tuple(self.deletions),
+            tuple(waits),
+            tuple(details),
+            self.roles,
+            due,
+            is_at_gate=self.rest.is_at_gate,
+        )
+
+    # -- zero ----------------------------------------------------------------------------------------------------
+
+    def plan_rest(self, keeping: Gatekeeping, idle: frozenset[str]) -> None:
+        """On the way to zero some verifiers stay for a while: the rest of the plan is made for those."""
+        want, asked = self.wants.get(Role.VERIFIER), self.asked_replicas.get(Role.VERIFIER)
+        wanted = want.replicas if want else asked
+        if wanted is None:
+            return
+        self.rest = rest_of(self.facts, self.service, wanted=wanted, keeping=keeping, idle=idle, clock=self.clock)
+        self.asked_replicas[Role.VERIFIER] = self.rest.replicas
+        if want:
+            self.wants[Role.VERIFIER] = replace(want, replicas=self.rest.replicas)
+        self.details += self.rest.details
 
     # -- verifiers -----------------------------------------------------------------------------------------------
 
     def plan_verifiers(self, idle: frozenset[str]) -> None:
-        service = self.facts.service(names.serving_service_name(self.owner.name))
+        service, rest = self.service, self.rest
         want, asked = self.wants.get(Role.VERIFIER), self.asked_replicas.get(Role.VERIFIER)
         step = verifier_step(self.facts, service, want, asked_replicas=asked, idle=idle, clock=self.clock)
         if step is None:
             return
+        if rest.draining_since:
+            step.draining[step.serving] = rest.draining_since
+        if rest.due_seconds:
+            step.falls_due(rest.due_seconds)
         self._carry_out(Role.VERIFIER, step)
-        manifest = serving_service_of(self.owner, step.serving, is_rolling=step.is_rolling)
+        manifest = serving_service_of(self.owner, step.serving, is_rolling=step.is_rolling, is_at_gate=rest.is_at_gate)
         is_move = service is not None and (
-            (step.serving, step.is_rolling) != (service.selected_revision, service.is_rolling)
+            (step.serving, step.is_rolling, rest.is_at_gate)
+            != (service.selected_revision, service.is_rolling, service.is_at_gate)
         )
         self.applies.append(Apply(manifest, service.resource_version if service and is_move else ""))
 
@@ -233,8 +267,9 @@ class _Planner:
             outdated_by = want.outdated_by if want else ""
             self.roles[role] = RolePlan(step.serving, step.target, wanted, counted, outdated_by)
 
-    def protect(self, terms: Terms) -> None:
+    def protect(self, terms: Terms, keeping: Gatekeeping) -> None:
         """What stands around the pods goes before them: a pod without its ServiceAccount is not even made."""
+        terms = replace(terms, has_gate=keeping.terms is not None or bool(self.facts.gate.objects))
         served = {
             role: Served(
                 planned.wanted,
@@ -244,7 +279,9 @@ class _Planner:
             for role, planned in self.roles.items()
         }
         protection = plan_protection(self.owner, self.facts, served, terms=terms)
-        self.applies[:0] = [Apply(manifest) for manifest in protection.apply]
+        gate = gate_objects_of(self.owner, self.rest, keeping, terms=terms)
+        self.applies[:0] = [Apply(manifest) for manifest in (*protection.apply, *gate)]
+        self.deletions += [Deletion(ref, uid, "") for ref, uid in superfluous_gate(self.facts, self.rest).items()]
         self.deletions += [Deletion(found.ref, found.uid, "") for found in protection.delete]
         self.details += protection.details
 

@@ -27,6 +27,8 @@ class Terms:
     """False for a spec that cannot be read: who may talk to the verifiers then stays as it is."""
     prometheus_namespaces: tuple[str, ...] = ()
     pull_secrets: tuple[str, ...] = ()
+    has_gate: bool = False
+    """A wake gate passes requests on to the verifiers, or may."""
 
 
 ANYBODY = Terms()
@@ -86,7 +88,11 @@ def _protection_of(owner: Owner, role: Role, served: Served, *, terms: Terms) ->
     objects = [service_account_of(owner, role, pull_secrets=terms.pull_secrets)]
     if terms.is_spec_known or role is Role.DRAFT:
         policy = network_policy_of(
-            owner, role, allowed_from=terms.allowed_from, prometheus_namespaces=terms.prometheus_namespaces
+            owner,
+            role,
+            allowed_from=terms.allowed_from,
+            prometheus_namespaces=terms.prometheus_namespaces,
+            has_gate=terms.has_gate,
         )
         objects.append(policy)
     if _is_budget_of_use(served):

@@ -32,7 +32,10 @@ from tandem_operator.cluster import (
 from tandem_operator.cold_starts import ColdStarts
 from tandem_operator.config import OperatorConfig
 from tandem_operator.drift import needs_apply
-from tandem_operator.facts import Facts, Manifest, Ref, controller_uid, facts_of
+from tandem_operator.engine_readings import DraftingReadings
+from tandem_operator.facts import Facts, Manifest, Ref, controller_uid
+from tandem_operator.facts_parsing import facts_of
+from tandem_operator.gate_readings import GateReadings
 from tandem_operator.issuer_keys import PublishedKeys
 from tandem_operator.metrics_source import EngineLoads
 from tandem_operator.mishaps import Mishaps
@@ -113,17 +116,22 @@ class Reconciler:
         config: OperatorConfig,
         clock: Callable[[], datetime] | None = None,
         readings: Readings | None = None,
+        gates: GateReadings | None = None,
+        loads: EngineLoads | None = None,
+        drafting: DraftingReadings | None = None,
     ) -> None:
         self._cluster, self._store, self._config = cluster, store, config
         self._table = table_of(config)
         self._watched = watched_of(self._table)
         self._writing: dict[Key, int] = {}
-        self._loads = EngineLoads()
+        self._loads = loads or EngineLoads()
         self._mishaps = Mishaps(cluster)
         self._cold_starts = ColdStarts()
         self._keys = PublishedKeys(cluster)
         self._speculation = SpeculationFigures()
-        self._scalings = Scalings(store, readings or readings_by(config))
+        self._scalings = Scalings(
+            store, readings or readings_by(config), drafting or DraftingReadings(), gates or GateReadings()
+        )
         self._now = clock or (lambda: datetime.now(UTC))
         self._settings = Settings(self._table, config)
         self._artifacts = ArtifactPasses(cluster, store, settings=self._settings, clock=self._now)
@@ -165,6 +173,7 @@ class Reconciler:
             idle=idle,
             terms=intent.terms,
             waits=intent.waits,
+            keeping=self._scalings.keeping(key, intent, facts),
         )
         planned = self._scalings.remembered_by(planned, key, owner, intent=intent, now=self._now())
         refs = [Ref.of(apply.manifest) for apply in planned.apply]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge
 
+from tandem_contracts.launch import Role
 from tandem_operator.scaling.decision import Decision, Health
+from tandem_operator.scaling.drafts import DraftDecision
 
 _LABELS = ["deployment"]
-DESIRED = Gauge("tandem_scaling_desired_replicas", "Verifiers that are wanted.", _LABELS)
+_OF_ROLE = [*_LABELS, "role"]
+DESIRED = Gauge("tandem_scaling_desired_replicas", "Replicas of a role that are wanted.", _OF_ROLE)
 DEMAND = Gauge("tandem_scaling_requests_per_second", "Requests that arrive.", _LABELS)
 SURGE = Gauge("tandem_scaling_surge_per_second", "More of them that one cold start may bring.", _LABELS)
 CAPACITY = Gauge("tandem_scaling_replica_requests_per_second", "That a replica does within the target.", _LABELS)
@@ -15,21 +18,25 @@ COLD_START = Gauge("tandem_scaling_cold_start_seconds", "Of most replicas, from 
 ATTAINMENT = Gauge(
     "tandem_scaling_attainment_ratio", "Share of the last minutes' requests within a target.", [*_LABELS, "target"]
 )
-BLIND = Gauge("tandem_scaling_blind", "1 while too few engines say anything for replicas to change.", _LABELS)
-CHANGES = Counter("tandem_scaling_changes_total", "Times that replicas were changed.", [*_LABELS, "direction"])
-_PLAIN = (DESIRED, DEMAND, SURGE, CAPACITY, COLD_START, BLIND)
+BLIND = Gauge("tandem_scaling_blind", "1 while too few pods say anything for replicas to change.", _OF_ROLE)
+CHANGES = Counter("tandem_scaling_changes_total", "Times that replicas were changed.", [*_OF_ROLE, "direction"])
+DRAFT_DEMAND = Gauge("tandem_scaling_draft_tokens_per_second", "Draft tokens that verifiers ask for.", _LABELS)
+DRAFT_CAPACITY = Gauge("tandem_scaling_draft_replica_tokens_per_second", "That a busy draft gives.", _LABELS)
+DRAFTS_OFF = Gauge("tandem_scaling_drafts_off", "1 while drafts do not pay, as verifiers have measured.", _LABELS)
+_OF_BOTH, _PLAIN = (DESIRED, BLIND), (DEMAND, SURGE, CAPACITY, COLD_START)
+_OF_DRAFTS = (DRAFT_DEMAND, DRAFT_CAPACITY, DRAFTS_OFF)
 _TARGETS = ("timeToFirstToken", "timePerOutputToken")
 
 
 def show(name: str, decision: Decision) -> None:
-    """Export a decision."""
+    """Export a decision on verifiers."""
     figures = decision.figures
-    DESIRED.labels(name).set(decision.replicas)
+    DESIRED.labels(name, Role.VERIFIER.value).set(decision.replicas)
     DEMAND.labels(name).set(figures.requests_rate)
     SURGE.labels(name).set(figures.surge_rate)
     CAPACITY.labels(name).set(figures.capacity_rate)
     COLD_START.labels(name).set(figures.cold_start_seconds)
-    BLIND.labels(name).set(decision.health is Health.BLIND)
+    BLIND.labels(name, Role.VERIFIER.value).set(decision.health is Health.BLIND)
     shares = (figures.first_token_attainment, figures.output_token_attainment)
     for target, share in zip(_TARGETS, shares, strict=True):
         if share is not None:
@@ -38,17 +45,39 @@ def show(name: str, decision: Decision) -> None:
             _drop(ATTAINMENT, name, target)
 
 
-def count_change(name: str, *, before: int, after: int) -> None:
+def show_drafts(name: str, decision: DraftDecision) -> None:
+    """Export a decision on drafts."""
+    DESIRED.labels(name, Role.DRAFT.value).set(decision.replicas)
+    BLIND.labels(name, Role.DRAFT.value).set(decision.health is Health.BLIND)
+    DRAFTS_OFF.labels(name).set(decision.is_off)
+    for gauge, rate in ((DRAFT_DEMAND, decision.tokens_rate), (DRAFT_CAPACITY, decision.capacity_rate)):
+        if rate is not None:
+            gauge.labels(name).set(rate)
+        else:
+            _drop(gauge, name)
+
+
+def count_change(name: str, *, before: int, after: int, role: Role = Role.VERIFIER) -> None:
     """Count that replicas have changed."""
-    CHANGES.labels(name, "up" if after > before else "down").inc()
+    CHANGES.labels(name, role.value, "up" if after > before else "down").inc()
 
 
 def forget(name: str) -> None:
     """Export nothing of a deployment that is scaled no more."""
     for gauge in _PLAIN:
         _drop(gauge, name)
+    for gauge in _OF_BOTH:
+        _drop(gauge, name, Role.VERIFIER.value)
     for target in _TARGETS:
         _drop(ATTAINMENT, name, target)
+
+
+def forget_drafts(name: str) -> None:
+    """Export nothing of a deployment whose drafts are scaled no more."""
+    for gauge in _OF_DRAFTS:
+        _drop(gauge, name)
+    for gauge in _OF_BOTH:
+        _drop(gauge, name, Role.DRAFT.value)
 
 
 def _drop(gauge: Gauge, *labels: str) -> None:

@@ -13,18 +13,39 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from tandem_contracts.launch import Role
 from tandem_operator.api.status import AttainmentStatus, ScalingStatus
 from tandem_operator.names import Reason
 from tandem_operator.scaling.decision import Decision, Health, Limited
-from tandem_operator.scaling.policy import Policy
+from tandem_operator.scaling.drafts import DraftDecision, DraftPolicy
+from tandem_operator.scaling.policy import Bounds, Policy
 from tandem_operator.scaling_terms import HANDS_OFF_SECONDS
 from tandem_operator.timestamps import timestamp_of
 from tandem_operator.verdict import Verdict
 
 TOLD_SECONDS = 300.0
-PAUSED, CONFLICT = "Paused", "Conflict"
+PAUSED, CONFLICT, OFF = "Paused", "Conflict", "Off"
 NEWS_TOLD_SECONDS = 60.0
 """That the target is missed, or met again, is told at most so often; so is another reason for deciding nothing."""
+
+
+@dataclass(frozen=True)
+class ScaledDrafts:
+    """What scaling has decided for the drafts, and by what."""
+
+    policy: DraftPolicy
+    decision: DraftDecision
+    conflict: str = ""
+    """Who else scales them, so that this one does not."""
+
+    @property
+    def health(self) -> str:
+        """In a word."""
+        if self.conflict:
+            return CONFLICT
+        if self.policy.is_paused:
+            return PAUSED
+        return OFF if self.decision.is_off else self.decision.health.value
 
 
 @dataclass(frozen=True)
@@ -37,6 +58,19 @@ class Scaled:
     """When replicas changed last, if that is known."""
     conflict: str = ""
     """Who else scales, so that this one does not."""
+    drafts: ScaledDrafts | None = None
+    """None where their number is the spec's."""
+
+    def bounds_of(self, role: Role) -> Bounds | None:
+        """Within which replicas of a role follow the load; None where the spec says how many there are."""
+        if role is Role.VERIFIER:
+            return self.policy.bounds
+        return self.drafts.policy.bounds if self.drafts else None
+
+    @property
+    def drafts_are_off(self) -> bool:
+        """Whether there are few drafts, or none, since they do not pay."""
+        return self.drafts is not None and self.drafts.health == OFF
 
 
 def told_of_scaling(scaled: Scaled, previous: Any, *, now: datetime) -> ScalingStatus:
@@ -50,6 +84,8 @@ def told_of_scaling(scaled: Scaled, previous: Any, *, now: datetime) -> ScalingS
         return told
     if (before.health, before.limited) != (told.health, told.limited):
         return told
+    if (before.desired_drafts, before.draft_health) != (told.desired_drafts, told.draft_health):
+        return told
     try:
         age = (now - datetime.fromisoformat(before.updated)).total_seconds()
     except ValueError:
@@ -61,7 +97,7 @@ def told_of_scaling(scaled: Scaled, previous: Any, *, now: datetime) -> ScalingS
 
 
 def _status_of(scaled: Scaled, now: datetime) -> ScalingStatus:
-    decision, policy = scaled.decision, scaled.policy
+    decision, policy, drafts = scaled.decision, scaled.policy, scaled.drafts
     figures = decision.figures
     shares = (figures.first_token_attainment, figures.output_token_attainment)
     known = [share for share in shares if share is not None]
@@ -69,6 +105,9 @@ def _status_of(scaled: Scaled, now: datetime) -> ScalingStatus:
     return ScalingStatus(
         desired_verifiers=decision.replicas,
         reason=(scaled.conflict or decision.reason)[:1024],
+        desired_drafts=drafts.decision.replicas if drafts else None,
+        draft_reason=(drafts.conflict or drafts.decision.reason)[:1024] if drafts else None,
+        draft_health=drafts.health if drafts else None,
         health=_health(scaled),
         limited=decision.limited.value or None,
         target=("Met" if is_met else "Missed") if known else "Unknown",
@@ -96,17 +135,20 @@ def _health(scaled: Scaled) -> str:
 
 def is_active(told: ScalingStatus) -> Verdict:
     """Whether replicas follow the load."""
-    if told.health == CONFLICT:
+    if CONFLICT in {told.health, told.draft_health}:
         advice = (
             f"take that autoscaler away, or spec.autoscaling; {HANDS_OFF_SECONDS / 60:.0f} minutes later it goes on"
         )
-        return Verdict(holds=False, reason=Reason.SCALING_CONFLICT, message=f"{told.reason}: {advice}")
+        found = told.reason if told.health == CONFLICT else told.draft_reason
+        return Verdict(holds=False, reason=Reason.SCALING_CONFLICT, message=f"{found}: {advice}")
     if told.health == PAUSED:
         return Verdict(holds=False, reason=Reason.PAUSED, message="spec.autoscaling.paused: replicas stay as they are")
     if told.health == Health.BLIND:
         return Verdict(holds=False, reason=Reason.METRICS_MISSING, message=told.reason)
     if told.health == Health.PARTIAL:
         return Verdict(holds=True, reason=Reason.METRICS_INCOMPLETE, message=f"up alone: {told.reason}")
+    if told.draft_health == Health.BLIND:
+        return Verdict(holds=True, reason=Reason.METRICS_INCOMPLETE, message=f"drafts: {told.draft_reason}")
     return Verdict(holds=True, reason=Reason.DECIDING, message=told.reason)
 
 

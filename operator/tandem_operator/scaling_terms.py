@@ -9,8 +9,12 @@ from datetime import datetime
 from tandem_contracts.launch import Role
 from tandem_operator.api.autoscaling import Autoscaling, ScalingRules, latency_seconds
 from tandem_operator.api.deployment import LLMDeployment
+from tandem_operator.api.fields import seconds_of
+from tandem_operator.config import OperatorConfig
 from tandem_operator.facts import Facts, PodFacts, Ref
-from tandem_operator.scaling.observed import Observed, Pod
+from tandem_operator.objects.gate import GateTerms
+from tandem_operator.scaling.drafts import DraftPolicy
+from tandem_operator.scaling.observed import Gate, Observed, Pod
 from tandem_operator.scaling.policy import Behavior, Bounds, Direction, Limit, Policy, Target
 from tandem_operator.scaling.reading import Reading
 
@@ -33,9 +37,25 @@ def policy_of(deployment: LLMDeployment) -> Policy | None:
         surge_quantile=float(autoscaling.surge_quantile),
         requests_per_pod=autoscaling.requests_per_replica,
         is_paused=autoscaling.paused,
+        idle_seconds=seconds_of(autoscaling.idle.after) if autoscaling.idle else None,
     )
     sequences = deployment.spec.verifier.engine.scheduler.max_sequences
     return replace(policy, most_requests=sequences) if sequences else policy
+
+
+def gate_terms_of(deployment: LLMDeployment, config: OperatorConfig) -> GateTerms | None:
+    """What the wake gate is made of; None where the deployment never goes to zero."""
+    autoscaling, access = deployment.spec.autoscaling, deployment.spec.access
+    if autoscaling is None or autoscaling.idle is None:
+        return None
+    return GateTerms(
+        image=config.gate.image,
+        served_name=deployment.served_name,
+        most_held=autoscaling.idle.max_held_requests,
+        hold_seconds=seconds_of(autoscaling.idle.hold_timeout),
+        api_key=access.api_key.secret_key_ref if access.api_key else None,
+        pull_secrets=config.gate.pull_secrets,
+    )
 
 
 def first_replicas(deployment: LLMDeployment, facts: Facts) -> int:
@@ -43,6 +63,23 @@ def first_replicas(deployment: LLMDeployment, facts: Facts) -> int:
     wanted = max((workload.wanted for workload in facts.workloads_of(Role.VERIFIER)), default=0)
     autoscaling = deployment.spec.autoscaling
     return autoscaling.verifier.clamped(wanted or deployment.spec.verifier.replicas) if autoscaling else 0
+
+
+def draft_policy_of(deployment: LLMDeployment) -> DraftPolicy | None:
+    """What scaling of the drafts goes by; None where their number is the spec's."""
+    autoscaling = deployment.spec.autoscaling
+    if autoscaling is None or autoscaling.draft is None:
+        return None
+    bounds = Bounds(autoscaling.draft.min_replicas, autoscaling.draft.max_replicas)
+    return DraftPolicy(bounds, _behavior_of(autoscaling), is_paused=autoscaling.paused)
+
+
+def first_drafts(deployment: LLMDeployment, facts: Facts) -> int:
+    """Of a deployment whose drafts are autoscaled, where nothing is remembered: as `first_replicas`."""
+    wanted = max((workload.wanted for workload in facts.workloads_of(Role.DRAFT)), default=0)
+    draft, autoscaling = deployment.spec.draft, deployment.spec.autoscaling
+    bounds = autoscaling.draft if autoscaling else None
+    return bounds.clamped(wanted or draft.replicas) if bounds and draft else 0
 
 
 HANDS_OFF_SECONDS = 600.0
@@ -63,12 +100,14 @@ class TakenOver:
         return (now - self.at).total_seconds() <= HANDS_OFF_SECONDS
 
 
-def taken_over(facts: Facts, before: TakenOver | None, *, now: datetime) -> TakenOver | None:
+def taken_over(
+    facts: Facts, before: TakenOver | None, *, now: datetime, role: Role = Role.VERIFIER
+) -> TakenOver | None:
     """The last time that this happened, which may be long ago. Our own next apply may wipe out its traces.
 
     The API server notes no time for who writes by the scale subresource: then it is when the number was seen first.
     """
-    for workload in facts.workloads_of(Role.VERIFIER):
+    for workload in facts.workloads_of(role):
         if not workload.scaled_by or workload.draining_since or workload.is_going:
             continue
         found = TakenOver(workload.ref, workload.scaled_by, workload.scaled_at or now, workload.wanted)
@@ -77,9 +116,10 @@ def taken_over(facts: Facts, before: TakenOver | None, *, now: datetime) -> Take
     return before
 
 
-def addresses_of(facts: Facts) -> dict[str, str]:
-    """Of the verifiers whose engines can be asked, by the pods' names; those that drain included."""
-    return {pod.ref.name: pod.address for pod in _verifiers(facts) if pod.address and pod.is_ready}
+def addresses_of(facts: Facts, *roles: Role) -> dict[str, str]:
+    """Of the pods of these roles that can be asked, by their names; those that drain included."""
+    pods = (pod for role in roles for pod in _pods_of(facts, role))
+    return {pod.ref.name: pod.address for pod in pods if pod.address and pod.is_ready}
 
 
 def observed_of(
@@ -89,11 +129,18 @@ def observed_of(
     wanted: int,
     now: datetime,
     interval_seconds: float,
+    gate: Gate | None = None,
     trouble: str = "",
 ) -> Observed:
     """The verifiers of a deployment as scaling sees them."""
-    draining = {w.revision for w in facts.workloads_of(Role.VERIFIER) if w.draining_since or w.is_going}
-    pods = tuple(
+    pods = pods_seen(facts, Role.VERIFIER)
+    return Observed(now.timestamp(), wanted, pods, dict(readings), interval_seconds, gate=gate, trouble=trouble)
+
+
+def pods_seen(facts: Facts, role: Role) -> tuple[Pod, ...]:
+    """The pods of a role as scaling sees them."""
+    draining = {w.revision for w in facts.workloads_of(role) if w.draining_since or w.is_going}
+    return tuple(
         Pod(
             name=pod.ref.name,
             kind=pod.revision,
@@ -101,13 +148,12 @@ def observed_of(
             ready_at=pod.ready_since.timestamp() if pod.is_ready and pod.ready_since else None,
             is_going=pod.is_going or pod.revision in draining,
         )
-        for pod in _verifiers(facts)
+        for pod in _pods_of(facts, role)
     )
-    return Observed(now.timestamp(), wanted, pods, dict(readings), interval_seconds, trouble=trouble)
 
 
-def _verifiers(facts: Facts) -> list[PodFacts]:
-    return [pod for pod in facts.pods if pod.role is Role.VERIFIER and not pod.is_over]
+def _pods_of(facts: Facts, role: Role) -> list[PodFacts]:
+    return [pod for pod in facts.pods if pod.role is role and not pod.is_over]
 
 
 def _seconds(latency: str | None) -> float | None:

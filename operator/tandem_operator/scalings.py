@@ -12,15 +12,21 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from tandem_contracts.launch import Role
 from tandem_operator import names, scaling_figures
 from tandem_operator.api.deployment import Owner
+from tandem_operator.draft_scalings import DraftScalings, Verifiers
+from tandem_operator.engine_readings import DraftingReadings
 from tandem_operator.facts import Facts, Manifest, Ref, controller_uid
+from tandem_operator.gate_plan import Gatekeeping
+from tandem_operator.gate_readings import GateReadings
 from tandem_operator.objects.scaling_memory import remembered_in, scaling_memory_of, scaling_memory_ref
 from tandem_operator.plan import Apply, Deletion, Plan
 from tandem_operator.readings_source import Readings
 from tandem_operator.scaling.decide import decide
 from tandem_operator.scaling.decision import Decision
 from tandem_operator.scaling.memory import Memory
+from tandem_operator.scaling.observed import Observed
 from tandem_operator.scaling.policy import Policy
 from tandem_operator.scaling_status import Scaled
 from tandem_operator.scaling_terms import TakenOver, addresses_of, observed_of, taken_over
@@ -46,8 +52,9 @@ class _Scaled:
 class Scalings:
     """Of all deployments."""
 
-    def __init__(self, store: Store, readings: Readings) -> None:
-        self._store, self._readings = store, readings
+    def __init__(self, store: Store, readings: Readings, drafting: DraftingReadings, gates: GateReadings) -> None:
+        self._store, self._readings, self._gates = store, readings, gates
+        self._drafts = DraftScalings(store, drafting)
         self._scaled: dict[Key, _Scaled] = {}
 
     @property
@@ -58,15 +65,28 @@ class Scalings:
     def forget(self, key: Key) -> None:
         """The deployment is gone, or something else scales it."""
         self._readings.forget(key)
+        self._gates.forget(key)
+        self._drafts.forget(key)
         if self._scaled.pop(key, None) is not None:
             scaling_figures.forget(key.name)
 
     async def close(self) -> None:
         """End the connections to whoever is read."""
         await self._readings.close()
+        await self._drafts.close()
+        await self._gates.close()
+
+    def keeping(self, key: Key, intent: Intent, facts: Facts) -> Gatekeeping:
+        """What is known of the wake gate."""
+        self._gates.latest(key, facts.gate.addresses)
+        if not facts.gate.objects:
+            self._gates.forget(key)
+        return Gatekeeping(intent.gate, is_idle=self._gates.is_idle(key))
 
     def scale(self, key: Key, intent: Intent, facts: Facts, *, now: datetime) -> tuple[Intent, Scaled | None]:
-        """The intent with as many verifiers as the load asks for, where something is to be scaled."""
+        """The intent with as many verifiers as the load asks for, and as many drafts as they do, where something is to
+        be scaled.
+        """
         policy = intent.scaling
         if policy is None:
             # A spec that is refused says nothing of scaling: what is known is kept until it does.
@@ -82,19 +102,25 @@ class Scalings:
         if other is not None and is_theirs:
             policy = replace(policy, is_paused=True)
             scaled.replicas = other.replicas
-        decision = self._decided(key, scaled, policy, facts=facts, now=now)
+        seen, decision = self._decided(key, scaled, policy, facts=facts, now=now)
+        verifiers = Verifiers(seen, decision.replicas, decision.figures.cold_start_seconds)
+        intent = intent.scaled(decision.replicas)
+        intent, drafts = self._drafts.scale(key, intent, facts, verifiers=verifiers, now=now)
         if other is not None and is_theirs:
             told = f"{other.ref.kind} {other.ref.name}: its replicas were written by {other.by}"
-            return intent.scaled(decision.replicas), Scaled(policy, decision, _changed(scaled), conflict=told)
-        return intent.scaled(decision.replicas), Scaled(policy, decision, _changed(scaled))
+            return intent, Scaled(policy, decision, _changed(scaled), conflict=told, drafts=drafts)
+        return intent, Scaled(policy, decision, _changed(scaled), drafts=drafts)
 
-    def _decided(self, key: Key, scaled: _Scaled, policy: Policy, *, facts: Facts, now: datetime) -> Decision:
+    def _decided(
+        self, key: Key, scaled: _Scaled, policy: Policy, *, facts: Facts, now: datetime
+    ) -> tuple[Observed, Decision]:
         seen = observed_of(
             facts,
-            self._readings.latest(key, addresses_of(facts)),
+            self._readings.latest(key, addresses_of(facts, Role.VERIFIER)),
             wanted=scaled.replicas,
             now=now,
             interval_seconds=self._readings.interval_seconds,
+            gate=self._gates.latest(key, facts.gate.addresses),
             trouble=self._readings.trouble(key),
         )
         decision, scaled.memory = decide(policy, seen, scaled.memory)
@@ -112,30 +138,35 @@ class Scalings:
             scaled.replicas = decision.replicas
             scaled.saved_at = float("-inf")
         scaling_figures.show(key.name, decision)
-        return decision
+        return seen, decision
 
     def remembered_by(self, planned: Plan, key: Key, owner: Owner, *, intent: Intent, now: datetime) -> Plan:
         """The plan with the ConfigMap in which scaling remembers, which goes where nothing is scaled any more."""
         scaled = self._scaled.get(key)
         if scaled is not None:
-            return replace(planned, apply=(*planned.apply, Apply(_memory_of(scaled, owner, now=now))))
+            return replace(planned, apply=(*planned.apply, Apply(self._memory_of(key, scaled, owner, now=now))))
         ref = scaling_memory_ref(owner)
         there = self._store.child(ref, owner.namespace)
         if there is None or controller_uid(there) != owner.uid or intent.problem:
             return planned
         return replace(planned, delete=(*planned.delete, Deletion(ref, there["metadata"]["uid"], "")))
 
-
-def _memory_of(scaled: _Scaled, owner: Owner, *, now: datetime) -> Manifest:
-    """The ConfigMap as it was written last, until it is due to be written anew."""
-    if scaled.saved is None or now.timestamp() - scaled.saved_at >= SAVE_SECONDS:
-        data = {
-            "replicas": scaled.replicas,
-            "decisions": list(scaled.decisions),
-            "memory": scaled.memory.to_data(),
-        }
-        scaled.saved, scaled.saved_at = scaling_memory_of(owner, data), now.timestamp()
-    return scaled.saved
+    def _memory_of(self, key: Key, scaled: _Scaled, owner: Owner, *, now: datetime) -> Manifest:
+        """The ConfigMap as it was written last, until it is due to be written anew."""
+        is_due = now.timestamp() - scaled.saved_at >= SAVE_SECONDS
+        if scaled.saved is None or is_due or self._drafts.is_news(key, scaled.saved):
+            data: dict[Role, Mapping[str, Any]] = {
+                Role.VERIFIER: {
+                    "replicas": scaled.replicas,
+                    "decisions": list(scaled.decisions),
+                    "memory": scaled.memory.to_data(),
+                }
+            }
+            drafts = self._drafts.remembered(key)
+            if drafts is not None:
+                data[Role.DRAFT] = drafts
+            scaled.saved, scaled.saved_at = scaling_memory_of(owner, data), now.timestamp()
+        return scaled.saved
 
 
 def _changed(scaled: _Scaled) -> datetime | None:
@@ -170,7 +201,7 @@ def _restored(there: Manifest | None, first: int) -> _Scaled:
     except ValueError:  # of another version, or written by somebody: it is learned anew
         memory = Memory()
     replicas, decisions = data.get("replicas"), data.get("decisions")
-    scaled = _Scaled(memory, replicas if isinstance(replicas, int) and replicas > 0 else first)
+    scaled = _Scaled(memory, replicas if isinstance(replicas, int) and replicas >= 0 else first)
     found = decisions if isinstance(decisions, list) else []
     scaled.decisions.extend(each for each in found if isinstance(each, dict))
     return scaled

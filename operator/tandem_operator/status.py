@@ -262,8 +262,13 @@ def _role_ready(observation: Observation, kind: Role, role: RolePlan, *, conditi
         )
     ready = workload.ready if workload else 0
     progress = f"{ready} of {role.wanted} {kind} pods of revision {role.target} are Ready"
-    least = observation.scaled.policy.bounds.least if observation.scaled and kind is Role.VERIFIER else role.wanted
-    if least <= ready < role.wanted:
+    is_waking = observation.plan.is_at_gate and role.wanted > 0 and cause.reason is Reason.PODS_NOT_READY
+    if is_waking and kind is Role.VERIFIER:
+        return Verdict(holds=True, reason=Reason.WAKING, message=f"{progress}; the wake gate holds the requests")
+    bounds = observation.scaled.bounds_of(kind) if observation.scaled else None
+    # Where none is enough, pods that cannot start would else never be told of.
+    is_starting = ready or cause.reason is Reason.PODS_NOT_READY
+    if bounds and bounds.least <= ready < role.wanted and is_starting:
         return Verdict(holds=True, reason=Reason.SCALING_UP, message=f"{progress}; the others are starting{trouble}")
     if workload is None or not workload.is_ready or workload.wanted != role.wanted:
         sized = observation.assessment.sizings.get(kind)
@@ -273,7 +278,8 @@ def _role_ready(observation: Observation, kind: Role, role: RolePlan, *, conditi
         doubt = f"; by estimate it does not fit: {sized.reason}" if is_in_doubt and isinstance(sized, Unfit) else ""
         return Verdict(holds=False, reason=cause.reason, message=progress + trouble + doubt)
     if role.wanted == 0:
-        return Verdict(holds=True, reason=Reason.SCALED_TO_ZERO, message=f"no {kind} pods are wanted")
+        why = f": {_DRAFTS_OFF}" if kind is Role.DRAFT and _drafts_are_off(observation) else ""
+        return Verdict(holds=True, reason=Reason.SCALED_TO_ZERO, message=f"no {kind} pods are wanted{why}")
     if role.outdated_by:
         told = f"{progress}; today it would be {role.outdated_by}: `tandem refresh {observation.name}` rolls it out"
         return Verdict(holds=True, reason=Reason.REVISION_OUTDATED, message=told)
@@ -321,6 +327,9 @@ def _speculation_effective(observation: Observation, measured: SpeculationStatus
     assessment = observation.assessment
     pays = is_effective(measured) if measured else None
     drafts = observation.plan.roles.get(Role.DRAFT)
+    if drafts is not None and not drafts.wanted and _drafts_are_off(observation):
+        message = f"no draft pods are wanted: {_DRAFTS_OFF}; when they are tried again: `tandem why {observation.name}`"
+        return Verdict(holds=False, reason=Reason.NOT_WORTH_IT, message=message)
     if drafts is not None and not drafts.wanted:
         message = "no draft pods are wanted: verifiers decode without drafts"
         return Verdict(holds=False, is_known=False, reason=Reason.NO_DRAFTS, message=message)
@@ -355,6 +364,13 @@ def _speculation_effective(observation: Observation, measured: SpeculationStatus
     return Verdict(holds=False, is_known=False, reason=reason, message="; ".join((told, *warnings)))
 
 
+_DRAFTS_OFF = "verifiers have measured that drafts do not pay"
+
+
+def _drafts_are_off(observation: Observation) -> bool:
+    return observation.scaled is not None and observation.scaled.drafts_are_off
+
+
 NO_PREDICTION = "what the drafts will be like depends on the text, or the draft's model has not been inspected"
 
 
@@ -368,6 +384,9 @@ def _available(observation: Observation) -> Verdict:
         ready = sum(w.ready for w in serving)
         message = f"Service {observation.name} has {ready} Ready verifier pods of revision {revisions}"
         return Verdict(holds=True, reason=Reason.SERVING, message=message)
+    if observation.plan.is_at_gate and observation.facts.gate.is_ready:
+        message = "at zero: the wake gate holds requests until a verifier pod is Ready"
+        return Verdict(holds=True, reason=Reason.IDLE, message=message)
     if selected and all(w.wanted == 0 for w in selected):
         return Verdict(holds=False, reason=Reason.SCALED_TO_ZERO, message="no verifier pods are wanted")
     message = f"Service {observation.name} has no Ready verifier pod"

@@ -30,14 +30,16 @@ from tandem_operator.inputs import (
     resolve,
 )
 from tandem_operator.names import ConditionType, Reason
+from tandem_operator.objects.gate import GateTerms
 from tandem_operator.objects.revision import frozen_revision
 from tandem_operator.pairing import Fit
 from tandem_operator.protection_plan import ANYBODY, Terms, terms_of
 from tandem_operator.rejection import RejectedSpecError
 from tandem_operator.role_inputs import RoleInputs
 from tandem_operator.rollout import Wait, Want
+from tandem_operator.scaling.drafts import DraftPolicy
 from tandem_operator.scaling.policy import Policy
-from tandem_operator.scaling_terms import first_replicas, policy_of
+from tandem_operator.scaling_terms import draft_policy_of, first_drafts, first_replicas, gate_terms_of, policy_of
 
 WORDINGS_KEPT = 4
 
@@ -68,11 +70,17 @@ class Intent:
     """How the verifiers are scaled; None: replicas are the spec's."""
     first_replicas: int = 0
     """Of verifiers, where scaling remembers nothing."""
+    draft_scaling: DraftPolicy | None = None
+    """How the drafts are scaled; None: replicas are the spec's."""
+    first_drafts: int = 0
+    """Of drafts, where scaling remembers nothing."""
+    gate: GateTerms | None = None
+    """What holds requests at zero; None: there is no zero."""
 
-    def scaled(self, replicas: int) -> Intent:
-        """The same with so many verifiers."""
-        wants = {role: replace(w, replicas=replicas) if role is Role.VERIFIER else w for role, w in self.wants.items()}
-        return replace(self, wants=wants, asked_replicas={**self.asked_replicas, Role.VERIFIER: replicas})
+    def scaled(self, replicas: int, role: Role = Role.VERIFIER) -> Intent:
+        """The same with so many of a role."""
+        wants = {each: replace(w, replicas=replicas) if each is role else w for each, w in self.wants.items()}
+        return replace(self, wants=wants, asked_replicas={**self.asked_replicas, role: replicas})
 
 
 def intent_of(body: Manifest, facts: Facts, *, config: OperatorConfig, table: Mapping[str, AcceleratorClass]) -> Intent:
@@ -90,6 +98,9 @@ def intent_of(body: Manifest, facts: Facts, *, config: OperatorConfig, table: Ma
         assessment=assess(deployment, facts.models, table=table),
         scaling=policy,
         first_replicas=first_replicas(deployment, facts),
+        draft_scaling=draft_policy_of(deployment),
+        first_drafts=first_drafts(deployment, facts),
+        gate=gate_terms_of(deployment, config),
     )
     try:
         wanted = wants_of(deployment, facts, config=config, table=table, refresh=refresh)
@@ -229,10 +240,11 @@ def _told(error: ModelNotReadyError, artifact: ArtifactFacts | None) -> str:
 
 
 def _replicas(deployment: LLMDeployment, role: Role) -> int:
-    """As the spec says, or autoscaled verifiers begin with; no drafts while there are no verifiers to draft for."""
+    """As the spec says, or an autoscaled role begins with; no drafts while there are no verifiers to draft for."""
     spec, autoscaling = deployment.role(role), deployment.spec.autoscaling
-    if autoscaling is not None and role is Role.VERIFIER:
-        return autoscaling.verifier.clamped(deployment.spec.verifier.replicas)
+    bounds = autoscaling and (autoscaling.verifier if role is Role.VERIFIER else autoscaling.draft)
+    if bounds and spec:
+        return bounds.clamped(spec.replicas)
     has_verifiers = autoscaling is not None or deployment.spec.verifier.replicas
     return spec.replicas if spec and has_verifiers else 0
 

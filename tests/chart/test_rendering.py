@@ -311,6 +311,27 @@ def test_the_defaults_are_those_of_the_operator(helm: str, tmp_path: Path) -> No
     assert OperatorConfig.load(file) == OperatorConfig()
 
 
+@pytest.mark.parametrize(
+    ("values", "image", "secrets"),
+    [
+        (
+            {"image": {"digest": DIGEST}, "imagePullSecrets": [{"name": "pull"}]},
+            f"tandem.local/operator@{DIGEST}",
+            ("pull",),
+        ),
+        ({"config": {"gate": {"image": "r.example/gate:1", "pullSecrets": ["other"]}}}, "r.example/gate:1", ("other",)),
+    ],
+    ids=["omitted", "given"],
+)
+def test_a_wake_gate_has_the_operators_image_unless_another_is_given(
+    values: Manifest, image: str, secrets: tuple[str, ...], helm: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(one(objects(helm, values, tmp_path), "ConfigMap")["data"]["config.yaml"])
+    gate = OperatorConfig.load(file).gate
+    assert (gate.image, gate.pull_secrets) == (image, secrets)
+
+
 def test_the_chart_knows_every_key_of_the_operators_configuration() -> None:
     schema = json.loads((CHART / "values.schema.json").read_text())["properties"]["config"]["properties"]
     assert schema.keys() == {field.alias for field in OperatorConfig.model_fields.values()}

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
 from deploy.place import Place
+from tandem_contracts.launch import Role
+from tandem_operator.api.access import Peer, SecretKeyRef
+from tandem_operator.api.deployment import Owner
 from tandem_operator.cli.plan import plan_of
 from tandem_operator.config import OperatorConfig
 from tandem_operator.drift import needs_apply
+from tandem_operator.objects.gate import GateTerms, gate_of
+from tandem_operator.objects.protection import gate_network_policy_of, network_policy_of
+from tandem_operator.objects.service import serving_service_of, verifiers_service_of
 from tests.cluster.world import World, sample
 
 OURS = "app.kubernetes.io/managed-by=tandem-operator"
@@ -31,6 +39,29 @@ def test_what_the_api_server_stores_contains_what_each_builder_wrote(
         place.apply(manifest)
         there = place.get(manifest["kind"], manifest["metadata"]["name"], "-n", namespace)
         assert not needs_apply(manifest, there), manifest["kind"]
+
+
+def test_what_the_api_server_stores_contains_what_each_builder_of_the_wake_gate_wrote(
+    place: Place, namespace: str
+) -> None:
+    owner = Owner(name="pair", namespace=namespace, uid="11111111-1111-1111-1111-111111111111")
+    key = SecretKeyRef(name="keys", key="chat")
+    terms = GateTerms("tandem.local/operator:1", "pair", 1000, hold_seconds=600, api_key=key, pull_secrets=("pull",))
+    peers = (Peer(pod_labels={"app": "client"}),)
+    for manifest in (
+        gate_network_policy_of(owner, allowed_from=peers, prometheus_namespaces=("monitoring",)),
+        network_policy_of(owner, Role.VERIFIER, allowed_from=peers, prometheus_namespaces=(), has_gate=True),
+        verifiers_service_of(owner),
+        gate_of(owner, terms, left_since=datetime(2030, 1, 1, tzinfo=UTC)),
+        gate_of(owner, replace(terms, api_key=None, pull_secrets=())),
+        serving_service_of(owner, "0badcafe", is_at_gate=True),
+    ):
+        place.apply(manifest)
+        there = place.get(manifest["kind"], manifest["metadata"]["name"], "-n", namespace)
+        assert not needs_apply(manifest, there), manifest["kind"]
+    pod = gate_of(owner, terms)["spec"]["template"]
+    metadata = {"name": "gate", "namespace": namespace, "labels": pod["metadata"]["labels"]}
+    place.apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod["spec"]})
 
 
 def test_a_converged_deployment_causes_no_write_also_after_an_operator_restart(tandem: World) -> None:

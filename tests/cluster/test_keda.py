@@ -12,7 +12,7 @@ from tests.cluster.keda import running_keda
 from tests.cluster.scaled import HPA, NAME, log_end, make_deployment, wait_for_replicas, writes
 from tests.cluster.world import Manifest, World
 from tests.prometheus.exporters import Exporters, serving_pages
-from tests.prometheus.server import Prometheus, scraping, running_prometheus
+from tests.prometheus.server import Prometheus, running_prometheus, scraping
 
 KEDA = "tandem-admin"
 """Whose kubeconfig it has."""

@@ -23,13 +23,13 @@ def _autoscaled(**autoscaling: Any) -> Manifest:
     return body
 
 
-def _workload(world: World) -> str:
-    (name,) = world.names("deployments", f"tandem.dev/deployment={NAME}")
+def _workload(world: World, labels: str = f"tandem.dev/deployment={NAME}") -> str:
+    (name,) = world.names("deployments", labels)
     return name
 
 
-def _replicas(world: World) -> int:
-    found: int = world.get(f"deployment/{_workload(world)}")["spec"]["replicas"]
+def _replicas(world: World, labels: str = f"tandem.dev/deployment={NAME}") -> int:
+    found: int = world.get(f"deployment/{_workload(world, labels)}")["spec"]["replicas"]
     return found
 
 
@@ -77,6 +77,27 @@ def test_somebody_who_scales_our_deployment_is_told_of_and_left_alone(tandem: Wo
     assert len(_writes_of_workload(tandem, before)) <= 2, "at most one for each change of somebody else's"
 
 
+def test_drafts_begin_within_their_bounds_and_belong_to_whoever_has_scaled_them(tandem: World) -> None:
+    body = sample(
+        "gpu-pair", autoscaling=_autoscaled(draft={"minReplicas": 2, "maxReplicas": 4})["spec"]["autoscaling"]
+    )
+    pair, drafts = body["metadata"]["name"], f"tandem.dev/deployment={body['metadata']['name']},tandem.dev/role=draft"
+    tandem.apply(body)
+    tandem.wait_for(pair, "Ready")
+    assert _replicas(tandem, drafts) == 2, "the least, although the spec begins with one"
+    told = tandem.get(f"llm/{pair}")["status"]["scaling"]
+    assert (told["desiredVerifiers"], told["desiredDrafts"]) == (2, 2)
+    remembered = tandem.get(f"configmap/{pair}-scaling")["data"]
+    assert sorted(remembered) == ["draft", "verifier"]
+    before = len(tandem.writes())
+    tandem.run("scale", f"deployment/{_workload(tandem, drafts)}", "--replicas=3")
+    conflict = tandem.wait_for(pair, "ScalingActive", status="False", reason="ScalingConflict")
+    assert f"Deployment {_workload(tandem, drafts)}: its replicas were written by kubectl" in conflict["message"]
+    tandem.wait_for(pair, "Ready")
+    assert _replicas(tandem, drafts) == 3
+    assert len(_writes_of_workload(tandem, before)) <= 1
+
+
 def test_without_autoscaling_any_more_the_spec_counts_and_the_memory_goes(tandem: World) -> None:
     tandem.apply(_autoscaled())
     tandem.wait_for(NAME, "Ready")
@@ -95,3 +116,10 @@ def test_bounds_are_checked_by_the_api_server_with_path_and_values(world: World)
     ) as said:
         world.apply(body)
     assert "spec.autoscaling.verifier.minReplicas" in str(said.value)
+
+
+def test_bounds_of_drafts_need_draft_pods(world: World) -> None:
+    body = _autoscaled(draft={"minReplicas": 0, "maxReplicas": 2})
+    with pytest.raises(PlaceError, match=r"spec\.autoscaling\.draft needs draft pods: spec\.draft, and") as said:
+        world.apply(body)
+    assert "spec.autoscaling.draft: Invalid value" in str(said.value)

@@ -6,6 +6,7 @@ The tests share one deployment, since an engine takes most of a minute to start;
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from deploy import openai
 from deploy.demo.steps import CRD
 from deploy.fixtures.pair import ModelPair
+from deploy.load import Load
 from tandem_contracts import metrics
 from tandem_contracts.ports import METRICS_PORT
 from tests.cluster.world import sample
@@ -24,6 +26,7 @@ pytestmark = [pytest.mark.real_node, pytest.mark.timeout(900)]
 
 NAME = "pair"
 PROMPTS = 50
+BUSY_CLIENTS = 32
 MAX_TOKENS = 32
 ACCEPTED = "vllm:spec_decode_num_accepted_tokens_total"
 
@@ -163,6 +166,29 @@ def test_two_draft_pods_share_the_work_and_one_that_drains_costs_no_text(
     pair.run("patch", f"llm/{NAME}", "--type=merge", "-p", '{"spec": {"draft": {"replicas": 1}}}')
     pair.wait_ready(NAME)
     pair.wait_until(lambda: len(_draft_pods(pair)) == 1, "one draft pod", limit_seconds=120)
+
+
+def _share_with_drafts(site: Site, *, seconds: float) -> float:
+    """Of the rows of the decode steps of so many seconds, how many had drafts."""
+    address = site.address(NAME)
+    names = (metrics.ENGINE_DRAFTS, f"{metrics.ENGINE_STEP_SECONDS}_count")
+    before = [openai.counter(address, name) for name in names]
+    time.sleep(seconds)
+    drafted, steps = (openai.counter(address, name) - then for name, then in zip(names, before, strict=True))
+    return drafted / steps if steps else 0.0
+
+
+def test_speculation_goes_off_under_load_and_comes_back_by_measurement(pair: Site) -> None:
+    """So many rows of a step keep the CPU busy: what drafts would save is less than what checking them costs."""
+    address = pair.address(NAME)
+    for clients, pays in ((1, True), (BUSY_CLIENTS, False), (1, True)):
+        with Load(address, model=NAME, clients=clients, max_tokens=128) as load:
+            pair.wait_until(
+                lambda pays=pays: (_share_with_drafts(pair, seconds=5) > 0.5) is pays,
+                f"drafts are {'used' if pays else 'left off'} with {clients} clients",
+                limit_seconds=90,
+            )
+        assert load.failed == []
 
 
 def test_what_the_models_are_is_in_the_conditions_of_the_pair(pair: Site) -> None:

@@ -1,16 +1,17 @@
-"""Scaling by a latency target on the real node: load breaks it, a second vLLM pod comes, the load ends, and it goes."""
+"""Scaling on the real node: load breaks a latency target, a second vLLM pod comes, the load ends, and it goes; and to
+zero and back without a lost request."""
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
 from typing import Any
 
 import pytest
 
 from deploy import openai
+from deploy.load import Load
 from tandem_contracts import metrics
 from tandem_operator.cli.main import main as tandem
 from tests.e2e.conftest import Site
@@ -18,11 +19,13 @@ from tests.e2e.quantizing import conditions_of
 
 pytestmark = [pytest.mark.real_node, pytest.mark.timeout(900)]
 
-NAME = "busy"
-CLIENTS = 12
+NAME, SLEEPY = "busy", "sleepy"
+CLIENTS, OUTPUT_TOKENS = 6, 256
+TARGET_SECONDS, TARGET_SHARE = 0.5, 0.9
+ASK_EVERY_SECONDS = 0.5
 
 
-def _deployment() -> dict[str, Any]:
+def _deployment(name: str = NAME, **further: Any) -> dict[str, Any]:
     source = {"persistentVolumeClaim": {"claimName": "models", "path": "verifier"}}
     verifier = {
         "model": {"source": source},
@@ -30,43 +33,57 @@ def _deployment() -> dict[str, Any]:
         "accelerator": {"classes": ["cpu"], "count": 1},
     }
     autoscaling = {
-        "slo": {"percentile": 90, "timeToFirstToken": "500ms"},
+        "slo": {"percentile": round(100 * TARGET_SHARE), "timeToFirstToken": f"{TARGET_SECONDS * 1000:.0f}ms"},
         "verifier": {"minReplicas": 1, "maxReplicas": 2},
         "requestsPerReplica": 4,
         "behavior": {"scaleDown": {"stabilizationWindowSeconds": 60}},
+        **further,
     }
-    metadata = {"name": NAME}
+    metadata = {"name": name}
     spec = {"verifier": verifier, "autoscaling": autoscaling}
     return {"apiVersion": "tandem.dev/v1alpha1", "kind": "LLMDeployment", "metadata": metadata, "spec": spec}
 
 
-@contextmanager
-def _load(address: str) -> Iterator[None]:
-    """Clients that each ask again as soon as they are answered. What they are refused is raised at the end."""
-    is_over, failed = threading.Event(), list[Exception]()
+class _Asking:
+    """Asks for a few tokens again and again, each request in a thread and on a connection of its own, from when the
+    block is entered until it is left. What was not answered is raised then."""
 
-    def ask() -> None:
-        while not is_over.is_set():
-            try:
-                openai.complete(address, model=NAME, prompt="def f(", max_tokens=64)
-            except Exception as error:  # noqa: BLE001 -- of a thread: told by the test
-                failed.append(error)
-                return
+    def __init__(self, address: str) -> None:
+        self._address, self._is_over = address, threading.Event()
+        self._requests: list[threading.Thread] = []
+        self._clock = threading.Thread(target=self._ask_on)
+        self.failed: list[Exception] = []
+        self.answered = 0
+        self.longest_seconds = 0.0
 
-    clients = [threading.Thread(target=ask) for _ in range(CLIENTS)]
-    for client in clients:
-        client.start()
-    try:
-        yield
-    finally:
-        is_over.set()
-        for client in clients:
-            client.join()
-    assert failed == []
+    def __enter__(self) -> _Asking:
+        self._clock.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        for thread in (self._clock, *self._requests):
+            thread.join()
+        assert self.failed == []
+
+    def _ask_on(self) -> None:
+        while not self._is_over.wait(ASK_EVERY_SECONDS):
+            self._requests.append(threading.Thread(target=self._ask))
+            self._requests[-1].start()
+
+    def _ask(self) -> None:
+        begun = time.monotonic()
+        try:
+            openai.complete(self._address, model=SLEEPY, prompt="def f(", max_tokens=8, limit_seconds=400)
+        except Exception as error:  # noqa: BLE001 -- of a thread: told by the test
+            self.failed.append(error)
+        else:
+            self.answered += 1
+            self.longest_seconds = max(self.longest_seconds, time.monotonic() - begun)
 
 
-def _scaling(site: Site) -> dict[str, Any]:
-    found: dict[str, Any] = (site.get("llm", NAME).get("status") or {}).get("scaling") or {}
+def _scaling(site: Site, name: str = NAME) -> dict[str, Any]:
+    found: dict[str, Any] = (site.get("llm", name).get("status") or {}).get("scaling") or {}
     return found
 
 
@@ -74,15 +91,24 @@ def test_load_brings_a_second_pod_and_its_end_takes_it_away(site: Site, capsys: 
     site.apply(_deployment())
     site.wait_ready(NAME)
     assert conditions_of(site, NAME)["ScalingActive"]["status"] == "True"
-    with _load(site.address(NAME)):
+    with Load(site.address(NAME), model=NAME, clients=CLIENTS, max_tokens=OUTPUT_TOKENS) as load:
         site.wait_until(lambda: _scaling(site).get("desiredVerifiers") == 2, "a second verifier", limit_seconds=120)
         site.wait_until(lambda: _scaling(site).get("target") == "Missed", "the target is missed", limit_seconds=120)
         conditions = conditions_of(site, NAME)
         assert conditions["Ready"]["status"] == "True", "one pod serves while the other starts"
         assert conditions["LatencyTargetMet"]["reason"] == "TargetMissed"
-    site.wait_until(
-        lambda: site.get("llm", NAME)["status"]["verifier"]["readyReplicas"] == 2, "two pods", limit_seconds=200
-    )
+        before = load.share_within(TARGET_SECONDS, last_seconds=30)
+        assert before is not None
+        assert before < TARGET_SHARE
+        site.wait_until(
+            lambda: site.get("llm", NAME)["status"]["verifier"]["readyReplicas"] == 2, "two pods", limit_seconds=240
+        )
+        site.wait_until(
+            lambda: (load.share_within(TARGET_SECONDS, last_seconds=20) or 0) >= TARGET_SHARE,
+            "under the same load the target holds again",
+            limit_seconds=120,
+        )
+    assert load.failed == []
     pods = site.get("pods", "-l", f"tandem.dev/deployment={NAME}")["items"]
     assert len(pods) == 2
     bucket = f"{metrics.ENGINE_FIRST_TOKEN_SECONDS}_bucket"
@@ -102,3 +128,44 @@ def test_load_brings_a_second_pod_and_its_end_takes_it_away(site: Site, capsys: 
         e for e in site.writes() if e["objectRef"]["resource"] == "deployments" and NAME in e["objectRef"]["name"]
     ]
     assert len(writes) <= 4, "made, up, down, and no back and forth"
+
+
+def _is_at_gate(site: Site) -> bool:
+    return bool(site.get("service", SLEEPY)["spec"]["selector"].get("app.kubernetes.io/component") == "gate")
+
+
+def _pods(site: Site, component: str) -> list[str]:
+    labels = f"tandem.dev/deployment={SLEEPY},app.kubernetes.io/component={component}"
+    return [pod["metadata"]["name"] for pod in site.get("pods", "-l", labels)["items"]]
+
+
+def test_to_zero_and_back_loses_no_request(site: Site) -> None:
+    site.apply(_deployment(SLEEPY, requestsPerReplica=200, idle={"after": "30s", "holdTimeout": "6m"}))
+    site.wait_ready(SLEEPY)
+    address = site.address(SLEEPY)
+    site.wait_until(lambda: _is_at_gate(site), "the Service moves to the gate", limit_seconds=120)
+    first = _pods(site, "verifier")
+    with _Asking(address) as asked:  # from the very moment of the switch on
+        site.wait_until(lambda: not _is_at_gate(site), "the Service moves back", limit_seconds=60)
+        site.wait_until(lambda: not _pods(site, "gate"), "the gate goes", limit_seconds=60)
+    assert asked.answered > 0
+    assert _pods(site, "verifier") == first, "they had not gone yet"
+    site.wait_until(
+        lambda: _is_at_gate(site) and site.get("llm", SLEEPY)["status"]["verifier"]["replicas"] == 0,
+        "the last verifier is told to go",
+        limit_seconds=180,
+    )
+    with _Asking(address) as asked:
+        site.wait_until(lambda: _scaling(site, SLEEPY).get("desiredVerifiers", 0) > 0, "it wakes", limit_seconds=60)
+        assert conditions_of(site, SLEEPY)["Available"]["reason"] == "Idle"
+        site.wait_until(lambda: not _is_at_gate(site), "the Service moves to a verifier", limit_seconds=300)
+        site.wait_until(lambda: not _pods(site, "gate"), "the gate goes", limit_seconds=120)
+    assert asked.answered > asked.longest_seconds, "they came all the time, and were answered at the end"
+    assert asked.longest_seconds > 5, "the first ones were held while an engine started"
+    assert not set(_pods(site, "verifier")) & set(first)
+    site.wait_until(lambda: not _pods(site, "verifier"), "no verifier is left", limit_seconds=240)
+    conditions = conditions_of(site, SLEEPY)
+    assert (conditions["Available"]["status"], conditions["Available"]["reason"]) == ("True", "Idle")
+    assert conditions["Ready"]["status"] == "True"
+    assert openai.models(address) == [SLEEPY], "the gate answers what needs no engine, and wakes nobody"
+    assert _scaling(site, SLEEPY)["desiredVerifiers"] == 0

@@ -10,7 +10,7 @@ import pytest
 
 from tests.prometheus.exporters import Exporters, serving_pages
 from tests.prometheus.pods import MANY, PODS, SPOILT
-from tests.prometheus.server import Prometheus, scraping, running_prometheus, targets_of
+from tests.prometheus.server import Prometheus, running_prometheus, scraping, targets_of
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from tandem_operator.api.fields import ApiModel, Rule, Rules, matching, members
+from tandem_operator.api.fields import ApiModel, Duration, Rule, Rules, between, matching, members
 from tandem_operator.scaling.policy import Bounds, Select, Strategy, Unit
 
 _LATENCY = "^([0-9]{1,6}ms|[0-9]{1,4}([.][0-9]{1,3})?s)$"
@@ -82,6 +82,13 @@ class ReplicaBounds(ApiModel):
         return Bounds(self.min_replicas, self.max_replicas).clamped(replicas)
 
 
+class DraftBounds(ReplicaBounds):
+    """Least and most drafts."""
+
+    min_replicas: Annotated[int, Field(ge=0, le=1000)] = 1
+    """Never fewer. 0: none while verifiers have measured that drafts do not pay."""
+
+
 class ScalingLimit(ApiModel):
     """So many pods, or percent of what there was, in a period."""
 
@@ -115,6 +122,18 @@ class ScalingBehavior(ApiModel):
     """On the way down."""
 
 
+class Idle(ApiModel):
+    """To zero while nobody asks, and back with the first request, which is held until a verifier is Ready."""
+
+    after: Annotated[Duration, between("30s", "168h")] = "10m"
+    """How long no request may have come: 30s to 168h. While metrics are missing, none is taken for granted."""
+    max_held_requests: Annotated[int, Field(ge=1, le=20000)] = 1000
+    """Requests that may wait for the first verifier at once; more are answered 503 with Retry-After."""
+    hold_timeout: Annotated[Duration, between("1s", "1h")] = "10m"
+    """How long one may wait, 1s to 1h: longer than a cold start, which status.coldStart shows. Then it is answered 503
+    with Retry-After."""
+
+
 class Autoscaling(ApiModel):
     """Replicas by latency targets. An HPA or KEDA of your own: leave this out, they write the scale subresource."""
 
@@ -122,6 +141,9 @@ class Autoscaling(ApiModel):
     """The latencies to keep with as few replicas as will do."""
     verifier: ReplicaBounds
     """Bounds of the verifiers. verifier.replicas is what it begins with."""
+    draft: DraftBounds | None = None
+    """Bounds of the drafts: as many as draft what verifiers ask for, and no more than minReplicas while drafts do not
+    pay. draft.replicas is what it begins with. Omitted: draft.replicas counts."""
     strategy: Strategy = Strategy.HEADROOM
     """Headroom: demand over a capacity that is learned from the engines' step times. Concurrency: as many replicas as
     hold the requests in work."""
@@ -132,5 +154,7 @@ class Autoscaling(ApiModel):
     hour. "0": none. More costs replicas."""
     behavior: ScalingBehavior = ScalingBehavior()
     """Limits on how fast replicas change."""
+    idle: Idle | None = None
+    """Omitted: never fewer than verifier.minReplicas."""
     paused: bool = False
-    """Replicas stay as they are."""
+    """Replicas stay as they are, at zero too."""

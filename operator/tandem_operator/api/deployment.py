@@ -81,8 +81,8 @@ class RoleSpec(ApiModel):
     scheduling: Scheduling = Scheduling()
     """Where the pods may go, beyond what the accelerator classes say."""
     replicas: Replicas = 1
-    """Wanted replicas. `kubectl scale` and autoscalers write the verifier's through the scale subresource; while those
-    are 0 there are no draft pods either."""
+    """Wanted replicas; with bounds in spec.autoscaling those to begin with. `kubectl scale` and autoscalers write the
+    verifier's through the scale subresource; while those are 0 there are no draft pods either."""
 
 
 def _needs_cache(model: str) -> str:
@@ -126,6 +126,17 @@ class LLMDeploymentSpec(ApiModel):
             lambda spec: spec.cache is not None or not any(model.needs_cache for model in spec.models()),
             "spec.cache is required for a model that is fetched (huggingFace, s3) or quantized (quantization)",
             path=".cache",
+        ),
+        Rule(
+            "!has(self.autoscaling) || !has(self.autoscaling.draft) || (has(self.draft)"
+            " && (!has(self.speculation) || !has(self.speculation.method) || self.speculation.method == 'Remote'))",
+            lambda spec: (
+                spec.autoscaling is None
+                or spec.autoscaling.draft is None
+                or (spec.draft is not None and spec.method is SpeculationMethod.REMOTE)
+            ),
+            "spec.autoscaling.draft needs draft pods: spec.draft, and spec.speculation.method Remote or omitted",
+            path=".autoscaling.draft",
         ),
     )
 

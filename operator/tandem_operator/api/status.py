@@ -108,6 +108,12 @@ class ScalingStatus(ApiModel):
     """Verifiers that are wanted."""
     reason: Annotated[str, Field(max_length=1024)] = ""
     """The decision in a sentence."""
+    desired_drafts: Annotated[int, Field(ge=0)] | None = None
+    """Drafts that are wanted; absent where draft.replicas counts."""
+    draft_reason: Annotated[str, Field(max_length=1024)] | None = None
+    """The decision on them in a sentence."""
+    draft_health: Annotated[str, Field(max_length=16)] | None = None
+    """Of what draft pods and verifiers say of drafts, as `health`. Off: they do not pay, as verifiers have measured."""
     health: Annotated[str, Field(max_length=16)] = ""
     """Good; Partial: some pods say nothing of their load, and nothing is taken away; Blind, Paused and Conflict
     (somebody else has written the replicas): nothing changes."""

@@ -14,7 +14,8 @@ from tandem_operator import names
 from tandem_operator.api.deployment import InvalidSpecError, LLMDeployment
 from tandem_operator.cli.connection import Connection
 from tandem_operator.cli.inputs import CommandError
-from tandem_operator.facts import Facts, Manifest, RevisionFacts, facts_of
+from tandem_operator.facts import Facts, Manifest, RevisionFacts
+from tandem_operator.facts_parsing import facts_of
 from tandem_operator.inputs import requested_of, role_of_request
 from tandem_operator.targets import is_request_of
 

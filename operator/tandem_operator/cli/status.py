@@ -14,7 +14,8 @@ from tandem_operator import names
 from tandem_operator.cli.connection import Connection
 from tandem_operator.cli.inputs import CommandError
 from tandem_operator.cold_start import StartPhase
-from tandem_operator.facts import Manifest, PodFacts, pod_of
+from tandem_operator.facts import Manifest, PodFacts
+from tandem_operator.facts_parsing import pod_of
 from tandem_operator.masking import one_line
 from tandem_operator.names import ConditionType, Reason
 

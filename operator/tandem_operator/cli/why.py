@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tandem_contracts.launch import Role
 from tandem_operator import names
 from tandem_operator.cli.connection import Connection
 from tandem_operator.cli.inputs import CommandError
@@ -26,6 +27,10 @@ _INPUTS = {
     "coldStart": "cold start {} s",
     "firstToken": "{} % of first tokens in time",
     "outputToken": "{} % of answers fast enough",
+    "verifiers": "{} Ready verifiers",
+    "tokens": "{} tokens/s are asked of drafts",
+    "tokenCapacity": "a draft gives {}",
+    "late": "{} % of steps wait in vain",
 }
 
 
@@ -41,24 +46,31 @@ def run_why(connection: Connection, name: str) -> str:
         memory, note = None, f"its last changes are not shown: {error}"
     else:
         note = ""
-    return "\n".join(_lines(body, remembered_in(memory), note=note)) + "\n"
+    return "\n".join(_lines(body, memory, note=note)) + "\n"
 
 
-def _lines(body: Manifest, remembered: Mapping[str, Any], *, note: str) -> Iterator[str]:
+def _lines(body: Manifest, memory: Manifest | None, *, note: str) -> Iterator[str]:
     told = (body.get("status") or {}).get("scaling")
     if not told:
         yield "nothing is decided yet: does an operator run in this namespace?"
     else:
         yield f"{told.get('desiredVerifiers')} verifiers: {one_line(str(told.get('reason', '')))}"
+        if "desiredDrafts" in told:
+            yield f"{told['desiredDrafts']} drafts: {one_line(str(told.get('draftReason', '')))}"
         for condition in body["status"].get("conditions") or []:
             if condition["type"] in {"ScalingActive", "ScalingLimited", "LatencyTargetMet"}:
                 yield f"  {condition['type']} {condition['status']} ({condition['reason']})"
     if note:
         yield note
+    yield from _changes(remembered_in(memory), "last changes")
+    yield from _changes(remembered_in(memory, Role.DRAFT), "last changes of drafts")
+
+
+def _changes(remembered: Mapping[str, Any], title: str) -> Iterator[str]:
     found = remembered.get("decisions")
     decisions = [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
     if decisions:
-        yield "last changes, the newest first:"
+        yield f"{title}, the newest first:"
     for each in reversed(decisions[-_SHOWN:]):
         yield f"  {each.get('at')}  {each.get('from')} → {each.get('to')}  {one_line(str(each.get('reason', '')))}"
         inputs = each.get("inputs") if isinstance(each.get("inputs"), dict) else {}

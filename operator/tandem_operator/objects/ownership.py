@@ -13,10 +13,19 @@ from tandem_operator.role_inputs import digest
 
 def metadata_of(owner: Owner, name: str, *, role: Role, revision: str = "") -> Manifest:
     """Name, labels and controller reference of a child; without a revision one of the whole role."""
+    return _metadata(owner, name, labels_of(owner, role, revision=revision))
+
+
+def gate_metadata_of(owner: Owner, name: str) -> Manifest:
+    """The same of what belongs to the wake gate."""
+    return _metadata(owner, name, gate_labels_of(owner))
+
+
+def _metadata(owner: Owner, name: str, labels: dict[str, str]) -> Manifest:
     return {
         "name": name,
         "namespace": owner.namespace,
-        "labels": labels_of(owner, role, revision=revision),
+        "labels": labels,
         "ownerReferences": [
             {
                 "apiVersion": names.API_VERSION,
@@ -56,13 +65,21 @@ def conflict_of(there: Manifest, owner: Owner) -> Conflict | None:
 
 def labels_of(owner: Owner, role: Role, *, revision: str = "") -> dict[str, str]:
     """Labels of a child and of its pods."""
+    return {**_common(owner, role.value), **selector_of(owner, role, revision=revision)}
+
+
+def gate_labels_of(owner: Owner) -> dict[str, str]:
+    """Labels of what belongs to the wake gate."""
+    return {**_common(owner, names.GATE), **gate_selector_of(owner)}
+
+
+def _common(owner: Owner, component: str) -> dict[str, str]:
     return {
         names.LABEL_NAME: "llm",
         names.LABEL_INSTANCE: owner.name,
-        names.LABEL_COMPONENT: role.value,
+        names.LABEL_COMPONENT: component,
         names.LABEL_MANAGED_BY: names.MANAGED_BY,
         names.LABEL_PART_OF: names.PART_OF,
-        **selector_of(owner, role, revision=revision),
     }
 
 
@@ -70,6 +87,11 @@ def selector_of(owner: Owner, role: Role, *, revision: str = "") -> dict[str, st
     """Labels that select the pods of one revision of a role, and no other's; without a revision, of all of them."""
     selector = {names.LABEL_DEPLOYMENT: owner.name, names.LABEL_ROLE: role.value}
     return {**selector, names.LABEL_REVISION: revision} if revision else selector
+
+
+def gate_selector_of(owner: Owner) -> dict[str, str]:
+    """Labels that select the wake gate's pods."""
+    return {names.LABEL_DEPLOYMENT: owner.name, names.LABEL_COMPONENT: names.GATE}
 
 
 def sealed(manifest: Manifest) -> Manifest:

@@ -14,7 +14,7 @@ from tandem_operator import names
 from tandem_operator.api.access import Peer
 from tandem_operator.api.deployment import Owner
 from tandem_operator.facts import Manifest
-from tandem_operator.objects.ownership import metadata_of, sealed, selector_of
+from tandem_operator.objects.ownership import gate_metadata_of, gate_selector_of, metadata_of, sealed, selector_of
 
 MAX_UNAVAILABLE = 1
 DNS_PORTS = (53, 5353)
@@ -63,19 +63,25 @@ def disruption_budget_of(owner: Owner, role: Role, *, revision: str = "") -> Man
 
 
 def network_policy_of(
-    owner: Owner, role: Role, *, allowed_from: tuple[Peer, ...], prometheus_namespaces: tuple[str, ...]
+    owner: Owner,
+    role: Role,
+    *,
+    allowed_from: tuple[Peer, ...],
+    prometheus_namespaces: tuple[str, ...],
+    has_gate: bool = False,
 ) -> Manifest:
     """Who may talk to a role's pods, and whom they may talk to.
 
     `allowed_from`: the clients of verifiers; none named is everybody. vLLM serves its metrics where it serves requests,
-    so that whoever collects metrics reaches both ports of a verifier.
+    so that whoever collects metrics reaches both ports of a verifier. `has_gate`: the wake gate passes requests on.
     """
     watchers = _watchers(prometheus_namespaces)
     http = _port(HTTP_PORT)
     if role is Role.DRAFT:
         requests = {"ports": [_port(GRPC_PORT)], "from": [_pods(selector_of(owner, Role.VERIFIER))]}
     elif allowed_from:
-        requests = {"ports": [http], "from": [*map(_peer, allowed_from), *watchers]}
+        gate = [_pods(gate_selector_of(owner))] if has_gate else []
+        requests = {"ports": [http], "from": [*map(_peer, allowed_from), *gate, *watchers]}
     else:
         requests = {"ports": [http]}
     drafts = {"ports": [_port(GRPC_PORT)], "to": [_pods(selector_of(owner, Role.DRAFT))]}
@@ -89,6 +95,30 @@ def network_policy_of(
                 "policyTypes": ["Ingress", "Egress"],
                 "ingress": [requests, {"ports": [_port(METRICS_PORT)], "from": watchers}],
                 "egress": [_dns(), drafts] if role is Role.VERIFIER else [_dns()],
+            },
+        }
+    )
+
+
+def gate_network_policy_of(
+    owner: Owner, *, allowed_from: tuple[Peer, ...], prometheus_namespaces: tuple[str, ...]
+) -> Manifest:
+    """The same of the wake gate: it takes requests of whom the verifiers do, and talks to nobody but them."""
+    http, watchers = _port(HTTP_PORT), _watchers(prometheus_namespaces)
+    requests: Manifest = {"ports": [http]}
+    if allowed_from:
+        requests["from"] = [*map(_peer, allowed_from), *watchers]
+    verifiers = {"ports": [http], "to": [_pods(selector_of(owner, Role.VERIFIER))]}
+    return sealed(
+        {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": gate_metadata_of(owner, names.gate_name(owner.name)),
+            "spec": {
+                "podSelector": {"matchLabels": gate_selector_of(owner)},
+                "policyTypes": ["Ingress", "Egress"],
+                "ingress": [requests, {"ports": [_port(METRICS_PORT)], "from": watchers}],
+                "egress": [_dns(), verifiers],
             },
         }
     )

@@ -12,25 +12,23 @@ from tandem_operator.api.deployment import Owner
 from tandem_operator.facts import Manifest, Ref
 from tandem_operator.objects.ownership import metadata_of, sealed
 
-_KEY = "verifier"
-
 
 def scaling_memory_ref(owner: Owner) -> Ref:
     """Where it is."""
     return Ref("ConfigMap", names.scaling_name(owner.name))
 
 
-def scaling_memory_of(owner: Owner, remembered: Mapping[str, Any]) -> Manifest:
-    """The ConfigMap with what is remembered, as JSON."""
+def scaling_memory_of(owner: Owner, remembered: Mapping[Role, Mapping[str, Any]]) -> Manifest:
+    """The ConfigMap with what is remembered of each role, as JSON."""
     metadata = metadata_of(owner, names.scaling_name(owner.name), role=Role.VERIFIER)
     del metadata["labels"][names.LABEL_ROLE]  # it stands around no pods, and goes with no role
-    text = json.dumps(remembered, separators=(",", ":"))
-    return sealed({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {_KEY: text}})
+    data = {role.value: json.dumps(each, separators=(",", ":")) for role, each in remembered.items()}
+    return sealed({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
 
 
-def remembered_in(manifest: Manifest | None) -> Mapping[str, Any]:
-    """What it holds; nothing where it is not there, or no JSON."""
-    text = ((manifest or {}).get("data") or {}).get(_KEY, "{}")
+def remembered_in(manifest: Manifest | None, role: Role = Role.VERIFIER) -> Mapping[str, Any]:
+    """What it holds of a role; nothing where it is not there, or no JSON."""
+    text = ((manifest or {}).get("data") or {}).get(role.value, "{}")
     try:
         found = json.loads(text)
     except ValueError:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from tandem_operator.scaling.behavior import limited
 from tandem_operator.scaling.decision import Decision, Health, Limited
 from tandem_operator.scaling.flow import MIDDLE_SECONDS
+from tandem_operator.scaling.idling import rest_of
 from tandem_operator.scaling.memory import Memory, Wanted
 from tandem_operator.scaling.need import Need, figures_of, need_of
 from tandem_operator.scaling.observed import Observed
@@ -29,6 +30,11 @@ def decide(policy: Policy, seen: Observed, memory: Memory) -> tuple[Decision, Me
     figures = figures_of(policy, seen, memory)
     if policy.is_paused:
         return Decision(seen.wanted, "paused", health, figures=figures), memory
+    rest = rest_of(policy, seen, memory)
+    if rest is not None:
+        if rest.replicas != seen.wanted:  # no step of the load: it says nothing of patience, nor of `behavior`
+            memory = replace(memory, changed_at=seen.now, idle_since=None)
+        return Decision(rest.replicas, rest.reason, Health.GOOD, figures=figures), memory
     if health is Health.BLIND:
         kept = policy.bounds.clamped(seen.wanted)
         # What was not seen was needed, for all that is known: the hold begins anew.

@@ -52,6 +52,8 @@ class Memory:
     """Needs, of which the most counts on the way down, and the least on the way up where `behavior` says so."""
     changes: tuple[Change, ...] = ()
     changed_at: float = 0.0
+    idle_since: float | None = None
+    """Since when it is known that no request has come and none is in work; None while one has, or it is not known."""
     patience: float = 1.0
     """Times the usual hold: more after steps down that had to be taken back."""
     taken_back_at: float = 0.0

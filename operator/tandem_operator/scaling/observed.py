@@ -26,6 +26,17 @@ class Pod:
 
 
 @dataclass(frozen=True)
+class Gate:
+    """What the wake gate says, which holds requests at zero."""
+
+    at: float
+    """Seconds since the epoch."""
+    held: int = 0
+    answering: int = 0
+    """Passed on, and not over."""
+
+
+@dataclass(frozen=True)
 class Observed:
     """Of one role, at one time."""
 
@@ -38,8 +49,8 @@ class Observed:
     """The newest of each pod, by its name; none of a pod that has never answered, an old one of a silent pod."""
     interval_seconds: float = 5.0
     """In which a pod is read."""
-    held: int = 0
-    """Requests that wait outside, at zero."""
+    gate: Gate | None = None
+    """The last that was heard of it; None where there is none, or it has never answered."""
     trouble: str = ""
     """Why there are no new readings, where that is known."""
 
@@ -64,6 +75,11 @@ class Observed:
         """Readings that still say something: of pods that take requests, or finish what they have."""
         serving = (pod.name for pod in self.pods if pod.ready_at is not None)
         return [self.readings[name] for name in serving if self.is_fresh(name)]
+
+    @property
+    def held(self) -> int:
+        """Requests that wait outside, at zero."""
+        return self.gate.held if self.gate else 0
 
     @property
     def waiting(self) -> float:

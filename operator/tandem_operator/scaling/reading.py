@@ -108,9 +108,15 @@ class Sample:
 
 def reading_in(page: str, *, at: float) -> Reading | None:
     """What a page tells; None where it does not tell how many requests run and wait, or something is not a number."""
+    samples = samples_in(page, FAMILIES)
+    return None if samples is None else reading_of(samples, at=at)
+
+
+def samples_in(page: str, families: tuple[str, ...]) -> list[Sample] | None:
+    """The series of a page whose names begin with one of `families`; None where one of them cannot be read."""
     samples = []
     for line in page.splitlines():
-        if line.startswith(FAMILIES):
+        if line.startswith(families):
             series, _, value = line.rpartition(" ")
             named = _series(series)
             if named is None:
@@ -119,7 +125,7 @@ def reading_in(page: str, *, at: float) -> Reading | None:
                 samples.append(Sample(*named, float(value)))
             except ValueError:
                 return None
-    return reading_of(samples, at=at)
+    return samples
 
 
 def reading_of(samples: Iterable[Sample], *, at: float) -> Reading | None:

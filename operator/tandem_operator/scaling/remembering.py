@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from tandem_operator.scaling.behavior import Change, kept_seconds
 from tandem_operator.scaling.flow import flowed, quantile_of
+from tandem_operator.scaling.idling import idle_since
 from tandem_operator.scaling.learning import Cell, Learned, Watch, learned_from, watched
 from tandem_operator.scaling.memory import Memory
 from tandem_operator.scaling.observed import Observed
@@ -32,6 +33,7 @@ def remembered(policy: Policy, seen: Observed, memory: Memory) -> Memory:
     flow = flowed(memory.flow, seen, before=memory.readings, history_seconds=policy.surge_history_seconds)
     traffic = passed(memory.traffic, seen.readings, before=memory.readings)
     watches, learned = _learned(policy, seen, replace(memory, traffic=traffic))
+    since = idle_since(seen, memory, flow)
     kept = max(usual_hold_seconds(policy, memory) * MOST_PATIENCE, policy.behavior.up.stabilization_seconds)
     if memory.patience > 1 and seen.now - memory.taken_back_at > PATIENCE_SECONDS:
         memory = replace(memory, patience=memory.patience / 2, taken_back_at=seen.now)
@@ -40,6 +42,7 @@ def remembered(policy: Policy, seen: Observed, memory: Memory) -> Memory:
         since=seen.now if memory.since is None else memory.since,
         readings={**memory.readings, **seen.readings} if seen.readings else memory.readings,
         flow=flow,
+        idle_since=since,
         traffic=traffic,
         watches=watches,
         learned=learned,

@@ -22,6 +22,8 @@ class Figures:
             metrics.DRAFT_SERVER_COMPUTE_SECONDS, "From the pass to the answer.", buckets=grid, registry=into
         )
         self._tokens = Counter(metrics.DRAFT_SERVER_TOKENS, "Tokens that were drafted.", registry=into)
+        self._asked = Counter(metrics.DRAFT_SERVER_ASKED_TOKENS, "Tokens that were asked for.", registry=into)
+        self._busy = Counter(metrics.DRAFT_SERVER_BUSY_SECONDS, "Time of passes for what was asked.", registry=into)
         self._superseded = Counter(metrics.DRAFT_SERVER_SUPERSEDED, "Rows that a newer one took over.", registry=into)
         self._evicted = Counter(metrics.DRAFT_SERVER_EVICTED, "Contexts dropped for want of room.", registry=into)
         self._lost = Counter(metrics.DRAFT_SERVER_RESYNCS, "Rows that built on what was not here.", registry=into)
@@ -38,12 +40,17 @@ class Figures:
     def drafted(self, tokens: int, *, queue_seconds: float, compute_seconds: float) -> None:
         """An answer with drafts went out."""
         self._tokens.inc(tokens)
+        self._asked.inc(tokens)
         self._queue.observe(queue_seconds)
         self._compute.observe(compute_seconds)
 
     def drafted_ahead(self, tokens: int) -> None:
         """Further tokens after an answer. Nobody waited for them, so their times are no answer's."""
         self._tokens.inc(tokens)
+
+    def worked(self, seconds: float) -> None:
+        """A pass for what was asked has ended, for however many verifiers."""
+        self._busy.inc(seconds)
 
     def superseded(self) -> None:
         """A row was not answered, since a newer one of its session had come."""

@@ -38,8 +38,9 @@ class DraftServer:
         access: Access | None = None,
     ) -> None:
         """With `access` over TLS, for who has the right token; without in plaintext, for everybody."""
-        self._engine, self._turns, self._access = engine, Turns(engine), access
+        self._engine, self._access = engine, access
         self._figures = figures or Figures()
+        self._turns = Turns(engine, self._figures)
         self._offer = Offer(name, secrets.randbits(64), max_depth, max_sessions)
         self._numbers = itertools.count()
         self._is_draining = threading.Event()

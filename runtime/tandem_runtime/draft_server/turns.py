@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from tandem_runtime.draft_server.engines import Ask, DraftEngine, Key
+from tandem_runtime.draft_server.figures import Figures
 
 FOREVER = float("inf")
 
@@ -19,6 +20,8 @@ FOREVER = float("inf")
 class _Turn:
     asks: Sequence[Ask]
     is_due: Callable[[], bool]
+    is_ahead: bool = False
+    """Nobody has asked for it yet."""
     drafts: list[list[int]] = field(default_factory=list)
     failure: Exception | None = None
     begun: float = 0.0
@@ -36,8 +39,8 @@ class Drafted:
 class Turns:
     """The queue before one engine."""
 
-    def __init__(self, engine: DraftEngine) -> None:
-        self._engine = engine
+    def __init__(self, engine: DraftEngine, figures: Figures | None = None) -> None:
+        self._engine, self._figures = engine, figures or Figures()
         self._waiting: list[_Turn] = []
         self._over: list[Key] = []
         """Contexts that the engine is to forget before its next pass."""
@@ -58,7 +61,7 @@ class Turns:
 
     def draft_ahead(self, asks: Sequence[Ask], *, is_over: Callable[[], bool]) -> Drafted:
         """As `draft`, until `is_over`, or until somebody waits for the engine."""
-        return self._draft(_Turn(asks, lambda: bool(self._waiting) or is_over()))
+        return self._draft(_Turn(asks, lambda: bool(self._waiting) or is_over(), is_ahead=True))
 
     def forget(self, keys: Sequence[Key]) -> None:
         """These contexts will not be asked for again; now, or once the engine is free."""
@@ -99,6 +102,8 @@ class Turns:
             for turn in turns:
                 turn.failure, turn.is_done = failure, True
             return
+        if not all(turn.is_ahead for turn in turns):
+            self._figures.worked(time.monotonic() - begun)
         at = 0
         for turn in turns:
             turn.drafts = drafts[at : at + len(turn.asks)]

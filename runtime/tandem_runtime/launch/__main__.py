@@ -20,7 +20,7 @@ from tandem_contracts.launch import (
 from tandem_contracts.stopping import StopTimes
 from tandem_contracts.termination import ExitCode, Reason, TerminationMessage
 from tandem_runtime.drafting.counters import Counters
-from tandem_runtime.launch import compile_cache
+from tandem_runtime.launch import compile_cache, leaving
 from tandem_runtime.launch.draft_engines import container_of, start_of
 from tandem_runtime.launch.drafts import serve_drafts
 from tandem_runtime.launch.ending import ended, refusal, started_logging
@@ -61,7 +61,7 @@ def _serve(options: LaunchOptions) -> TerminationMessage | None:
     if options.role is Role.DRAFT:
         return serve_drafts(container_of(options), start_of(options, model, platform=platform))
     with tempfile.TemporaryDirectory(prefix="tandem-") as scratch:
-        counters_file = Path(scratch) / "counters"
+        counters_file, leaving_file = Path(scratch) / "counters", Path(scratch) / "leaving"
         phases, registry = StartPhases(time.monotonic()), CollectorRegistry()
         registry.register(PhasesCollector(phases))
         registry.register(ProposerCollector(Counters(counters_file)))
@@ -74,10 +74,12 @@ def _serve(options: LaunchOptions) -> TerminationMessage | None:
                 {
                     **engine_environment(os.environ, platform=platform, compilation=options.engine.compilation),
                     **draft_environment(options, model, counters=counters_file),
+                    leaving.VARIABLE: str(leaving_file),
                 },
                 health=(options.host or LOOPBACK, options.http_port),
                 phases=phases,
-                stop_limit_seconds=StopTimes.of_drain(options.drain_seconds).limit_seconds,
+                stop=StopTimes.of_drain(options.drain_seconds),
+                leaving_file=leaving_file,
             )
             return supervisor.run()
         finally:

@@ -18,6 +18,7 @@ ENGINE_MODULE = "vllm.entrypoints.openai.api_server"
 PROPOSER = "tandem_runtime.drafting.vllm_adapter.RemoteProposer"
 WORKER = "tandem_runtime.drafting.vllm_adapter.DraftingWorker"
 GUARD = "tandem_runtime.launch.guard.Guard"
+LEAVING = "tandem_runtime.launch.leaving.Leaving"
 DRAFT_BLOCK_TOKENS = 32
 _LATENCIES = ("time_to_first_token", "inter_token_latency", "request_latency")
 """vLLM's families of histograms that have the grid: the second one has the time per output token of a request, too."""
@@ -46,6 +47,7 @@ def engine_command(options: LaunchOptions, model: ModelFolder, *, platform: Plat
         "--port", str(options.http_port),
         "--shutdown-timeout", str(StopTimes.of_drain(options.drain_seconds).engine_seconds),
         "--disable-uvicorn-access-log",
+        "--middleware", LEAVING,
         "--custom-histogram-buckets", json.dumps(dict.fromkeys(_LATENCIES, LATENCY_GRID)),
     ]
     # fmt: on

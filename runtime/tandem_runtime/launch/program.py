@@ -46,11 +46,15 @@ class Program:
         """As of subprocess: the exit code, less than 0 for a signal; None while it runs."""
         return self._process.poll()
 
+    def wait(self, limit_seconds: float) -> None:
+        """Until it has ended, or this time is over."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=limit_seconds)
+
     def stop(self, limit_seconds: float) -> bool:
         """SIGTERM, and after this time SIGKILL for what is left of its group; whether it obeyed."""
         self._process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=limit_seconds)
+        self.wait(limit_seconds)
         obeyed = self.status is not None
         self.end()
         return obeyed

@@ -6,8 +6,11 @@ import signal
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+from tandem_contracts.stopping import StopTimes
 from tandem_contracts.termination import ExitCode, Phase, Reason, TerminationMessage
+from tandem_runtime.launch.leaving import Stage, tell
 from tandem_runtime.launch.phases import StartPhases
 from tandem_runtime.launch.program import Program
 from tandem_runtime.launch.root_cause import root_cause
@@ -30,18 +33,20 @@ class Supervisor:
         *,
         health: tuple[str, int],
         phases: StartPhases,
-        stop_limit_seconds: float,
+        stop: StopTimes,
+        leaving_file: Path,
     ) -> None:
         """`health` is host and port of the engine's HTTP server; `phases` is told what its log says.
 
-        After SIGTERM the engine gets `stop_limit_seconds`, then SIGKILL.
+        After SIGTERM its server is told by `leaving_file` that it leaves; the engine itself gets SIGTERM after
+        `stop.leaving_seconds`, and SIGKILL `stop.limit_seconds` after that.
         """
         self._stop_wanted = threading.Event()
         for signal_number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signal_number, lambda _number, _frame: self._stop_wanted.set())
         self._health = health
         self._phases = phases
-        self._stop_limit_seconds = stop_limit_seconds
+        self._stop_times, self._leaving_file = stop, leaving_file
         self._program = Program(command, environment, see_line=lambda line: phases.see_line(line, time.monotonic()))
 
     def run(self) -> TerminationMessage | None:
@@ -57,7 +62,11 @@ class Supervisor:
     def _stop(self) -> TerminationMessage | None:
         # One that has never answered has no requests, and may be in a phase that hears no signal.
         is_serving = self._phases.is_ready
-        limit_seconds = self._stop_limit_seconds if is_serving else min(self._stop_limit_seconds, START_STOP_SECONDS)
+        limit_seconds: float = self._stop_times.limit_seconds
+        if is_serving:
+            self._leave()
+        else:
+            limit_seconds = min(limit_seconds, START_STOP_SECONDS)
         logger.info("stopping the engine, waiting at most %.0f s for requests in flight", limit_seconds)
         if self._program.stop(limit_seconds) or not is_serving:
             return None
@@ -65,8 +74,14 @@ class Supervisor:
             code=ExitCode.ENGINE_STOP_TIMED_OUT,
             phase=Phase.STOP,
             reason=Reason.ENGINE_STOP_TIMED_OUT,
-            message=f"the engine did not stop within {self._stop_limit_seconds:.0f} s of SIGTERM and was killed",
+            message=f"the engine did not stop within {limit_seconds:.0f} s of SIGTERM and was killed",
         )
+
+    def _leave(self) -> None:
+        """Send those elsewhere who keep connections, while the engine still answers all that comes."""
+        tell(self._leaving_file, Stage.LEAVING)
+        self._program.wait(self._stop_times.leaving_seconds)
+        tell(self._leaving_file, Stage.GONE)
 
     def _failure(self, status: int) -> TerminationMessage:
         phase, was_ready = self._phases.current, self._phases.is_ready

@@ -17,7 +17,8 @@ from tandem_operator.accelerators import table_of
 from tandem_operator.api.deployment import Owner
 from tandem_operator.config import OperatorConfig
 from tandem_operator.drift import needs_apply
-from tandem_operator.facts import Facts, Manifest, Ref, controller_uid, facts_of
+from tandem_operator.facts import Facts, Manifest, Ref, controller_uid
+from tandem_operator.facts_parsing import facts_of
 from tandem_operator.names import Reason
 from tandem_operator.plan import Plan, plan
 from tandem_operator.rollout import Clock, drained_pods_of

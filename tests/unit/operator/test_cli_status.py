@@ -12,7 +12,8 @@ from tandem_contracts.launch import Role
 from tandem_operator import names
 from tandem_operator.cli.inputs import CommandError
 from tandem_operator.cli.status import Paint, exit_code_of, run_status, tree
-from tandem_operator.facts import Manifest, PodFacts, pod_of
+from tandem_operator.facts import Manifest, PodFacts
+from tandem_operator.facts_parsing import pod_of
 from tests.builders import make_body, make_raw_pod
 
 NOW = datetime(2030, 1, 1, 2, 0, tzinfo=UTC)

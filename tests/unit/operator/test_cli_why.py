@@ -13,6 +13,7 @@ from tandem_operator.cli.inputs import CommandError
 from tandem_operator.cli.why import run_why
 from tandem_operator.facts import Manifest
 from tandem_operator.scaling.decision import Decision, Figures, Health
+from tandem_operator.scaling.drafts import DraftDecision
 from tests.builders import NAME, make_body, make_spec
 
 SCALED = make_spec(autoscaling={"slo": {"timeToFirstToken": "2s"}, "verifier": {"maxReplicas": 4}})
@@ -49,11 +50,13 @@ class Cluster:
         return self.memory
 
 
-def why(spec: Manifest, *, status: Any = None, memory: Any = None) -> str:
+def why(spec: Manifest, *, status: Any = None, memory: Any = None, drafts: Any = None) -> str:
     body = {**make_body(spec), "status": status or {}}
     found = (
         None if memory is None else {"data": {"verifier": memory if isinstance(memory, str) else json.dumps(memory)}}
     )
+    if found and drafts:
+        found["data"]["draft"] = json.dumps(drafts)
     return run_why(Cluster(body, found), NAME)  # type: ignore[arg-type]
 
 
@@ -75,6 +78,22 @@ def test_the_decision_comes_first_then_conditions_then_changes_with_their_inputs
     ]
 
 
+def test_drafts_have_a_decision_and_changes_of_their_own() -> None:
+    told = {**TOLD, "desiredDrafts": 2, "draftReason": "needs 2: 1900 tokens/s are asked for, a draft gives 2000"}
+    inputs = {"verifiers": "4", "tokens": "1900", "tokenCapacity": "2000", "late": "0.3"}
+    change = {"at": "2030-01-01T00:10:00Z", "from": 1, "to": 2, "reason": "needs 2", "inputs": inputs}
+    said = why(SCALED, status={"scaling": told}, memory={"decisions": [DECISION]}, drafts={"decisions": [change]})
+    assert said.splitlines()[:2] == [
+        "3 verifiers: needs 3: 9.0 requests/s",
+        "2 drafts: needs 2: 1900 tokens/s are asked for, a draft gives 2000",
+    ]
+    assert said.splitlines()[-3:] == [
+        "last changes of drafts, the newest first:",
+        "  2030-01-01T00:10:00Z  1 → 2  needs 2",
+        "      4 Ready verifiers, 1900 tokens/s are asked of drafts, a draft gives 2000, 0.3 % of steps wait in vain",
+    ]
+
+
 def test_without_autoscaling_the_spec_is_the_reason() -> None:
     assert why(make_spec()) == f"{NAME} has no spec.autoscaling: spec.verifier.replicas says how many, 1\n"
 
@@ -90,16 +109,33 @@ def test_what_may_not_be_read_is_said_and_the_rest_is_shown() -> None:
     assert "nothing is decided yet" in why(SCALED)
 
 
-def test_a_decision_is_exported_and_goes_with_the_deployment() -> None:
-    def value(name: str, **labels: str) -> float | None:
-        return REGISTRY.get_sample_value(f"tandem_scaling_{name}", {"deployment": "x", **labels})
+def value(name: str, **labels: str) -> float | None:
+    return REGISTRY.get_sample_value(f"tandem_scaling_{name}", {"deployment": "x", **labels})
 
+
+def test_a_decision_is_exported_and_goes_with_the_deployment() -> None:
     figures = Figures(requests_rate=9.0, capacity_rate=4.2, first_token_attainment=0.97)
     scaling_figures.show("x", Decision(3, "because", Health.BLIND, figures=figures))
-    assert (value("desired_replicas"), value("requests_per_second"), value("blind")) == (3, 9.0, 1)
+    assert value("desired_replicas", role="verifier") == 3
+    assert (value("requests_per_second"), value("blind", role="verifier")) == (9.0, 1)
     assert value("attainment_ratio", target="timeToFirstToken") == 0.97
     assert value("attainment_ratio", target="timePerOutputToken") is None
     scaling_figures.show("x", Decision(3, "because"))
     assert value("attainment_ratio", target="timeToFirstToken") is None
     scaling_figures.forget("x")
-    assert value("desired_replicas") is None
+    assert value("desired_replicas", role="verifier") is None
+
+
+def test_a_decision_on_drafts_is_exported_beside_it_and_goes_by_itself() -> None:
+    scaling_figures.show("x", Decision(3, "because"))
+    decision = DraftDecision(2, "because", Health.BLIND, tokens_rate=1500.0, capacity_rate=2000.0)
+    scaling_figures.show_drafts("x", decision)
+    assert [value("desired_replicas", role=role) for role in ("verifier", "draft")] == [3, 2]
+    assert [value("blind", role=role) for role in ("verifier", "draft")] == [0, 1]
+    assert (value("draft_tokens_per_second"), value("draft_replica_tokens_per_second")) == (1500, 2000)
+    scaling_figures.show_drafts("x", DraftDecision(0, "because", is_off=True, capacity_rate=2000.0))
+    assert (value("draft_tokens_per_second"), value("drafts_off")) == (None, 1)
+    scaling_figures.forget_drafts("x")
+    assert [value("desired_replicas", role=role) for role in ("verifier", "draft")] == [3, None]
+    assert (value("draft_replica_tokens_per_second"), value("drafts_off")) == (None, None)
+    scaling_figures.forget("x")

@@ -14,7 +14,8 @@ from tandem_operator.api.deployment import Owner
 from tandem_operator.cli.plan import plan_of
 from tandem_operator.cluster import KINDS, WATCHED, RefusedError, watched_of
 from tandem_operator.drift import needs_apply
-from tandem_operator.facts import ClaimFacts, Facts, Manifest, Ref, RevisionFacts, WorkloadFacts, facts_of
+from tandem_operator.facts import ClaimFacts, Facts, Manifest, Ref, RevisionFacts, WorkloadFacts
+from tandem_operator.facts_parsing import facts_of
 from tandem_operator.objects.devices import claim_template_of
 from tandem_operator.objects.revision import revision_object_of
 from tandem_operator.plan import plan

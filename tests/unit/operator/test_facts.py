@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from tandem_contracts.launch import Role
 from tandem_operator import names
 from tandem_operator.api.deployment import Owner
-from tandem_operator.facts import Facts, Manifest, facts_of
+from tandem_operator.facts import Facts, Manifest
+from tandem_operator.facts_parsing import facts_of
 from tandem_operator.objects.revision import revision_object_of
 from tandem_operator.objects.service import draft_service_of, serving_service_of
 from tandem_operator.objects.workload import workload_of

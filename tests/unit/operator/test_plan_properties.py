@@ -8,7 +8,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tandem_operator.facts import Manifest, Ref, facts_of
+from tandem_operator.facts import Manifest, Ref
+from tandem_operator.facts_parsing import facts_of
 from tandem_operator.names import ConditionType
 from tandem_operator.plan import plan
 from tests.builders import CLOCK, UID, make_role, make_spec

@@ -10,7 +10,8 @@ import pytest
 
 from tandem_contracts.launch import Role
 from tandem_operator import names
-from tandem_operator.facts import Facts, Manifest, PodFacts, Ref, facts_of, pod_of
+from tandem_operator.facts import Facts, Manifest, PodFacts, Ref
+from tandem_operator.facts_parsing import facts_of, pod_of
 from tandem_operator.kept import kept_of
 from tests.builders import KEY, UID, make_child, make_raw_pod
 from tests.unit.operator.listening import Ears

@@ -38,18 +38,22 @@ def test_no_stage_of_a_pods_end_cuts_off_the_one_before_it(role: Role, drain_sec
     assert launcher.engine_seconds == drain_seconds
     assert launcher.engine_seconds < launcher.limit_seconds
     assert pre_stop > 0
-    assert pre_stop + launcher.limit_seconds < rendered["terminationGracePeriodSeconds"]
+    assert pre_stop + launcher.leaving_seconds + launcher.limit_seconds < rendered["terminationGracePeriodSeconds"]
 
 
-@given(st.integers(-5, 30), st.integers(-5, 30), st.integers(-5, 60), st.integers(-5, 120))
+@given(st.integers(-5, 30), st.integers(0, 9), st.integers(-5, 30), st.integers(-5, 60), st.integers(-5, 120))
 def test_stop_times_are_refused_exactly_when_one_cuts_off_another(
-    pre_stop: int, engine_seconds: int, limit: int, grace: int
+    pre_stop: int, leaving: int, engine_seconds: int, limit: int, grace: int
 ) -> None:
-    fits = pre_stop >= 1 and engine_seconds >= 1 and limit > engine_seconds and grace > pre_stop + limit
+    fits = pre_stop >= 1 and engine_seconds >= 1 and limit > engine_seconds and grace > pre_stop + leaving + limit
 
     def make() -> StopTimes:
         return StopTimes(
-            pre_stop_seconds=pre_stop, engine_seconds=engine_seconds, limit_seconds=limit, grace_seconds=grace
+            pre_stop_seconds=pre_stop,
+            leaving_seconds=leaving,
+            engine_seconds=engine_seconds,
+            limit_seconds=limit,
+            grace_seconds=grace,
         )
 
     if fits:

@@ -10,7 +10,8 @@ from tandem_contracts.launch import Role
 from tandem_operator import names
 from tandem_operator.api.access import Peer
 from tandem_operator.api.deployment import LLMDeployment, Owner
-from tandem_operator.facts import Facts, ProtectionFacts, Ref, facts_of
+from tandem_operator.facts import Facts, ProtectionFacts, Ref
+from tandem_operator.facts_parsing import facts_of
 from tandem_operator.protection_plan import ANYBODY, Protection, Served, Terms, plan_protection, terms_of
 from tests.builders import NAME, NAMESPACE, UID, make_body, make_child, make_config, make_pod, make_spec, make_workload
 from tests.unit.operator.rollouts import NGRAM, PAIR, started

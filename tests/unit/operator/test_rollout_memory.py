@@ -10,7 +10,8 @@ import pytest
 
 from tandem_operator import names
 from tandem_operator.api.deployment import Owner
-from tandem_operator.facts import Manifest, facts_of
+from tandem_operator.facts import Manifest
+from tandem_operator.facts_parsing import facts_of
 from tandem_operator.objects.revision import revision_object_of
 from tandem_operator.objects.service import serving_service_of
 from tandem_operator.objects.workload import workload_of

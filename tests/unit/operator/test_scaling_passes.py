@@ -4,133 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
 
 import pytest
-from aiohttp import web
 
-from tandem_contracts import metrics
-from tandem_contracts.launch import Role
-from tandem_operator import names
-from tandem_operator.config import OperatorConfig
 from tandem_operator.engine_readings import EngineReadings
 from tandem_operator.facts import Manifest
-from tandem_operator.reconcile import Reconciler
-from tests.builders import KEY, NAME, NAMESPACE, make_raw_pod, make_role, make_spec
-from tests.unit.operator.reconcile_world import BODY_PATH, NOW, World
-from tests.unit.operator.reconcile_world import play as play_world
-
-SCALED = make_spec(
-    draft=None,
-    speculation={"method": "Off"},
-    autoscaling={
-        "slo": {"timeToFirstToken": "2s"},
-        "verifier": {"minReplicas": 2, "maxReplicas": 6},
-        "requestsPerReplica": 10,
-    },
-)
-MEMORY_PATH = f"/api/v1/namespaces/{NAMESPACE}/configmaps/{names.scaling_name(NAME)}"
-
-
-class Site:
-    """The world of passes, with engines that answer on this machine, and a clock."""
-
-    def __init__(self, world: World, port: int) -> None:
-        self.world, self.port, self.now = world, port, NOW
-        self.running, self.waiting, self.is_up, self.starts = 1.0, 0.0, True, True
-        self.begin()
-
-    async def restart(self) -> None:
-        """Another operator process."""
-        await self.world.reconciler.close()
-        self.begin()
-
-    def begin(self) -> None:
-        """An operator process that knows nothing yet."""
-        self.readings = EngineReadings(port=self.port, clock=lambda: self.now.timestamp())
-        self.world.reconciler = Reconciler(
-            self.world.reconciler._cluster,
-            self.world.store,
-            config=OperatorConfig(),
-            clock=lambda: self.now,
-            readings=self.readings,
-        )
-
-    async def page(self, _: web.Request) -> web.Response:
-        lines = [f"{metrics.ENGINE_RUNNING} {self.running}", f"{metrics.ENGINE_WAITING} {self.waiting}", ""]
-        return web.Response(text="\n".join(lines), status=200 if self.is_up else 503)
-
-    async def live(self, seconds: float) -> None:
-        """Passes every five seconds; pods become Ready at once."""
-        for _ in range(round(seconds / 5)):
-            self.now += timedelta(seconds=5)
-            version = self.world.server.version
-            self.kubelet()
-            if self.world.server.version != version or not self.world.store.children(KEY):
-                await self.world.reconciler.fill(NAMESPACE)
-            outcome = await self.world.run()
-            while outcome.again_after_seconds < 5:
-                outcome = await self.world.run()
-            assert outcome.again_after_seconds == 5
-            await self.readings.settle(KEY)
-
-    def kubelet(self) -> None:
-        for path in self.world.paths("Deployment"):
-            there = self.world.server.objects[path]
-            wanted, revision = there["spec"]["replicas"], there["metadata"]["labels"][names.LABEL_REVISION]
-            for i in range(10):
-                at = f"/api/v1/namespaces/{NAMESPACE}/pods/{NAME}-{i}"
-                if i < wanted and self.starts and at not in self.world.server.objects:
-                    ready = {"type": "Ready", "status": "True", "lastTransitionTime": written(self.now)}
-                    pod = make_raw_pod(
-                        Role.VERIFIER, revision, name=f"{NAME}-{i}", podIP="127.0.0.1", conditions=[ready]
-                    )
-                    self.world.server.put(at, pod)
-                elif i >= wanted and at in self.world.server.objects:
-                    del self.world.server.objects[at]
-            counters = {"observedGeneration": there["metadata"]["generation"], "replicas": wanted}
-            status = {**counters, "readyReplicas": len(self.world.paths("Pod"))}
-            if there.get("status") != status:
-                self.world.server.put(path, {**there, "status": status})
-
-    @property
-    def replicas(self) -> int:
-        (path,) = self.world.paths("Deployment")
-        found: int = self.world.server.objects[path]["spec"]["replicas"]
-        return found
-
-    @property
-    def told(self) -> Manifest:
-        found: Manifest = self.world.server.objects[BODY_PATH]["status"]["scaling"]
-        return found
-
-
-def written(at: datetime) -> str:
-    return at.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def play(script: Callable[[Site], Awaitable[None]], spec: Manifest = SCALED) -> None:
-    async def with_pages(world: World) -> None:
-        application = web.Application()
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
-        site: list[Site] = []
-
-        async def page(request: web.Request) -> web.Response:
-            return await site[0].page(request)
-
-        application.router.add_get("/metrics", page)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        site.append(Site(world, runner.addresses[0][1]))
-        world.user_writes(spec)
-        try:
-            await script(site[0])
-        finally:
-            await site[0].world.reconciler.close()
-            await runner.cleanup()
-
-    play_world(with_pages)
+from tests.builders import KEY, NAMESPACE, make_role, make_spec
+from tests.unit.operator.reconcile_world import BODY_PATH
+from tests.unit.operator.scaling_site import MEMORY_PATH, SCALED, Site, play, written
 
 
 def test_replicas_follow_the_load_between_their_bounds_and_status_says_why() -> None:

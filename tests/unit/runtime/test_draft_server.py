@@ -192,6 +192,7 @@ def test_tokens_that_were_sent_before_are_not_counted_again(engine: ArithmeticEn
     stream.hear([VerifierFrame(step=Step(number=1, rows=[make_row([1, 2])], ahead=4))])
     assert len(list(stream.answers())) == 2
     assert registry.get_sample_value(metrics.DRAFT_SERVER_TOKENS) == 7
+    assert registry.get_sample_value(metrics.DRAFT_SERVER_ASKED_TOKENS) == 3
     assert registry.get_sample_value(metrics.DRAFT_SERVER_QUEUE_SECONDS + "_count") == 1
 
 
@@ -387,6 +388,7 @@ def test_what_is_done_is_counted(engine: ArithmeticEngine) -> None:
     counted = {
         metrics.DRAFT_SERVER_STREAMS: 1,
         metrics.DRAFT_SERVER_TOKENS: 9,
+        metrics.DRAFT_SERVER_ASKED_TOKENS: 9,
         metrics.DRAFT_SERVER_EVICTED: 1,
         metrics.DRAFT_SERVER_RESYNCS: 1,
         metrics.DRAFT_SERVER_FAILURES: 1,
@@ -394,6 +396,7 @@ def test_what_is_done_is_counted(engine: ArithmeticEngine) -> None:
         f"{metrics.DRAFT_SERVER_QUEUE_SECONDS}_count": 3,
     }
     assert {name: registry.get_sample_value(name) for name in counted} == counted
+    assert registry.get_sample_value(metrics.DRAFT_SERVER_BUSY_SECONDS)
     caller.close()
     gone = (metrics.DRAFT_SERVER_STREAMS, metrics.DRAFT_SERVER_SESSIONS)
     _wait_for(lambda: [registry.get_sample_value(name) for name in gone] == [0, 0])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import itertools
 import json
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from tandem_runtime.drafting.settings import DraftSettings
 from tandem_runtime.launch.__main__ import main
 from tandem_runtime.launch.engine import (
     GUARD,
+    LEAVING,
     PROPOSER,
     WORKER,
     Platform,
@@ -179,7 +181,7 @@ def test_what_is_set_of_an_engine_becomes_vllms_flags() -> None:
 def test_what_is_not_set_is_left_to_the_engine() -> None:
     assert set(flags_of(make_options(), Platform.GPU)) == {
         "--model", "--served-model-name", "--port", "--tensor-parallel-size", "--dtype", "--shutdown-timeout",
-        "--disable-uvicorn-access-log", "--custom-histogram-buckets",
+        "--disable-uvicorn-access-log", "--custom-histogram-buckets", "--middleware",
     }  # fmt: skip
 
 
@@ -195,11 +197,13 @@ def test_the_engines_wait_for_requests_is_shorter_than_what_would_cut_it_off() -
 
 
 def test_a_key_is_asked_for_by_our_guard_and_is_no_argument() -> None:
-    flags = flags_of(make_options(access=Access.API_KEY))
-    assert flags["--middleware"] == GUARD
-    assert "--api-key" not in flags
-    module, _, name = GUARD.rpartition(".")
-    assert isinstance(getattr(importlib.import_module(module), name), type)
+    command = engine_command(make_options(access=Access.API_KEY), MODEL, platform=Platform.CPU)
+    assert "--api-key" not in command
+    asked = [value for flag, value in itertools.pairwise(command) if flag == "--middleware"]
+    assert asked == [LEAVING, GUARD]
+    for path in asked:
+        module, _, name = path.rpartition(".")
+        assert isinstance(getattr(importlib.import_module(module), name), type)
 
 
 def test_only_a_cpu_engine_is_kept_from_compiling() -> None:

@@ -20,7 +20,7 @@ def test_every_stage_ends_before_the_one_that_would_cut_it_off(drain_seconds: in
     times = StopTimes.of_drain(drain_seconds)
     assert times.engine_seconds == drain_seconds
     assert times.engine_seconds < times.limit_seconds
-    assert times.pre_stop_seconds + times.limit_seconds < times.grace_seconds
+    assert times.pre_stop_seconds + times.leaving_seconds + times.limit_seconds < times.grace_seconds
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,11 @@ def test_every_stage_ends_before_the_one_that_would_cut_it_off(drain_seconds: in
         ({"engine_seconds": 3601, "limit_seconds": 4000}, "the engine's wait (is 3601 s)"),
         ({"pre_stop_seconds": 0}, "preStop (is 0 s)"),
         ({"limit_seconds": 60}, "the launcher's limit (is 60 s): must be above the engine's 60 s"),
-        ({"grace_seconds": 70}, "the grace period (is 70 s): must be above preStop and the launcher's limit, 70 s"),
+        ({"leaving_seconds": -1}, "the leaving (is -1 s): must not be below 0 s"),
+        (
+            {"grace_seconds": 73},
+            "the grace period (is 73 s): must be above preStop, leaving and the launcher's limit, 73 s",
+        ),
     ],
 )
 def test_stages_that_cut_each_other_off_are_refused(changed: dict[str, int], said: str) -> None:

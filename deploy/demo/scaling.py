@@ -1,0 +1,123 @@
+"""The demo of scaling: load breaks a latency target, replicas follow, the target holds; then to zero, and back.
+
+Runs on the local cluster, with clients of this machine.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from deploy import chart, model_volume, openai
+from deploy.demo.scaling_view import Frame, View
+from deploy.demo.steps import DemoError, crd_values, namespace_of, place_on_this_machine
+from deploy.fixtures.pair import model_pair
+from deploy.images import api as images
+from deploy.load import Load
+from deploy.local.cluster import Cluster
+from deploy.local.layout import REPOSITORY
+from deploy.local.progress import Progress
+from deploy.place import Place
+from tandem_operator.cli.main import main as tandem
+
+NAMESPACE, NAME = "tandem-scaling", "busy"
+MANIFEST = REPOSITORY / "deploy/demo/scaling.yaml"
+IMAGES = ("operator", "engine-cpu")
+TARGET_SECONDS, TARGET_SHARE = 0.5, 0.9
+CLIENTS, OUTPUT_TOKENS = 6, 256
+SEEN_SECONDS = 20.0
+"""Over so much the view tells what clients see."""
+LOOK_SECONDS = 1.0
+READY_LIMIT_SECONDS = 600
+PART_LIMIT_SECONDS = 600
+
+
+def tell_scaling() -> None:
+    """Run the demo. Raises DemoError, or what the step that failed raised."""
+    progress = Progress(stream=sys.stdout)
+    started = time.monotonic()
+    place = place_on_this_machine(progress)
+    with progress.step("models: a verifier of 26 M parameters"):
+        pair = model_pair()
+    with progress.step("images: operator and engine"):
+        references = images.provide(IMAGES, cluster=Cluster(), registry="")
+    place.apply(namespace_of(NAMESPACE))
+    with progress.step("models are on the claim `models`"):
+        model_volume.provide_from_node(place, NAMESPACE, folder=pair.folder)
+    with progress.step(f"helm install {chart.RELEASE}"):
+        chart.install(place, NAMESPACE, values={**chart.values_of(references), "crds": crd_values(place, NAMESPACE)})
+    progress.say(f"\n$ kubectl apply -f {MANIFEST.relative_to(REPOSITORY)}")
+    progress.say(place.run("apply", "-n", NAMESPACE, "-f", str(MANIFEST)).rstrip())
+    with progress.step("a verifier is Ready"):
+        limit = READY_LIMIT_SECONDS
+        wait = ("wait", "--for=condition=Ready", f"llm/{NAME}", "-n", NAMESPACE, f"--timeout={limit}s")
+        place.run(*wait, limit_seconds=limit + 10)
+    _follow(place, progress)
+    progress.say(f"\n$ tandem why {NAME} -n {NAMESPACE}")
+    tandem(["why", NAME, "-n", NAMESPACE, "--kubeconfig", str(place.kubeconfig)])
+    progress.say(f"\n{time.monotonic() - started:.0f} s in all. `make demo-down` takes all of it away.")
+
+
+def _follow(place: Place, progress: Progress) -> None:
+    """The story, part by part, each until what it shows has happened."""
+    address = f"http://{place.get('service', NAME, '-n', NAMESPACE)['spec']['clusterIP']}"
+    with View(sys.stdout, target_seconds=TARGET_SECONDS, target_share=TARGET_SHARE) as view:
+        story = _Story(place, view)
+        with Load(address, model=NAME, clients=CLIENTS, max_tokens=OUTPUT_TOKENS) as load:
+            story.tell(f"{CLIENTS} clients: one verifier cannot keep the target", load, lambda seen: seen.wanted > 1)
+            story.tell("a second verifier starts", load, lambda seen: seen.ready > 1)
+            story.tell("under the same load the target holds again", load, _is_held)
+        if load.failed:
+            raise DemoError(f"{len(load.failed)} requests failed, the first with: {load.failed[0]}")
+        story.tell("the load is over: the second one goes", load, lambda seen: seen.wanted < 2)
+        story.tell("nobody asks: to zero", load, lambda seen: seen.is_at_gate and seen.ready == 0)
+        with Load(address, model=NAME, clients=1, max_tokens=16) as load:
+            story.tell("one client asks: the gate holds its request", load, lambda seen: seen.within is not None)
+    if load.failed:
+        raise DemoError(f"the request that should have woken the model failed: {load.failed[0]}")
+    waited = load.since(PART_LIMIT_SECONDS)[0].seconds
+    progress.say(
+        f"\nThe request that found nobody was answered after {waited:.0f} s. {openai.models(address)[0]} serves."
+    )
+
+
+class _Story:
+    """Its parts are told one after the other in one view."""
+
+    def __init__(self, place: Place, view: View) -> None:
+        self._place, self._view = place, view
+
+    def tell(self, part: str, load: Load, is_over: Callable[[Frame], bool]) -> None:
+        """Show what is seen until the part is over. Raises DemoError when that takes too long."""
+        deadline = time.monotonic() + PART_LIMIT_SECONDS
+        while True:
+            frame = self._seen(part, load)
+            self._view.show(frame)
+            if is_over(frame):
+                return
+            if time.monotonic() > deadline:
+                raise DemoError(f"waited {PART_LIMIT_SECONDS} s for: {part}; the last decision: {frame.reason}")
+            time.sleep(LOOK_SECONDS)
+
+    def _seen(self, part: str, load: Load) -> Frame:
+        status: dict[str, Any] = self._place.get("llm", NAME, "-n", NAMESPACE).get("status") or {}
+        selector = self._place.get("service", NAME, "-n", NAMESPACE)["spec"]["selector"]
+        scaling, verifier = status.get("scaling") or {}, status.get("verifier") or {}
+        seen = load.since(SEEN_SECONDS)
+        return Frame(
+            part=part,
+            clients=load.asking,
+            rate=len(seen) / SEEN_SECONDS,
+            first_token_seconds=max((each.first_token_seconds for each in seen), default=None),
+            within=load.share_within(TARGET_SECONDS, last_seconds=SEEN_SECONDS),
+            ready=verifier.get("readyReplicas", 0),
+            wanted=scaling.get("desiredVerifiers", 0),
+            is_at_gate=selector.get("app.kubernetes.io/component") == "gate",
+            reason=scaling.get("reason", ""),
+        )
+
+
+def _is_held(seen: Frame) -> bool:
+    return (seen.within or 0.0) >= TARGET_SHARE

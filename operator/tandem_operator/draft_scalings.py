@@ -1,0 +1,163 @@
+"""Scaling of drafts, pass by pass: the part of `Scalings` that is about them. Holds memory, and does nothing itself."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from tandem_contracts.launch import Role
+from tandem_operator import names, scaling_figures
+from tandem_operator.engine_readings import DraftingReadings
+from tandem_operator.facts import Facts, Manifest, Ref
+from tandem_operator.objects.scaling_memory import remembered_in
+from tandem_operator.scaling.draft_memory import DraftMemory
+from tandem_operator.scaling.drafting import DraftsSeen
+from tandem_operator.scaling.drafts import DraftDecision, DraftPolicy, decide_drafts
+from tandem_operator.scaling.observed import Observed
+from tandem_operator.scaling_status import ScaledDrafts
+from tandem_operator.scaling_terms import TakenOver, addresses_of, pods_seen, taken_over
+from tandem_operator.store import Key, Store
+from tandem_operator.targets import Intent
+from tandem_operator.timestamps import timestamp_of
+
+DECISIONS_KEPT = 20
+
+
+@dataclass
+class _Scaled:
+    memory: DraftMemory
+    replicas: int
+    decisions: deque[Mapping[str, Any]] = field(default_factory=lambda: deque(maxlen=DECISIONS_KEPT))
+    """Of which each changed something, the oldest first."""
+    taken_over: TakenOver | None = None
+    pair: str = ""
+    """The revisions that were asked for last; a spec that is refused, or waits for a model, does not ask for both."""
+    is_news: bool = False
+    """Whether something is to be written down that a restart must not lose."""
+
+
+@dataclass(frozen=True)
+class Verifiers:
+    """What has been decided for them in this pass, from what was seen."""
+
+    seen: Observed
+    wanted: int
+    cold_start_seconds: float
+
+
+class DraftScalings:
+    """Of all deployments whose drafts are autoscaled."""
+
+    def __init__(self, store: Store, readings: DraftingReadings) -> None:
+        self._store, self._readings = store, readings
+        self._scaled: dict[Key, _Scaled] = {}
+
+    def forget(self, key: Key) -> None:
+        """The deployment is gone, or its spec says how many drafts there are."""
+        self._readings.forget(key)
+        if self._scaled.pop(key, None) is not None:
+            scaling_figures.forget_drafts(key.name)
+
+    async def close(self) -> None:
+        """End the connections to pods."""
+        await self._readings.close()
+
+    def scale(
+        self, key: Key, intent: Intent, facts: Facts, *, verifiers: Verifiers, now: datetime
+    ) -> tuple[Intent, ScaledDrafts | None]:
+        """The intent with as many drafts as the verifiers ask for, where drafts are to be scaled. Without verifiers
+        there is none in any case.
+        """
+        policy = intent.draft_scaling
+        if policy is None:
+            self.forget(key)
+            return (intent if verifiers.wanted else intent.scaled(0, Role.DRAFT)), None
+        scaled = self._scaled.get(key)
+        if scaled is None:
+            there = self._store.child(Ref("ConfigMap", names.scaling_name(key.name)), key.namespace)
+            scaled = self._scaled[key] = _restored(there, intent.first_drafts)
+        if intent.wants.keys() >= set(Role):
+            scaled.pair = "/".join(intent.wants[role].target.revision for role in Role)
+        other = scaled.taken_over = taken_over(facts, scaled.taken_over, now=now, role=Role.DRAFT)
+        told = ""
+        if other is not None and other.lasts(now):
+            policy = replace(policy, is_paused=True)
+            scaled.replicas = other.replicas
+            told = f"{other.ref.kind} {other.ref.name}: its replicas were written by {other.by}"
+        decision = self._decided(key, scaled, policy, facts=facts, verifiers=verifiers, now=now)
+        return intent.scaled(decision.replicas, Role.DRAFT), ScaledDrafts(policy, decision, conflict=told)
+
+    def _decided(
+        self, key: Key, scaled: _Scaled, policy: DraftPolicy, *, facts: Facts, verifiers: Verifiers, now: datetime
+    ) -> DraftDecision:
+        seen = DraftsSeen(
+            now.timestamp(),
+            scaled.replicas,
+            verifiers.seen,
+            verifiers.wanted,
+            pods=pods_seen(facts, Role.DRAFT),
+            said=self._readings.latest(key, addresses_of(facts, *Role)),
+            interval_seconds=max(self._readings.interval_seconds, verifiers.seen.interval_seconds),
+            cold_start_seconds=verifiers.cold_start_seconds,
+            pair=scaled.pair,
+        )
+        was_off = scaled.memory.is_off
+        decision, scaled.memory = decide_drafts(policy, seen, scaled.memory)
+        if decision.replicas != scaled.replicas:
+            scaled.decisions.append(
+                {
+                    "at": timestamp_of(now),
+                    "from": scaled.replicas,
+                    "to": decision.replicas,
+                    "reason": decision.reason,
+                    "inputs": _inputs_of(decision, seen),
+                }
+            )
+            scaling_figures.count_change(key.name, before=scaled.replicas, after=decision.replicas, role=Role.DRAFT)
+            scaled.replicas, scaled.is_news = decision.replicas, True
+        scaled.is_news |= decision.is_off is not was_off
+        scaling_figures.show_drafts(key.name, decision)
+        return decision
+
+    def is_news(self, key: Key, saved: Manifest) -> bool:
+        """Whether what is remembered has to be written down now, after what was written last."""
+        scaled = self._scaled.get(key)
+        was_scaled = Role.DRAFT.value in saved["data"]
+        if scaled is None:
+            return was_scaled
+        return scaled.is_news or not was_scaled
+
+    def remembered(self, key: Key) -> Mapping[str, Any] | None:
+        """What is to be written down; None where drafts are not scaled."""
+        scaled = self._scaled.get(key)
+        if scaled is None:
+            return None
+        scaled.is_news = False
+        decisions = list(scaled.decisions)
+        return {"replicas": scaled.replicas, "decisions": decisions, "memory": scaled.memory.to_data()}
+
+
+def _inputs_of(decision: DraftDecision, seen: DraftsSeen) -> Mapping[str, str]:
+    """The figures that a decision was made by, for a person."""
+    told = {"verifiers": f"{len(seen.verifiers.ready)}"}
+    if decision.tokens_rate is not None:
+        told["tokens"] = f"{decision.tokens_rate:.0f}"
+    if decision.capacity_rate is not None:
+        told["tokenCapacity"] = f"{decision.capacity_rate:.0f}"
+    return {**told, "late": f"{100 * decision.late_share:.1f}"}
+
+
+def _restored(there: Manifest | None, first: int) -> _Scaled:
+    data = remembered_in(there, Role.DRAFT)
+    try:
+        memory = DraftMemory.from_data(data.get("memory"))
+    except ValueError:  # there is none, or it is of another version, or written by somebody: it is learned anew
+        memory = DraftMemory()
+    replicas, decisions = data.get("replicas"), data.get("decisions")
+    scaled = _Scaled(memory, replicas if isinstance(replicas, int) and replicas >= 0 else first)
+    found = decisions if isinstance(decisions, list) else []
+    scaled.decisions.extend(each for each in found if isinstance(each, dict))
+    return scaled

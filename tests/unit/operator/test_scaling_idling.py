@@ -1,0 +1,127 @@
+"""I15: to zero only with proof, whatever engines say, or do not say; and back for whatever waits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tandem_operator.gate_readings import gate_in
+from tandem_operator.scaling.decide import decide
+from tandem_operator.scaling.memory import Memory
+from tandem_operator.scaling.observed import Gate, Observed, Pod
+from tandem_operator.scaling.policy import Behavior, Bounds, Direction, Select
+from tandem_operator.scaling.reading import Reading
+from tests.unit.operator.scaling_world import BEGIN, make_policy
+
+STEP, IDLE = 5.0, 30.0
+POLICY = make_policy(bounds=Bounds(1, 4), idle_seconds=IDLE)
+POD = Pod("a", "x", BEGIN - 600, ready_at=BEGIN - 500)
+
+
+def reading(at: float, **counts: float) -> Reading:
+    return Reading(at=at, **{"running": 0.0, "waiting": 0.0, "finished": 0.0, **counts})
+
+
+def seen(at: float, *, wanted: int = 1, **others: Any) -> Observed:
+    return Observed(at, wanted, **{"pods": (POD,), "readings": {"a": reading(at)}, **others})
+
+
+SAYINGS = st.sampled_from(["idle", "idle", "idle", "busy", "waiting", "arrived", "silent", "warming", "gone"])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(SAYINGS, min_size=1, max_size=40))
+def test_i15_to_zero_only_once_every_engine_has_said_all_the_time_that_nobody_asks(sayings: list[str]) -> None:
+    memory, finished, now, last, quiet = Memory(), 0.0, BEGIN, BEGIN, 0
+    for saying in sayings:
+        now += 4 * STEP if saying == "silent" else STEP  # for longer than a reading says anything
+        finished += saying == "arrived"
+        last = last if saying == "silent" else now
+        counts = {"running": float(saying == "busy"), "waiting": float(saying == "waiting"), "finished": finished}
+        pods = () if saying == "gone" else (POD,)
+        pods += (Pod("b", "x", now),) if saying == "warming" else ()
+        observed = Observed(now, 1, pods, {"a": reading(last, **counts)})
+        decision, memory = decide(POLICY, observed, memory)
+        quiet = quiet + 1 if saying == "idle" else 0
+        if decision.replicas == 0:
+            assert (quiet - 1) * STEP >= IDLE
+            return
+
+
+def test_i15_with_proof_it_does_go() -> None:
+    memory, at = Memory(), BEGIN
+    while at < BEGIN + IDLE:
+        decision, memory = decide(POLICY, seen(at), memory)
+        assert decision.replicas == 1
+        at += STEP
+    decision, memory = decide(POLICY, seen(at), memory)
+    assert (decision.replicas, decision.reason) == (0, "to zero: no request for 30 s")
+
+
+@pytest.mark.parametrize("change", ["none", "disabled", "paused"])
+def test_without_idle_or_with_scale_down_disabled_or_paused_it_stays(change: str) -> None:
+    policy = replace(POLICY, idle_seconds=None if change == "none" else IDLE, is_paused=change == "paused")
+    if change == "disabled":
+        policy = replace(policy, behavior=Behavior(down=Direction((), select=Select.DISABLED)))
+    memory = Memory()
+    for i in range(200):
+        decision, memory = decide(policy, seen(BEGIN + STEP * i), memory)
+        assert decision.replicas == 1
+
+
+@pytest.mark.parametrize(
+    ("held", "wanted", "expected"), [(1, 0, 1), (32, 0, 1), (33, 0, 2), (1000, 0, 4), (1, 3, 3), (0, 0, 0)]
+)
+def test_as_many_wake_as_hold_what_waits_and_none_is_taken_back(held: int, wanted: int, expected: int) -> None:
+    observed = seen(BEGIN, wanted=wanted, pods=(), readings={}, gate=Gate(BEGIN, held=held))
+    decision, memory = decide(POLICY, observed, Memory(changed_at=BEGIN))
+    assert decision.replicas == expected
+    assert memory.patience == 1, "a wake says nothing of steps that were taken back"
+    assert memory.changes == (), "nor does `behavior` limit what comes after it"
+
+
+@pytest.mark.parametrize("where", ["engine", "gate"])
+def test_a_request_that_came_before_the_last_pod_went_brings_it_back(where: str) -> None:
+    gate = Gate(BEGIN, answering=int(where == "gate"))
+    readings = {"a": reading(BEGIN, running=float(where == "engine"))}
+    decision, _ = decide(POLICY, seen(BEGIN, wanted=0, readings=readings, gate=gate), Memory(changed_at=BEGIN))
+    assert decision.replicas == 1
+    assert "1 request came" in decision.reason
+
+
+def test_requests_too_short_to_be_seen_in_work_bring_the_last_pod_back_by_what_has_ended() -> None:
+    memory = Memory()
+    for i in range(10):
+        decision, memory = decide(POLICY, seen(BEGIN + STEP * i, wanted=min(i, 1) if i < 8 else 0), memory)
+    at = BEGIN + STEP * 10
+    decision, _ = decide(POLICY, seen(at, wanted=0, readings={"a": reading(at, finished=2.0)}), memory)
+    assert decision.replicas == 1
+    assert "2 requests came before the last pod went" in decision.reason
+
+
+@pytest.mark.parametrize(("silent", "expected"), [(59.0, 0), (61.0, 1)])
+def test_a_silent_gate_is_not_believed_for_long(silent: float, expected: int) -> None:
+    observed = seen(BEGIN, wanted=0, pods=(), readings={}, gate=Gate(BEGIN - silent))
+    decision, _ = decide(POLICY, observed, Memory())
+    assert decision.replicas == expected
+
+
+@pytest.mark.parametrize(
+    ("page", "expected"),
+    [
+        ("tandem_gate_held 3\ntandem_gate_answering 1\n", Gate(1.0, held=3, answering=1)),
+        ('tandem_gate_held 3.0\ntandem_gate_answering 0.0\nother{a="b"} 1\n', Gate(1.0, held=3)),
+        ("tandem_gate_held 3\n", None),
+        ("tandem_gate_held NaN\ntandem_gate_answering 0\n", None),
+        ("tandem_gate_held +Inf\ntandem_gate_answering 0\n", None),
+        ("tandem_gate_held three\n", None),
+        ("<html>", None),
+        ("", None),
+    ],
+)
+def test_a_gate_is_believed_only_if_it_tells_both_numbers(page: str, expected: Gate | None) -> None:
+    assert gate_in(page, at=1.0) == expected
