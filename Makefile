@@ -23,14 +23,15 @@ demo-down: .venv/ready ## take away what `make demo` made (CLUSTER=current: from
 	@$(BIN)/python -m deploy.demo down $(if $(CLUSTER),--cluster $(CLUSTER))
 
 test: .venv/ready ## every test
-	@$(BIN)/python -m deploy.local build
+	@$(BIN)/python -m deploy.local build --with prometheus
 	@$(BIN)/python -m deploy.fixtures
 	@[ "$$(id -u)" -ne 0 ] || $(BIN)/python -m deploy.images build
 	@$(BIN)/python -m pytest --durations=25 --durations-min=5
 
-campaign: .venv/ready ## every fault, the operator killed around every write, all proofs of drafts, into benchmarks/results/; Jobs killed in every step, a full volume
-	@$(BIN)/python -m deploy.local build
+campaign: .venv/ready ## every fault, the operator killed around every write, all proofs of drafts, into benchmarks/results/; KEDA; Jobs killed in every step, a full volume
+	@$(BIN)/python -m deploy.local build --with prometheus --with keda
 	@$(BIN)/python -m pytest tests/faults --campaign
+	@$(BIN)/python -m pytest tests/cluster/test_keda.py --campaign
 	@$(BIN)/python -m deploy.fixtures
 	@$(BIN)/python -m pytest tests/runtime/proof --campaign
 	@[ "$$(id -u)" -ne 0 ] || $(BIN)/python -m deploy.images build

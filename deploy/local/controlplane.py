@@ -188,7 +188,7 @@ def controller_manager_argv(layout: Layout, record: Record, *, program: str) -> 
         # It makes this folder; the default lies outside the state.
         f"--flex-volume-plugin-dir={layout.node}/volume-plugins",
         "--node-monitor-grace-period=40s",
-        "--horizontal-pod-autoscaler-sync-period=5s",
+        "--horizontal-pod-autoscaler-sync-period=2s",
     ]
 
 

@@ -1,7 +1,8 @@
-"""Reads engines' metrics from Prometheus, for scaling, by queries that only the operator builds: two for some pods.
+"""Reads engines' metrics from Prometheus, for scaling: one query for some pods, which only the operator builds.
 
-The one asks for the series, the other for when they were scraped: a sample's age is what Prometheus knows of it, not
-when it was asked. What Prometheus does not answer, or answers wrongly, leaves the readings of before, which grow old.
+It asks for the series and for when they were scraped: a sample's age is what Prometheus knows of it, not when it was
+asked. Both in one query, since a scrape may come between two. What Prometheus does not answer, or answers wrongly,
+leaves the readings of before, which grow old.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ PODS_AT_ONCE = 200
 """Whose answer is some 9 MB: a larger one would keep the operator from everything else while it is taken apart."""
 ANSWER_LIMIT_BYTES = 64 << 20
 _TROUBLE_LENGTH = 200
+_SCRAPED = "tandem_scraped"
+"""Label of the elements whose values are times; without one they would be dropped as the series that they are of."""
+_ENGINE_LABELS = frozenset({"engine", "model_name", _SCRAPED})
+"""Of ENGINE_RUNNING's times, those that are not of the target that was scraped."""
 _NAMES = "|".join(f"{family}(_bucket|_sum|_count)?" for family in FAMILIES)
 
 
@@ -48,6 +53,8 @@ class PrometheusReadings:
         self._config, self._clock = config, clock
         self._watched: dict[Key, _Watched] = {}
         self._session: aiohttp.ClientSession | None = None
+        self._context: ssl.SSLContext | None = None
+        self._stamps: tuple[int, ...] = ()
 
     def interval_seconds(self, _: Key) -> float:
         """In which Prometheus is asked anew."""
@@ -94,9 +101,10 @@ class PrometheusReadings:
             for begin in range(0, len(pods), PODS_AT_ONCE):
                 some = "|".join(map(_quoted, pods[begin : begin + PODS_AT_ONCE]))
                 matching = f'namespace="{key.namespace}",pod=~"{some}"'
-                values = await self._query(f'{{__name__=~"{_NAMES}",{matching}}}')
-                times = await self._query(f"timestamp({ENGINE_RUNNING}{{{matching}}})")
-                watched.readings |= readings_of(values, times)
+                series = f'{{__name__=~"{_NAMES}",{matching}}}'
+                times = f"timestamp({ENGINE_RUNNING}{{{matching}}})"
+                values = await self._query(f'{series} or label_replace({times}, "{_SCRAPED}", "1", "", "")')
+                watched.readings |= readings_of(values)
                 trouble = "" if values else trouble
             watched.trouble = trouble
         except (PrometheusError, aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -111,29 +119,44 @@ class PrometheusReadings:
             token = self._config.bearer_token_file.read_text(encoding="utf-8").strip()  # rotated by whoever mounts it
             headers["Authorization"] = f"Bearer {token}"
         url = f"{self._config.address}/api/v1/query"
-        async with session.post(url, data={"query": query}, headers=headers, allow_redirects=False) as answer:
-            if answer.status != 200:
-                raise PrometheusError(f"answered {answer.status}")
+        asking = session.post(url, data={"query": query}, headers=headers, ssl=self._tls(), allow_redirects=False)
+        async with asking as answer:
             body = await _whole(answer)
+            if answer.status != 200:
+                raise PrometheusError(f"answered {answer.status}{_error_in(body)}")
         return vector_in(body)
 
     async def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            limit = aiohttp.ClientTimeout(total=self._config.timeout_seconds)
-            connector = aiohttp.TCPConnector(ssl=_tls_of(self._config))
-            self._session = aiohttp.ClientSession(timeout=limit, connector=connector)
+            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self._config.timeout_seconds))
         return self._session
 
+    def _tls(self) -> ssl.SSLContext:
+        """By the files as they are now: whoever mounts them rotates them. Another context means another connection."""
+        config = self._config
+        files = (config.ca_file, config.certificate_file, config.key_file)
+        stamps = tuple(file.stat().st_mtime_ns for file in files if file is not None)
+        if self._context is None or stamps != self._stamps:
+            self._context, self._stamps = _tls_of(config), stamps
+        return self._context
 
-def readings_of(
-    values: list[tuple[dict[str, str], float]], times: list[tuple[dict[str, str], float]]
-) -> dict[str, Reading]:
-    """By pod. One whose scrape has no time, or whose series are no page of an engine, has no reading."""
-    scraped = {labels.get("pod", ""): at for labels, at in times}
-    series: dict[str, list[Sample]] = {}
+
+def readings_of(values: list[tuple[dict[str, str], float]]) -> dict[str, Reading]:
+    """By pod. One whose scrape has no time, or whose series are no page of an engine, has no reading.
+
+    Where several jobs, or several Prometheus, scrape a pod, the newest scrape alone counts.
+    """
+    scraped: dict[str, tuple[float, dict[str, str]]] = {}
+    for labels, at in values:
+        pod = labels.get("pod", "")
+        if _SCRAPED in labels and (pod not in scraped or at > scraped[pod][0]):
+            scraped[pod] = at, {name: text for name, text in labels.items() if name not in _ENGINE_LABELS}
+    samples: dict[str, list[Sample]] = {pod: [] for pod in scraped}
     for labels, value in values:
-        series.setdefault(labels.get("pod", ""), []).append(Sample(labels.get("__name__", ""), labels, value))
-    found = {pod: reading_of(samples, at=scraped[pod]) for pod, samples in series.items() if pod in scraped}
+        pod = labels.get("pod", "")
+        if _SCRAPED not in labels and pod in scraped and scraped[pod][1].items() <= labels.items():
+            samples[pod].append(Sample(labels.get("__name__", ""), labels, value))
+    found = {pod: reading_of(samples[pod], at=at) for pod, (at, _) in scraped.items()}
     return {pod: reading for pod, reading in found.items() if reading is not None}
 
 
@@ -149,6 +172,15 @@ def vector_in(body: bytes) -> list[tuple[dict[str, str], float]]:
         ]
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise PrometheusError(f"answered what is no instant vector ({type(error).__name__})") from error
+
+
+def _error_in(body: bytes) -> str:
+    """What Prometheus says of a query that it does not answer; nothing where somebody else answers."""
+    try:
+        said = json.loads(body)["error"]
+    except (ValueError, KeyError, TypeError):
+        return ""
+    return f": {said}"
 
 
 async def _whole(answer: aiohttp.ClientResponse) -> bytes:

@@ -27,7 +27,8 @@ from tandem_operator.verdict import Verdict
 TOLD_SECONDS = 300.0
 PAUSED, CONFLICT, OFF = "Paused", "Conflict", "Off"
 NEWS_TOLD_SECONDS = 60.0
-"""That the target is missed, or met again, and that other pods cost something, is told at most so often."""
+"""That the target is missed, or met again, that other pods cost something, and another reason for deciding nothing,
+is told at most so often."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,9 @@ def told_of_scaling(scaled: Scaled, previous: Any, *, now: datetime) -> ScalingS
         age = (now - datetime.fromisoformat(before.updated)).total_seconds()
     except ValueError:
         return told
+    is_idle = told.health in {Health.BLIND.value, CONFLICT}
     is_news = (before.target, _per_hour(before)) != (told.target, _per_hour(told))
+    is_news |= is_idle and before.reason != told.reason
     is_due = age >= (NEWS_TOLD_SECONDS if is_news else TOLD_SECONDS)
     return told if is_due or age < 0 else before
 

@@ -10,7 +10,7 @@ import yaml
 
 from deploy.local import controlplane, kwok, node
 from deploy.local.addresses import PORT_NAMES
-from deploy.local.binaries import MODULE_LIST, binaries_of
+from deploy.local.binaries import FURTHER_MODULES, MODULE_LIST, binaries_of
 from deploy.local.errors import ClusterError
 from deploy.local.layout import MODULES, STAGES, Layout, layout_of
 from deploy.local.record import Record
@@ -75,16 +75,18 @@ def test_each_audit_event_of_a_write_is_kept() -> None:
 
 
 def test_every_module_pins_a_version_and_names_its_programs() -> None:
-    names = [name for module in MODULE_LIST for name in module.programs]
-    assert len(names) == len(set(names)) == 14
-    assert all(re.fullmatch(r"v\d+\.\d+\.\d+", module.version) for module in MODULE_LIST)
+    modules = [*MODULE_LIST, *FURTHER_MODULES]
+    names = [name for module in modules for name in module.programs]
+    assert len(names) == len(set(names)) == 17
+    assert all(re.fullmatch(r"v\d+\.\d+\.\d+", module.version) for module in modules)
 
 
 def test_modules_that_share_a_library_share_its_version_so_that_it_is_compiled_once() -> None:
     versions: dict[str, set[str]] = {}
     libraries = r"^\s+(k8s\.io/\S+|golang\.org/x/(?:net|sys|text)|google\.golang\.org/protobuf) (v\S+)"
-    for module in MODULE_LIST:
-        if module.folder != "etcd":  # shares next to nothing, and its server wants the versions that it was tested with
+    for module in (*MODULE_LIST, *FURTHER_MODULES):
+        # They share next to nothing, and want the versions that they were tested with.
+        if module.folder not in {"etcd", "keda"}:
             text = (MODULES / module.folder / "go.mod").read_text()
             for library, version in re.findall(libraries, text, re.MULTILINE):
                 versions.setdefault(library, set()).add(version)
@@ -115,6 +117,7 @@ def test_other_content_means_another_folder(tmp_path: Path, monkeypatch: pytest.
         contents.append(module.content)
     contents.append(replace(module, programs={"kwok": "another/package"}).content)
     contents.append(replace(module, version_variables=()).content)
+    contents.append(replace(module, tags=("another",)).content)
     monkeypatch.setattr("deploy.local.binaries.NO_DEBUGGER", "-another")
     contents.append(module.content)
     assert len(set(contents)) == len(contents)

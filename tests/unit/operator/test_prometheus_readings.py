@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -18,6 +19,8 @@ from tandem_operator.scaling.reading import reading_in
 from tests.builders import KEY
 from tests.unit.operator.test_scaling_reading import PAGE
 
+ANSWERS: dict[str, Any] = json.loads((Path(__file__).parents[2] / "prometheus/answers.json").read_text())
+"""What a real Prometheus has answered: tests/prometheus/test_answers.py."""
 POD = "pair-verifier-0a1b2c3d-5d9c8-x2x4q"
 Answer = Callable[[str], Any]
 
@@ -40,12 +43,14 @@ def vector(result: list[dict[str, Any]]) -> dict[str, Any]:
     return {"status": "success", "data": {"resultType": "vector", "result": result}}
 
 
-def scraped(at: float = 1699.5, pod: str = POD) -> list[dict[str, Any]]:
-    return [{"metric": {"pod": pod, "namespace": "chat"}, "value": [1700.0, str(at)]}]
+def scraped(page: str = PAGE, at: float = 1699.5, pod: str = POD, **labels: str) -> list[dict[str, Any]]:
+    """All that the operator's query finds of a pod: its series, and when they were scraped."""
+    time = {"metric": {"pod": pod, "tandem_scraped": "1", **labels}, "value": [1700.0, str(at)]}
+    return [*series_of(page, pod=pod, **labels), time]
 
 
-def healthy(query: str) -> Any:
-    return vector(scraped() if query.startswith("timestamp(") else series_of(PAGE))
+def healthy(_: str) -> Any:
+    return vector(scraped())
 
 
 class Prometheus:
@@ -93,10 +98,9 @@ def test_what_it_tells_of_a_pod_is_what_the_pod_tells_at_the_time_of_the_scrape(
     async def script(readings: PrometheusReadings, server: Prometheus) -> None:
         assert await read(readings) == reading_in(PAGE, at=1699.5)
         assert readings.trouble(KEY) == ""
-        values, times = server.queries
-        assert f'namespace="chat",pod=~"{POD}"' in values
-        assert times.startswith("timestamp(vllm:num_requests_running{")
-        assert len(server.queries) == 2, "what was read lately is not asked again"
+        (query,) = server.queries  # what was read lately is not asked again
+        assert query.count(f'namespace="chat",pod=~"{POD}"') == 2
+        assert "timestamp(vllm:num_requests_running{" in query
 
     play(healthy, script)
 
@@ -123,19 +127,70 @@ def test_no_good_answer_is_no_reading_and_is_told(answer: Answer, told: str) -> 
     play(answer, script)
 
 
+TOLD_OF_ANSWERS = {
+    "no query": "answered 400: invalid parameter",
+    "no PromQL": "answered 400: invalid parameter",
+    "nothing of that name": "does it scrape them?",
+    "a series that has ended": "does it scrape them?",
+    "a number": "answered no vector",
+    "a range": "answered no vector",
+    "two series of the same labels": "answered 422: vector cannot contain metrics with the same labelset",
+    "a query that takes too long": "answered 503: query timed out",
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_what_a_real_prometheus_answers_is_understood(name: str) -> None:
+    recorded = ANSWERS[name]
+
+    async def script(readings: PrometheusReadings, _: Prometheus) -> None:
+        assert await read(readings) is None
+        told = readings.trouble(KEY)
+        assert TOLD_OF_ANSWERS[name] in told if name in TOLD_OF_ANSWERS else told == ""
+
+    play(lambda _: web.json_response(recorded["body"], status=recorded["status"]), script)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("number", 3.0),
+        ("nan", math.nan),
+        ("infinite", math.inf),
+        ("negative infinite", -math.inf),
+        ("large", 1e308),
+        ("exact", 0.1),
+    ],
+)
+def test_values_are_read_as_a_real_prometheus_writes_them(kind: str, value: float) -> None:
+    ((labels, found),) = vector_in(json.dumps(ANSWERS[f"a value, {kind}"]["body"]).encode())
+    assert labels["kind"] == kind
+    assert found == pytest.approx(value, abs=0, nan_ok=True)
+
+
 @pytest.mark.parametrize("value", ["NaN", "+Inf", "-Inf", "-1", "1e308"])
 def test_a_series_that_is_no_count_spoils_its_pod_and_no_other(value: str) -> None:
-    def answer(query: str) -> Any:
-        if query.startswith("timestamp("):
-            return vector(scraped() + scraped(pod="other"))
+    def answer(_: str) -> Any:
         spoilt = PAGE.replace('model_name="code"} 3.0', f'model_name="code"}} {value}')
-        return vector(series_of(spoilt) + series_of(PAGE, pod="other"))
+        return vector(scraped(spoilt) + scraped(pod="other"))
 
     async def script(readings: PrometheusReadings, _: Prometheus) -> None:
         pods = {POD: "10.0.0.7", "other": "10.0.0.8"}
         readings.latest(KEY, pods)
         await readings.settle(KEY)
         assert set(readings.latest(KEY, pods)) == {"other"}
+
+    play(answer, script)
+
+
+def test_of_two_scrapes_of_a_pod_the_newest_counts() -> None:
+    older = PAGE.replace("} 3.0", "} 2.0")
+
+    def answer(_: str) -> Any:
+        return vector(scraped(replica="a") + scraped(older, at=1690.0, replica="b"))
+
+    async def script(readings: PrometheusReadings, _: Prometheus) -> None:
+        assert await read(readings) == reading_in(PAGE, at=1699.5)
 
     play(answer, script)
 
@@ -206,7 +261,7 @@ def test_the_token_is_read_anew_for_each_query_and_a_missing_file_is_told(tmp_pa
             token.write_text(text)
             readings._watched[KEY].due = 0.0
             await read(readings)
-        assert server.headers == ["Bearer one", "Bearer one", "Bearer two", "Bearer two"]
+        assert server.headers == ["Bearer one", "Bearer two"]
 
     play(healthy, script, bearer_token_file=token)
 
@@ -216,14 +271,12 @@ def test_ten_thousand_series_are_read_of_some_pods_at_once() -> None:
 
     def answer(query: str) -> Any:
         asked = query.partition('pod=~"')[2].partition('"')[0].split("|")
-        if query.startswith("timestamp("):
-            return vector([each for pod in asked for each in scraped(pod=pod)])
-        return vector([each for pod in asked for each in series_of(PAGE, pod=pod)])
+        return vector([each for pod in asked for each in scraped(pod=pod)])
 
     async def script(readings: PrometheusReadings, server: Prometheus) -> None:
         readings.latest(KEY, pods)
         await readings.settle(KEY)
-        assert len(server.queries) == 6
+        assert len(server.queries) == 3
         assert len(readings.latest(KEY, pods)) == 500
         assert readings.latest(KEY, {"pod-7": ""})["pod-7"].finished == 15.0
 

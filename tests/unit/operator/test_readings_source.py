@@ -46,10 +46,8 @@ class Site:
         query = str((await request.post())["query"])
         pods = query.partition('pod=~"')[2].partition('"')[0].split("|")
         scraped = self.now // SCRAPE_SECONDS * SCRAPE_SECONDS
-        if query.startswith("timestamp("):
-            found = [({"pod": pod}, scraped) for pod in pods]
-        else:
-            found = [({"__name__": name, "pod": pod}, value) for pod in pods for name, value in self._told(scraped)]
+        found = [({"__name__": name, "pod": pod}, value) for pod in pods for name, value in self._told(scraped)]
+        found += [({"pod": pod, "tandem_scraped": "1"}, scraped) for pod in pods]
         result = [{"metric": labels, "value": [self.now, str(value)]} for labels, value in found]
         return web.json_response(vector(result))
 

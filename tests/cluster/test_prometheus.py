@@ -1,0 +1,126 @@
+"""Scaling by a real Prometheus that finds the pods itself, and what is told of one that cannot be asked.
+
+Pods on fake nodes have no network: Prometheus gets their pages at an address of this machine instead.
+"""
+
+from __future__ import annotations
+
+import itertools
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.local.pki import Leaf, authority_in, issue
+from tandem_contracts.metrics import ENGINE_RUNNING
+from tandem_operator.facts import Manifest
+from tests.cluster.scaled import NAME, make_deployment, workload
+from tests.cluster.world import World
+from tests.prometheus.exporters import Exporters, serving_pages
+from tests.prometheus.server import LOOPBACK, Prometheus, running_prometheus
+from tests.prometheus.token_proxy import asking_for
+from tests.unit.operator.test_scaling_reading import PAGE
+
+
+@pytest.fixture
+def exporters() -> Iterator[Exporters]:
+    """Each pod runs four requests, and two wait."""
+    with serving_pages() as pages:
+        pages.usual = lambda: PAGE
+        yield pages
+
+
+@pytest.fixture
+def prometheus(world: World, exporters: Exporters) -> Iterator[Prometheus]:
+    """Scraping the verifiers of the namespace, with the labels of a PodMonitor."""
+    found = {
+        "role": "pod",
+        "kubeconfig_file": str(world.place.kubeconfig),
+        "namespaces": {"names": [world.namespace]},
+        "selectors": [{"role": "pod", "label": "tandem.dev/role=verifier"}],
+    }
+    labels = [
+        {"source_labels": ["__meta_kubernetes_pod_container_port_name"], "regex": "http", "action": "keep"},
+        {"source_labels": ["__meta_kubernetes_namespace"], "target_label": "namespace"},
+        {"source_labels": ["__meta_kubernetes_pod_name"], "target_label": "pod"},
+        {"source_labels": ["pod"], "target_label": "__metrics_path__", "replacement": "/$1/metrics"},
+        {"target_label": "__address__", "replacement": exporters.address},
+    ]
+    job = {"job_name": "verifiers", "kubernetes_sd_configs": [found], "relabel_configs": labels}
+    with running_prometheus(world.folder / "prometheus", [job], interval="1s") as server:
+        yield server
+
+
+def _autoscaled() -> Manifest:
+    """By requests in work, ten a replica."""
+    body = make_deployment()
+    body["spec"]["autoscaling"] |= {"strategy": "Concurrency", "requestsPerReplica": 10}
+    return body
+
+
+def _replicas(world: World) -> int:
+    found: int = workload(world)["spec"]["replicas"]
+    return found
+
+
+def _restart(world: World, **prometheus: Any) -> None:
+    """The operator, with another configuration; it knows no readings then."""
+    for operator in world.operators:
+        operator.end(signal.SIGTERM)
+    world.operator(prometheus={"abovePods": 0, **prometheus}).start()
+
+
+def _wait_for_active(world: World, *, status: str, told: str) -> None:
+    """A reading comes after the pass that asks for it, and news are told once a minute: neither is waited for."""
+    labels = itertools.count()
+
+    def holds() -> bool:
+        forgotten = ("--subresource=status", "--type=merge", "-p", '{"status": {"scaling": null}}')
+        world.run("patch", f"llm/{NAME}", *forgotten)
+        world.run("label", f"llm/{NAME}", f"looked={next(labels)}", "--overwrite")
+        found = world.conditions(NAME).get("ScalingActive", {})
+        return found.get("status") == status and told in found.get("message", "")
+
+    world.wait_until(holds, f"ScalingActive={status} with {told!r}")
+
+
+def test_replicas_follow_what_a_real_prometheus_scrapes(
+    world: World, prometheus: Prometheus, exporters: Exporters
+) -> None:
+    world.operator(prometheus={"abovePods": 0, "address": prometheus.address}).start()
+    world.apply(_autoscaled())
+    world.wait_for(NAME, "Ready")
+    prometheus.wait_for(ENGINE_RUNNING, 1, 1, 3, 3)
+    _restart(world, address=prometheus.address)
+    _wait_for_active(world, status="True", told="")
+    assert _replicas(world) == 2
+    for pod in world.names("pods", "tandem.dev/role=verifier"):
+        exporters.serve(pod, PAGE.replace('model_name="code"} 3.0', 'model_name="code"} 27.0'))
+    prometheus.wait_for(ENGINE_RUNNING, 1, 1, 27, 27)
+    _restart(world, address=prometheus.address)
+    _wait_for_active(world, status="True", told="")
+    world.wait_until(lambda: _replicas(world) == 6, "room for 30 requests at each of two pods, ten a replica")
+
+
+def test_what_keeps_prometheus_from_answering_is_told_and_replicas_stay(world: World, tmp_path: Path) -> None:
+    ours, others = tmp_path / "ours", tmp_path / "others"
+    for folder in (ours, others):
+        issue(authority_in(folder), [Leaf("server", "prometheus", addresses=(LOOPBACK,))])
+    tls = {"cert_file": str(ours / "server.crt"), "key_file": str(ours / "server.key")}
+    token = tmp_path / "token"
+    token.write_text("wrong")
+    with running_prometheus(tmp_path / "tls", [], web={"tls_server_config": tls}) as server:
+        with asking_for("right", behind=server.address) as address:
+            world.operator(prometheus={"abovePods": 0, "address": address, "bearerTokenFile": str(token)}).start()
+            world.apply(_autoscaled())
+            world.wait_for(NAME, "Ready")
+            _wait_for_active(world, status="False", told=f"(Prometheus at {address}: answered 401)")
+        # From now on there is something to take away.
+        world.patch(f"llm/{NAME}", {"spec": {"autoscaling": {"verifier": {"minReplicas": 1}}}})
+        _restart(world, address=server.address, caFile=str(others / "ca.crt"))
+        _wait_for_active(world, status="False", told="CERTIFICATE_VERIFY_FAILED")
+    _restart(world, address=server.address, caFile=str(ours / "ca.crt"))
+    _wait_for_active(world, status="False", told="Cannot connect")
+    assert _replicas(world) == 2

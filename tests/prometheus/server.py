@@ -1,0 +1,115 @@
+"""A real Prometheus as a process of this machine: started with a configuration, asked over HTTP, ended."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from deploy.local.binaries import build, module_of
+from deploy.local.layout import layout_of
+from deploy.local.processes import tail_of, wait_until
+from deploy.local.progress import Progress
+
+LOOPBACK = "127.0.0.1"
+START_LIMIT_SECONDS = 30.0
+_LISTENING = re.compile(rf"Listening on.*?{re.escape(LOOPBACK)}:(\d+)")
+
+
+@dataclass
+class Prometheus:
+    """One running server; `address` is what the operator's configuration names."""
+
+    address: str
+    log: Path
+    _process: subprocess.Popen[bytes]
+
+    def ask(self, query: str, **parameters: str) -> tuple[int, Any]:
+        """Status and body of its answer to an instant query."""
+        body = urllib.parse.urlencode({"query": query, **parameters}).encode()
+        request = urllib.request.Request(f"{self.address}/api/v1/query", data=body)  # noqa: S310 -- ours, on loopback
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+                return answer.status, json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.loads(error.read())
+
+    def values(self, query: str) -> list[float]:
+        """Of an instant vector."""
+        return [float(each["value"][1]) for each in self.ask(query)[1]["data"]["result"]]
+
+    def wait_for(self, query: str, *values: float, limit_seconds: float = 30.0) -> None:
+        """Until an instant vector has these values, in order of size."""
+        wait_until(
+            lambda: sorted(self.values(query)) == sorted(values),
+            f"{query} to be {values}",
+            limit_seconds=limit_seconds,
+            log=self.log,
+        )
+
+    def end(self) -> None:
+        """Also where it has ended already."""
+        self._process.terminate()
+        self._process.wait(timeout=20)
+
+
+@contextmanager
+def running_prometheus(
+    folder: Path,
+    scrape_configs: Sequence[dict[str, Any]],
+    *,
+    interval: str = "200ms",
+    web: dict[str, Any] | None = None,
+) -> Iterator[Prometheus]:
+    """Listening on a free port while the body runs; `web` is its web configuration, TLS of its own included."""
+    folder.mkdir(parents=True, exist_ok=True)
+    times = {"scrape_interval": interval, "scrape_timeout": interval}
+    (folder / "prometheus.yaml").write_text(yaml.safe_dump({"global": times, "scrape_configs": [*scrape_configs]}))
+    (folder / "web.yaml").write_text(yaml.safe_dump(web or {}))
+    command = [
+        build(layout_of(), Progress(), modules=[module_of("prometheus")])["prometheus"],
+        f"--config.file={folder}/prometheus.yaml",
+        f"--web.config.file={folder}/web.yaml",
+        f"--web.listen-address={LOOPBACK}:0",
+        f"--storage.tsdb.path={folder}/data",
+    ]
+    log = folder / "prometheus.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, cwd=folder, env={"PATH": "/usr/bin:/bin"})
+    server = Prometheus("", log, process)
+    try:
+        wait_until(lambda: _is_started(server), "Prometheus to listen", limit_seconds=START_LIMIT_SECONDS, log=log)
+        (port,) = set(_LISTENING.findall(log.read_text()))
+        server.address = f"{'https' if web else 'http'}://{LOOPBACK}:{port}"
+        yield server
+    finally:
+        server.end()
+
+
+def _is_started(server: Prometheus) -> bool:
+    assert server._process.poll() is None, tail_of(server.log)
+    return "Server is ready to receive web requests" in server.log.read_text()
+
+
+def scraping(job: str, address: str, *pods: str, namespace: str = "chat") -> dict[str, Any]:
+    """A scrape configuration for these pods, whose pages are at `address`."""
+    return {"job_name": job, "static_configs": targets_of(address, *pods, namespace=namespace)}
+
+
+def targets_of(address: str, *pods: str, namespace: str = "chat") -> list[dict[str, Any]]:
+    """With the labels that a PodMonitor gives."""
+    fixed = {"namespace": namespace, "container": "engine", "endpoint": "http"}
+    return [
+        {"targets": [address], "labels": {"__metrics_path__": f"/{pod}/metrics", "pod": pod, **fixed}} for pod in pods
+    ]
