@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -13,26 +12,21 @@ from tandem_operator import names, scaling_figures
 from tandem_operator.engine_readings import DraftingReadings
 from tandem_operator.facts import Facts, Manifest, Ref
 from tandem_operator.objects.scaling_memory import remembered_in
+from tandem_operator.scaled_role import ScaledRole
 from tandem_operator.scaling.draft_memory import DraftMemory
 from tandem_operator.scaling.drafting import DraftsSeen
 from tandem_operator.scaling.drafts import DraftDecision, DraftPolicy, decide_drafts
 from tandem_operator.scaling.observed import Observed
 from tandem_operator.scaling_status import ScaledDrafts
-from tandem_operator.scaling_terms import TakenOver, addresses_of, pods_seen, taken_over
+from tandem_operator.scaling_terms import addresses_of, pods_seen
 from tandem_operator.store import Key, Store
 from tandem_operator.targets import Intent
-from tandem_operator.timestamps import timestamp_of
-
-DECISIONS_KEPT = 20
 
 
 @dataclass
 class _Scaled:
+    role: ScaledRole
     memory: DraftMemory
-    replicas: int
-    decisions: deque[Mapping[str, Any]] = field(default_factory=lambda: deque(maxlen=DECISIONS_KEPT))
-    """Of which each changed something, the oldest first."""
-    taken_over: TakenOver | None = None
     pair: str = ""
     """The revisions that were asked for last; a spec that is refused, or waits for a model, does not ask for both."""
     is_news: bool = False
@@ -81,21 +75,18 @@ class DraftScalings:
             scaled = self._scaled[key] = _restored(there, intent.first_drafts)
         if intent.wants.keys() >= set(Role):
             scaled.pair = "/".join(intent.wants[role].target.revision for role in Role)
-        other = scaled.taken_over = taken_over(facts, scaled.taken_over, now=now, role=Role.DRAFT)
-        told = ""
-        if other is not None and other.lasts(now):
+        conflict = scaled.role.yielded(facts, now=now)
+        if conflict:
             policy = replace(policy, is_paused=True)
-            scaled.replicas = other.replicas
-            told = f"{other.ref.kind} {other.ref.name}: its replicas were written by {other.by}"
         decision = self._decided(key, scaled, policy, facts=facts, verifiers=verifiers, now=now)
-        return intent.scaled(decision.replicas, Role.DRAFT), ScaledDrafts(policy, decision, conflict=told)
+        return intent.scaled(decision.replicas, Role.DRAFT), ScaledDrafts(policy, decision, conflict=conflict)
 
     def _decided(
         self, key: Key, scaled: _Scaled, policy: DraftPolicy, *, facts: Facts, verifiers: Verifiers, now: datetime
     ) -> DraftDecision:
         seen = DraftsSeen(
             now.timestamp(),
-            scaled.replicas,
+            scaled.role.replicas,
             verifiers.seen,
             verifiers.wanted,
             pods=pods_seen(facts, Role.DRAFT),
@@ -106,19 +97,9 @@ class DraftScalings:
         )
         was_off = scaled.memory.is_off
         decision, scaled.memory = decide_drafts(policy, seen, scaled.memory)
-        if decision.replicas != scaled.replicas:
-            scaled.decisions.append(
-                {
-                    "at": timestamp_of(now),
-                    "from": scaled.replicas,
-                    "to": decision.replicas,
-                    "reason": decision.reason,
-                    "inputs": _inputs_of(decision, seen),
-                }
-            )
-            scaling_figures.count_change(key.name, before=scaled.replicas, after=decision.replicas, role=Role.DRAFT)
-            scaled.replicas, scaled.is_news = decision.replicas, True
-        scaled.is_news |= decision.is_off is not was_off
+        inputs = _inputs_of(decision, seen)
+        is_change = scaled.role.change(key.name, decision.replicas, reason=decision.reason, inputs=inputs, now=now)
+        scaled.is_news |= is_change or decision.is_off is not was_off
         scaling_figures.show_drafts(key.name, decision)
         return decision
 
@@ -136,8 +117,7 @@ class DraftScalings:
         if scaled is None:
             return None
         scaled.is_news = False
-        decisions = list(scaled.decisions)
-        return {"replicas": scaled.replicas, "decisions": decisions, "memory": scaled.memory.to_data()}
+        return {**scaled.role.to_data(), "memory": scaled.memory.to_data()}
 
 
 def _inputs_of(decision: DraftDecision, seen: DraftsSeen) -> Mapping[str, str]:
@@ -156,8 +136,4 @@ def _restored(there: Manifest | None, first: int) -> _Scaled:
         memory = DraftMemory.from_data(data.get("memory"))
     except ValueError:  # there is none, or it is of another version, or written by somebody: it is learned anew
         memory = DraftMemory()
-    replicas, decisions = data.get("replicas"), data.get("decisions")
-    scaled = _Scaled(memory, replicas if isinstance(replicas, int) and replicas >= 0 else first)
-    found = decisions if isinstance(decisions, list) else []
-    scaled.decisions.extend(each for each in found if isinstance(each, dict))
-    return scaled
+    return _Scaled(ScaledRole.restored(Role.DRAFT, data, first=first), memory)

@@ -66,7 +66,7 @@ def show_drafts(name: str, decision: DraftDecision) -> None:
             _drop(gauge, name)
 
 
-def count_change(name: str, *, before: int, after: int, role: Role = Role.VERIFIER) -> None:
+def count_change(name: str, *, before: int, after: int, role: Role) -> None:
     """Count that replicas have changed."""
     CHANGES.labels(name, role.value, "up" if after > before else "down").inc()
 

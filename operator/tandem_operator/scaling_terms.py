@@ -100,9 +100,7 @@ class TakenOver:
         return (now - self.at).total_seconds() <= HANDS_OFF_SECONDS
 
 
-def taken_over(
-    facts: Facts, before: TakenOver | None, *, now: datetime, role: Role = Role.VERIFIER
-) -> TakenOver | None:
+def taken_over(facts: Facts, before: TakenOver | None, *, now: datetime, role: Role) -> TakenOver | None:
     """The last time that this happened, which may be long ago. Our own next apply may wipe out its traces.
 
     The API server notes no time for who writes by the scale subresource: then it is when the number was seen first.

@@ -6,7 +6,6 @@ in a ConfigMap, which is written when replicas change, and else every SAVE_SECON
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -24,6 +23,7 @@ from tandem_operator.gate_readings import GateReadings
 from tandem_operator.objects.scaling_memory import remembered_in, scaling_memory_of, scaling_memory_ref
 from tandem_operator.plan import Apply, Deletion, Plan
 from tandem_operator.readings_source import Readings
+from tandem_operator.scaled_role import ScaledRole
 from tandem_operator.scaling.decide import decide
 from tandem_operator.scaling.decision import Decision
 from tandem_operator.scaling.memory import Memory
@@ -31,27 +31,22 @@ from tandem_operator.scaling.observed import Observed
 from tandem_operator.scaling.policy import Policy
 from tandem_operator.scaling.reading import Reading
 from tandem_operator.scaling_status import Scaled
-from tandem_operator.scaling_terms import TakenOver, addresses_of, observed_of, taken_over
+from tandem_operator.scaling_terms import addresses_of, observed_of
 from tandem_operator.serving_cost import cost_of
 from tandem_operator.store import Key, Store
 from tandem_operator.targets import Intent
-from tandem_operator.timestamps import timestamp_of
 
 SAVE_SECONDS = 300.0
-DECISIONS_KEPT = 20
 
 
 @dataclass
 class _Scaled:
+    role: ScaledRole
     memory: Memory
-    replicas: int
-    decisions: deque[Mapping[str, Any]] = field(default_factory=lambda: deque(maxlen=DECISIONS_KEPT))
-    """Of which each changed something, the oldest first."""
     saved_at: float = float("-inf")
     saved: Manifest | None = None
     readings: Mapping[str, Reading] = field(default_factory=dict)
     """By pod, those alone that were new enough to decide by."""
-    taken_over: TakenOver | None = None
 
 
 class Scalings:
@@ -109,21 +104,16 @@ class Scalings:
         if scaled is None:
             there = self._store.child(Ref("ConfigMap", names.scaling_name(key.name)), key.namespace)
             scaled = self._scaled[key] = _restored(there, intent.first_replicas)
-        other = scaled.taken_over = taken_over(facts, scaled.taken_over, now=now)
-        is_theirs = other is not None and other.lasts(now)
-        if other is not None and is_theirs:
+        conflict = scaled.role.yielded(facts, now=now)
+        if conflict:
             policy = replace(policy, is_paused=True)
-            scaled.replicas = other.replicas
         seen, decision = self._decided(key, scaled, policy, facts=facts, now=now)
         cost = cost_of(facts, decision.figures, table=self._table)
         scaling_figures.show(key.name, decision, cost)
         verifiers = Verifiers(seen, decision.replicas, decision.figures.cold_start_seconds)
         intent = intent.scaled(decision.replicas)
         intent, drafts = self._drafts.scale(key, intent, facts, verifiers=verifiers, now=now)
-        told = Scaled(policy, decision, _changed(scaled), cost, drafts=drafts)
-        if other is not None and is_theirs:
-            told = replace(told, conflict=f"{other.ref.kind} {other.ref.name}: its replicas were written by {other.by}")
-        return intent, told
+        return intent, Scaled(policy, decision, scaled.role.changed_at, cost, conflict=conflict, drafts=drafts)
 
     def _decided(
         self, key: Key, scaled: _Scaled, policy: Policy, *, facts: Facts, now: datetime
@@ -132,7 +122,7 @@ class Scalings:
         seen = observed_of(
             facts,
             readings,
-            wanted=scaled.replicas,
+            wanted=scaled.role.replicas,
             now=now,
             interval_seconds=self._readings.interval_seconds(key),
             gate=self._gates.latest(key, facts.gate.addresses),
@@ -140,18 +130,8 @@ class Scalings:
         )
         decision, scaled.memory = decide(policy, seen, scaled.memory)
         scaled.readings = {name: reading for name, reading in seen.readings.items() if seen.is_fresh(name)}
-        if decision.replicas != scaled.replicas:
-            scaled.decisions.append(
-                {
-                    "at": timestamp_of(now),
-                    "from": scaled.replicas,
-                    "to": decision.replicas,
-                    "reason": decision.reason,
-                    "inputs": _inputs_of(decision, waiting=seen.waiting),
-                }
-            )
-            scaling_figures.count_change(key.name, before=scaled.replicas, after=decision.replicas)
-            scaled.replicas = decision.replicas
+        inputs = _inputs_of(decision, waiting=seen.waiting)
+        if scaled.role.change(key.name, decision.replicas, reason=decision.reason, inputs=inputs, now=now):
             scaled.saved_at = float("-inf")
         return seen, decision
 
@@ -176,25 +156,13 @@ class Scalings:
         is_due = now.timestamp() - scaled.saved_at >= SAVE_SECONDS
         if scaled.saved is None or is_due or self._drafts.is_news(key, scaled.saved):
             data: dict[Role, Mapping[str, Any]] = {
-                Role.VERIFIER: {
-                    "replicas": scaled.replicas,
-                    "decisions": list(scaled.decisions),
-                    "memory": scaled.memory.to_data(),
-                }
+                Role.VERIFIER: {**scaled.role.to_data(), "memory": scaled.memory.to_data()}
             }
             drafts = self._drafts.remembered(key)
             if drafts is not None:
                 data[Role.DRAFT] = drafts
             scaled.saved, scaled.saved_at = scaling_memory_of(owner, data), now.timestamp()
         return scaled.saved
-
-
-def _changed(scaled: _Scaled) -> datetime | None:
-    """When replicas changed last."""
-    try:
-        return datetime.fromisoformat(scaled.decisions[-1]["at"]) if scaled.decisions else None
-    except (KeyError, TypeError, ValueError):
-        return None
 
 
 def _inputs_of(decision: Decision, *, waiting: float) -> Mapping[str, str]:
@@ -220,8 +188,4 @@ def _restored(there: Manifest | None, first: int) -> _Scaled:
         memory = Memory.from_data(data.get("memory") or {})
     except ValueError:  # of another version, or written by somebody: it is learned anew
         memory = Memory()
-    replicas, decisions = data.get("replicas"), data.get("decisions")
-    scaled = _Scaled(memory, replicas if isinstance(replicas, int) and replicas >= 0 else first)
-    found = decisions if isinstance(decisions, list) else []
-    scaled.decisions.extend(each for each in found if isinstance(each, dict))
-    return scaled
+    return _Scaled(ScaledRole.restored(Role.VERIFIER, data, first=first), memory)

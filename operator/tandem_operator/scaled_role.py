@@ -1,0 +1,67 @@
+"""What scaling keeps of a role's replicas: how many are wanted, the last changes and why, who else wrote them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Self
+
+from tandem_contracts.launch import Role
+from tandem_operator import scaling_figures
+from tandem_operator.facts import Facts
+from tandem_operator.scaling_terms import TakenOver, taken_over
+from tandem_operator.timestamps import timestamp_of
+
+DECISIONS_KEPT = 20
+
+
+@dataclass
+class ScaledRole:
+    """Of one deployment's role."""
+
+    role: Role
+    replicas: int
+    decisions: deque[Mapping[str, Any]] = field(default_factory=lambda: deque(maxlen=DECISIONS_KEPT))
+    """Of which each changed something, the oldest first."""
+    taken_over: TakenOver | None = None
+
+    @classmethod
+    def restored(cls, role: Role, data: Mapping[str, Any], *, first: int) -> Self:
+        """From what was written down, by us or by anybody; `first` where that says nothing."""
+        replicas, decisions = data.get("replicas"), data.get("decisions")
+        found = cls(role, replicas if isinstance(replicas, int) and replicas >= 0 else first)
+        known = decisions if isinstance(decisions, list) else []
+        found.decisions.extend(each for each in known if isinstance(each, dict))
+        return found
+
+    def to_data(self) -> dict[str, Any]:
+        """To be written down."""
+        return {"replicas": self.replicas, "decisions": list(self.decisions)}
+
+    def yielded(self, facts: Facts, *, now: datetime) -> str:
+        """Who else has written the replicas, which then are theirs for a while; empty while they are ours."""
+        other = self.taken_over = taken_over(facts, self.taken_over, now=now, role=self.role)
+        if other is None or not other.lasts(now):
+            return ""
+        self.replicas = other.replicas
+        return f"{other.ref.kind} {other.ref.name}: its replicas were written by {other.by}"
+
+    def change(self, name: str, replicas: int, *, reason: str, inputs: Mapping[str, str], now: datetime) -> bool:
+        """Take over what was decided for the deployment `name`; whether that is another number than before."""
+        if replicas == self.replicas:
+            return False
+        told = {"at": timestamp_of(now), "from": self.replicas, "to": replicas, "reason": reason, "inputs": inputs}
+        self.decisions.append(told)
+        scaling_figures.count_change(name, before=self.replicas, after=replicas, role=self.role)
+        self.replicas = replicas
+        return True
+
+    @property
+    def changed_at(self) -> datetime | None:
+        """When replicas changed last, if that is known."""
+        try:
+            return datetime.fromisoformat(self.decisions[-1]["at"]) if self.decisions else None
+        except (KeyError, TypeError, ValueError):
+            return None
