@@ -14,7 +14,7 @@ KEY = Key("chat", "pair")
 PODS = ("x2x4q", "x2x4q-2", "dotted.name", "dotted-name", "restarted", "silent", "stays", "counting")
 SPOILT = {"not-a-number": "NaN", "infinite": "+Inf", "negative": "-3", "huge": "1e308"}
 """What these pods say that they have running."""
-MANY = tuple(f"many-{i}" for i in range(60))
+MANY = tuple(f"many-{i}" for i in range(80))
 
 
 def read(config: PrometheusConfig, pods: Sequence[str]) -> tuple[dict[str, Reading], str]:

@@ -96,7 +96,7 @@ def test_certificates_that_are_rotated_are_used_without_a_restart(guarded: Guard
         for place, told in ((guarded.others, "CERTIFICATE_VERIFY_FAILED"), (guarded.ours, NOTHING_SCRAPED)):
             for name in ("ca.crt", "operator.crt", "operator.key"):
                 shutil.copyfile(place / name, mounted / name)
-            now[0] += readings.interval_seconds
+            now[0] += readings.interval_seconds(KEY)
             readings.latest(KEY, dict.fromkeys(PODS, "10.0.0.7"))
             await readings.settle(KEY)
             assert told in readings.trouble(KEY)

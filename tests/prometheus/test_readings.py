@@ -92,7 +92,7 @@ def test_a_pod_that_is_gone_or_answers_no_more_keeps_its_last_reading_with_its_t
         for query in (running("gone"), running("silent")):
             await asyncio.to_thread(prometheus.wait_for, query)
         await asyncio.to_thread(prometheus.wait_for, running("stays"), 4)
-        now[0] += readings.interval_seconds
+        now[0] += readings.interval_seconds(KEY)
         readings.latest(KEY, addresses)
         await readings.settle(KEY)
         after = readings.latest(KEY, addresses)
@@ -140,7 +140,7 @@ def test_counts_and_time_of_a_reading_are_of_the_same_scrape(prometheus: Prometh
         readings = PrometheusReadings(PrometheusConfig(address=prometheus.address), clock=lambda: now[0])
         found = []
         for _ in range(300):
-            now[0] += readings.interval_seconds
+            now[0] += readings.interval_seconds(KEY)
             readings.latest(KEY, {"counting": "10.0.0.7"})
             await readings.settle(KEY)
             found.append(readings.latest(KEY, {"counting": "10.0.0.7"})["counting"])
