@@ -42,6 +42,7 @@ from tandem_operator.mishaps import Mishaps
 from tandem_operator.names import Reason
 from tandem_operator.objects.event import event_of
 from tandem_operator.objects.ownership import Conflict, conflict_of
+from tandem_operator.observation import Observation
 from tandem_operator.outcome import Outcome
 from tandem_operator.plan import Apply, Plan, checks_tokens, plan
 from tandem_operator.pod_marks import PodMarks
@@ -49,7 +50,7 @@ from tandem_operator.readings_source import Readings, readings_by
 from tandem_operator.rollout import Clock, drained_pods_of
 from tandem_operator.scalings import Scalings
 from tandem_operator.speculation_source import SpeculationFigures
-from tandem_operator.status import Observation, flipped, status_of
+from tandem_operator.status import flipped, status_of
 from tandem_operator.store import Key, Store
 from tandem_operator.targets import Problem, intent_of, needed_by
 

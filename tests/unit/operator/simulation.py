@@ -20,9 +20,10 @@ from tandem_operator.drift import needs_apply
 from tandem_operator.facts import Facts, Manifest, Ref, controller_uid
 from tandem_operator.facts_parsing import facts_of
 from tandem_operator.names import Reason
+from tandem_operator.observation import Observation
 from tandem_operator.plan import Plan, plan
 from tandem_operator.rollout import Clock, drained_pods_of
-from tandem_operator.status import Observation, status_of
+from tandem_operator.status import status_of
 from tandem_operator.targets import Intent, Problem, intent_of
 from tests.builders import KEY, NAME, NAMESPACE, UID, make_body, make_store
 

@@ -17,10 +17,11 @@ from tandem_operator.api.status import SIZING_LENGTH, SIZING_SENTENCES
 from tandem_operator.assessment import Assessment, assess
 from tandem_operator.facts import Facts, Manifest
 from tandem_operator.names import Reason
+from tandem_operator.observation import Observation
 from tandem_operator.plan import plan
 from tandem_operator.rollout import Clock, Wait
 from tandem_operator.sizing import Sizing, Unfit
-from tandem_operator.status import Observation, status_of
+from tandem_operator.status import status_of
 from tandem_operator.targets import Intent, intent_of
 from tests.builders import (
     NAME,

@@ -14,10 +14,11 @@ from tandem_operator.api.deployment import InvalidSpecError, Owner
 from tandem_operator.facts import Facts, IssuerKeys, Manifest, ProtectionFacts, Ref
 from tandem_operator.inputs import is_same_request, requested_of
 from tandem_operator.objects.pod_template import pod_template_of
+from tandem_operator.observation import Observation
 from tandem_operator.plan import Plan, checks_tokens, plan
 from tandem_operator.protection_plan import ANYBODY, Served, plan_protection
 from tandem_operator.rollout import Want
-from tandem_operator.status import Observation, status_of
+from tandem_operator.status import status_of
 from tests.builders import (
     CLOCK,
     NAME,

@@ -23,6 +23,7 @@ from tandem_operator.measured_speculation import (
     reading_in,
     told_of,
 )
+from tandem_operator.observation import Observation
 from tandem_operator.pod_pages import ANSWER_LIMIT_SECONDS
 from tandem_operator.speculation_source import (
     LONGEST_PAUSE_SECONDS,
@@ -30,7 +31,7 @@ from tandem_operator.speculation_source import (
     READS_AT_ONCE,
     SpeculationFigures,
 )
-from tandem_operator.status import Observation, status_of
+from tandem_operator.status import status_of
 from tandem_operator.store import Key
 from tests.unit.operator.test_status import DRAFTLESS, NOW, READY, WANTS, observe
 from tests.unit.operator.virtual_time import TEST_LIMIT_SECONDS, run

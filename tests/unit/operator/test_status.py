@@ -14,9 +14,10 @@ from tandem_operator.api.deployment import Owner
 from tandem_operator.cold_start import ColdStart, StartPhase
 from tandem_operator.facts import Facts, Manifest
 from tandem_operator.names import ConditionType, Reason
+from tandem_operator.observation import Observation
 from tandem_operator.plan import Plan, plan
 from tandem_operator.rollout import Want
-from tandem_operator.status import Observation, flipped, status_of
+from tandem_operator.status import flipped, status_of
 from tandem_operator.targets import Problem
 from tests.builders import (
     CLOCK,

@@ -1,0 +1,51 @@
+"""All that status is derived from, as one value, and what of it more than one check asks for. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tandem_operator.assessment import UNASSESSED, Assessment
+from tandem_operator.cold_start import ColdStart
+from tandem_operator.facts import Facts
+from tandem_operator.measured_speculation import Measured
+from tandem_operator.names import ConditionType
+from tandem_operator.plan import Plan
+from tandem_operator.rollout import Wait
+from tandem_operator.scaling_status import Scaled
+from tandem_operator.targets import Problem
+from tandem_operator.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Observation:
+    """All that status is derived from."""
+
+    name: str
+    generation: int
+    facts: Facts
+    plan: Plan
+    problem: Problem | None = None
+    """The spec is refused; the last good revision goes on."""
+    predecessors: tuple[str, ...] = ()
+    """Objects of an earlier resource of this name that are in the way until they are collected."""
+    refused: tuple[str, ...] = ()
+    """What the API server refused in this pass, in its own words."""
+    unanswered: tuple[str, ...] = ()
+    """What it failed at, or gave no answer to: passes by itself."""
+    cold_start: ColdStart | None = None
+    """The last start of a verifier pod, if one was seen since the operator runs."""
+    assessment: Assessment = UNASSESSED
+    """What is known of the models."""
+    scaled: Scaled | None = None
+    """What autoscaling has decided; None without it."""
+    measured: Measured | None = None
+    """What verifiers have measured of remote drafts lately; None while there is too little traffic."""
+
+
+def wait_of(observation: Observation, condition: ConditionType) -> Wait | None:
+    return next((wait for wait in observation.plan.waits if wait.condition is condition), None)
+
+
+def waiting_for(observation: Observation, condition: ConditionType) -> Verdict | None:
+    wait = wait_of(observation, condition)
+    return Verdict(holds=False, reason=wait.reason, message=wait.message) if wait else None
