@@ -43,9 +43,11 @@ class Observation:
 
 
 def wait_of(observation: Observation, condition: ConditionType) -> Wait | None:
+    """What the plan waits for before the condition can hold."""
     return next((wait for wait in observation.plan.waits if wait.condition is condition), None)
 
 
 def waiting_for(observation: Observation, condition: ConditionType) -> Verdict | None:
+    """The same as a verdict."""
     wait = wait_of(observation, condition)
     return Verdict(holds=False, reason=wait.reason, message=wait.message) if wait else None

@@ -6,10 +6,9 @@ the values from one step to the next, and turns what the API server refuses into
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -20,6 +19,7 @@ from tandem_operator.accelerators import table_of
 from tandem_operator.api.deployment import Owner
 from tandem_operator.artifact_needs import Settings
 from tandem_operator.artifact_pass import ArtifactPasses
+from tandem_operator.carrying import Carried, Carrier
 from tandem_operator.cluster import (
     OPTIONAL_WATCHED,
     Cluster,
@@ -31,28 +31,24 @@ from tandem_operator.cluster import (
 )
 from tandem_operator.cold_starts import ColdStarts
 from tandem_operator.config import OperatorConfig
-from tandem_operator.drift import needs_apply
 from tandem_operator.engine_readings import DraftingReadings
-from tandem_operator.facts import Facts, Manifest, Ref, controller_uid
+from tandem_operator.facts import Facts, Manifest, Ref
 from tandem_operator.facts_parsing import facts_of
 from tandem_operator.gate_readings import GateReadings
 from tandem_operator.issuer_keys import PublishedKeys
 from tandem_operator.metrics_source import EngineLoads
 from tandem_operator.mishaps import Mishaps
-from tandem_operator.names import Reason
 from tandem_operator.objects.event import event_of
-from tandem_operator.objects.ownership import Conflict, conflict_of
 from tandem_operator.observation import Observation
 from tandem_operator.outcome import Outcome
-from tandem_operator.plan import Apply, Plan, checks_tokens, plan
-from tandem_operator.pod_marks import PodMarks
+from tandem_operator.plan import Plan, checks_tokens, plan
 from tandem_operator.readings_source import Readings, readings_by
 from tandem_operator.rollout import Clock, drained_pods_of
 from tandem_operator.scalings import Scalings
 from tandem_operator.speculation_source import SpeculationFigures
 from tandem_operator.status import flipped, status_of
 from tandem_operator.store import Key, Store
-from tandem_operator.targets import Problem, intent_of, needed_by
+from tandem_operator.targets import intent_of, needed_by
 
 _log = logging.getLogger(__name__)
 
@@ -62,49 +58,6 @@ AGAIN_AFTER_WRITE_SECONDS = 0.1
 writes nothing, so this ends by itself, unless an admission webhook or another controller changes our objects back."""
 AGAIN_AFTER_WRITE_LIMIT_SECONDS = 60.0
 NOT_CONVERGING_PASSES = 8
-
-
-@dataclass
-class _Carried:
-    """What became of a plan."""
-
-    seen: Mapping[Ref, Manifest | None]
-    """What the plan applies, as it was when the plan was made. A pass takes time, and news come in: what is judged by
-    them, and written from a plan that knew none of them, would undo what has been done meanwhile."""
-    wrote: bool = False
-    conflicts: list[Conflict] = field(default_factory=list)
-    refused: list[str] = field(default_factory=list)
-    unanswered: list[str] = field(default_factory=list)
-    failed: list[ClusterError] = field(default_factory=list)
-    unfrozen: set[str] = field(default_factory=set)
-    """ControllerRevisions that should be there and are not."""
-
-    def lacks_template(self, apply: Apply) -> bool:
-        """Whether the pods would run from a template that no later pass could find again."""
-        ref = Ref.of(apply.manifest)
-        return ref.kind == "Deployment" and ref.name in self.unfrozen
-
-    def note(self, ref: Ref, error: ClusterError) -> None:
-        """Keep an error: what a person must mend or should know of in words, what passes by itself to be raised."""
-        if isinstance(error, RefusedError):
-            self.refused.append(f"{ref.kind} {ref.name}: {error.message}")
-            return
-        self.failed.append(error)
-        if not isinstance(error, ConflictError):
-            self.unanswered.append(f"{ref.kind} {ref.name}: {error}")
-
-    def conflict(self) -> Problem | None:
-        """The objects of others that are in the way and will not go by themselves."""
-        told = [conflict.message for conflict in self.conflicts if not conflict.passes]
-        return Problem(Reason.NAME_CONFLICT, "; ".join(told)) if told else None
-
-
-_STAGES = 3
-
-
-def _stage(apply: Apply) -> int:
-    """What goes first: all that pods need, then the pods, then what selects them. Each stage is written at once."""
-    return {"Deployment": 1, "Service": 2}.get(apply.manifest["kind"], 0)
 
 
 class Reconciler:
@@ -130,7 +83,7 @@ class Reconciler:
         self._mishaps = Mishaps(cluster)
         self._cold_starts = ColdStarts()
         self._keys = PublishedKeys(cluster)
-        self._marks = PodMarks(cluster, store)
+        self._carrier = Carrier(cluster, store)
         self._speculation = SpeculationFigures()
         self._scalings = Scalings(
             store,
@@ -185,7 +138,7 @@ class Reconciler:
         )
         planned = self._scalings.remembered_by(planned, key, owner, intent=intent, now=self._now())
         refs = [Ref.of(apply.manifest) for apply in planned.apply]
-        carried = _Carried({ref: self._store.child(ref, owner.namespace) for ref in refs})
+        carried = Carried({ref: self._store.child(ref, owner.namespace) for ref in refs})
         # The children of a deployment that was deleted go, too, and that may be heard of before its own end.
         makes_again = bool(body.get("status")) and None in carried.seen.values()
         is_risky = makes_again or self._takes_away(planned, owner, carried.seen)
@@ -193,7 +146,7 @@ class Reconciler:
             return Outcome(AGAIN_AFTER_WRITE_SECONDS)  # the next pass plans from what it has just read
         for detail in planned.details:
             _log.info("%s/%s: %s", key.namespace, key.name, detail)
-        await self._carry_out(planned, owner, carried)
+        await self._carrier.carry_out(planned, owner, carried)
         # Status speaks of what is there now, so that it counts what this very pass has made.
         children = self._store.children(key)
         facts_now = facts_of(children, owner_uid=owner.uid, mishaps=mishaps)
@@ -305,94 +258,6 @@ class Reconciler:
                     continue  # gone since the listing
         return self._store.keys()
 
-    async def _carry_out(self, planned: Plan, owner: Owner, carried: _Carried) -> None:
-        """Apply and delete all that can be: one object that the API server will not have keeps no other one back."""
-        await self._marks.put(planned.costs, owner.namespace)
-        for stage in range(_STAGES):
-            due = [apply for apply in planned.apply if _stage(apply) == stage and not carried.lacks_template(apply)]
-            await asyncio.gather(*(self._try(apply, owner, carried) for apply in due))
-            if any(not error.status for error in carried.failed):
-                return  # no answer at all: each further request would only wait as long again
-        for deletion in planned.delete:
-            ref, seen = deletion.ref, {"uid": deletion.uid, "resource_version": deletion.resource_version}
-            there = self._store.child(ref, owner.namespace)
-            if there is None or "deletionTimestamp" in there["metadata"]:
-                continue  # it is going already
-            try:
-                await self._cluster.delete(ref, owner.namespace, **seen)
-                carried.wrote = True
-                self._store.forget(there)
-            except ClusterError as error:
-                carried.note(ref, error)
-                if isinstance(error, ConflictError):  # it changed since it was seen: decide again from what it is
-                    await self._refresh(ref, owner)
-
-    async def _try(self, apply: Apply, owner: Owner, carried: _Carried) -> None:
-        """Apply an object; what keeps it from being there is noted."""
-        ref = Ref.of(apply.manifest)
-        try:
-            conflict = await self._apply(apply, owner, carried)
-            if conflict:
-                carried.conflicts.append(conflict)
-        except ClusterError as error:
-            carried.note(ref, error)
-        else:
-            if not conflict:
-                return
-        if ref.kind == "ControllerRevision":
-            carried.unfrozen.add(ref.name)
-
-    async def _apply(self, apply: Apply, owner: Owner, carried: _Carried) -> Conflict | None:
-        """Apply an object where that is due; what is in its way, if it is not ours. The one place that judges this."""
-        ref = Ref.of(apply.manifest)
-        there = carried.seen[ref]
-        if there is None:
-            there = await self._make(apply.manifest, owner, carried)
-        if there is None:
-            return None
-        conflict = conflict_of(there, owner)
-        if conflict or not needs_apply(apply.manifest, there):
-            return conflict
-        try:
-            written = await self._cluster.apply(apply.manifest, resource_version=apply.resource_version)
-        except ConflictError:
-            await self._refresh(ref, owner)
-            raise
-        self._wrote(written, carried)
-        return None
-
-    async def _make(self, manifest: Manifest, owner: Owner, carried: _Carried) -> Manifest | None:
-        """Make an object; the one that is there already, if it is not ours or has lost its labels.
-
-        Raises ConflictError for one of ours that the watch has yet to tell of: the plan was made without it.
-        """
-        try:
-            made = await self._cluster.make(manifest)
-        except ConflictError:
-            there = await self._refresh(Ref.of(manifest), owner)
-            if there is None or (controller_uid(there) == owner.uid and _has_labels_of(manifest, there)):
-                raise
-            return there
-        self._wrote(made, carried)
-        return None
-
-    def _wrote(self, manifest: Manifest, carried: _Carried) -> None:
-        carried.wrote = True
-        self._store.observe(manifest)
-
-    async def _refresh(self, ref: Ref, owner: Owner) -> Manifest | None:
-        """Read an object live, past the store, after it turned out to be there or to be another.
-
-        What is not ours is not remembered: no watch would tell when it goes.
-        """
-        try:
-            there = await self._cluster.get(ref, owner.namespace)
-        except NotFoundError:
-            return None
-        if controller_uid(there) == owner.uid:
-            self._store.observe(there)
-        return there
-
     async def _say(self, body: Manifest, observation: Observation) -> bool:
         """Write the status if it changed, and events for what flipped; whether the spec has changed meanwhile."""
         previous: Mapping[str, Any] = body.get("status") or {}
@@ -428,8 +293,3 @@ def _drafting_pods_of(facts: Facts, method: Speculation) -> dict[str, str]:
         return {}
     pods = (pod for pod in facts.pods if pod.role is Role.VERIFIER and pod.is_ready and not pod.is_going)
     return {pod.uid: pod.address for pod in pods if pod.address}
-
-
-def _has_labels_of(manifest: Manifest, there: Manifest) -> bool:
-    """Whether a watch by labels tells of what is there, as it does of the manifest."""
-    return bool(manifest["metadata"]["labels"].items() <= (there["metadata"].get("labels") or {}).items())
