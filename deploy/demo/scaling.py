@@ -24,6 +24,7 @@ from tandem_operator.cli.main import main as tandem
 
 NAMESPACE, NAME = "tandem-scaling", "busy"
 MANIFEST = REPOSITORY / "deploy/demo/scaling.yaml"
+PODS = f"tandem.dev/deployment={NAME},tandem.dev/role=verifier"
 IMAGES = ("operator", "engine-cpu")
 TARGET_SECONDS, TARGET_SHARE = 0.5, 0.9
 CLIENTS, OUTPUT_TOKENS = 6, 256
@@ -71,8 +72,8 @@ def _follow(place: Place, progress: Progress) -> None:
             story.tell("under the same load the target holds again", load, _is_held)
         if load.failed:
             raise DemoError(f"{len(load.failed)} requests failed, the first with: {load.failed[0]}")
-        story.tell("the load is over: the second one goes", load, lambda seen: seen.wanted < 2)
-        story.tell("nobody asks: to zero", load, lambda seen: seen.is_at_gate and seen.ready == 0)
+        story.tell("nobody asks: the gate takes their place", load, lambda seen: seen.is_at_gate)
+        story.tell("they answer what they have, and go", load, lambda seen: seen.pods == 0)
         with Load(address, model=NAME, clients=1, max_tokens=16) as load:
             story.tell("one client asks: the gate holds its request", load, lambda seen: seen.within is not None)
     if load.failed:
@@ -112,6 +113,7 @@ class _Story:
             rate=len(seen) / SEEN_SECONDS,
             first_token_seconds=max((each.first_token_seconds for each in seen), default=None),
             within=load.share_within(TARGET_SECONDS, last_seconds=SEEN_SECONDS),
+            pods=len(self._place.get("pods", "-n", NAMESPACE, "-l", PODS)["items"]),
             ready=verifier.get("readyReplicas", 0),
             wanted=scaling.get("desiredVerifiers", 0),
             is_at_gate=selector.get("app.kubernetes.io/component") == "gate",

@@ -30,6 +30,8 @@ class Frame:
     """The longest of the last ones; None without any."""
     within: float | None
     """Share of them within the target."""
+    pods: int
+    """Verifiers' that are there, also those that are going."""
     ready: int
     wanted: int
     is_at_gate: bool

@@ -10,7 +10,7 @@ from deploy.demo.scaling_view import HISTORY, Frame, View, bars
 
 
 def frame(part: str = "load", *, within: float | None = 0.5, is_at_gate: bool = False, ready: int = 1) -> Frame:
-    return Frame(part, 6, 1.5, None if within is None else 1.25, within, ready, 2, is_at_gate, "needs 2: 6 requests")
+    return Frame(part, 6, 1.5, None if within is None else 1.25, within, 2, ready, 2, is_at_gate, "needs 2: 6 requests")
 
 
 def shown(*frames: Frame) -> str:
