@@ -44,7 +44,10 @@ def test_what_the_api_server_stores_contains_what_each_builder_wrote(
 def test_what_the_api_server_stores_contains_what_each_builder_of_the_wake_gate_wrote(
     place: Place, namespace: str
 ) -> None:
-    owner = Owner(name="pair", namespace=namespace, uid="11111111-1111-1111-1111-111111111111")
+    body = sample("cpu-pair")
+    place.apply({**body, "metadata": {**body["metadata"], "namespace": namespace}})
+    uid = place.get("llm", "pair", "-n", namespace)["metadata"]["uid"]  # the garbage collector knows no other
+    owner = Owner(name="pair", namespace=namespace, uid=uid)
     key = SecretKeyRef(name="keys", key="chat")
     terms = GateTerms("tandem.local/operator:1", "pair", 1000, hold_seconds=600, api_key=key, pull_secrets=("pull",))
     peers = (Peer(pod_labels={"app": "client"}),)
