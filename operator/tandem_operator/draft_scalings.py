@@ -11,7 +11,7 @@ from tandem_contracts.launch import Role
 from tandem_operator import names, scaling_figures
 from tandem_operator.engine_readings import DraftingReadings
 from tandem_operator.facts import Facts, Manifest, Ref
-from tandem_operator.objects.scaling_memory import remembered_in
+from tandem_operator.objects.scaling_memory import owned, remembered_in
 from tandem_operator.scaled_role import ScaledRole
 from tandem_operator.scaling.draft_memory import DraftMemory
 from tandem_operator.scaling.drafting import DraftsSeen
@@ -28,7 +28,8 @@ class _Scaled:
     role: ScaledRole
     memory: DraftMemory
     pair: str = ""
-    """The revisions that were asked for last; a spec that is refused, or waits for a model, does not ask for both."""
+    """The revisions of the newest verifiers that serve, who measure, and of the drafts that are asked for, which a spec
+    that is refused does not say."""
     is_news: bool = False
     """Whether something is to be written down that a restart must not lose."""
 
@@ -60,7 +61,7 @@ class DraftScalings:
         await self._readings.close()
 
     def scale(
-        self, key: Key, intent: Intent, facts: Facts, *, verifiers: Verifiers, now: datetime
+        self, key: Key, intent: Intent, facts: Facts, *, verifiers: Verifiers, owner_uid: str, now: datetime
     ) -> tuple[Intent, ScaledDrafts | None]:
         """The intent with as many drafts as the verifiers ask for, where drafts are to be scaled. Without verifiers
         there is none in any case.
@@ -71,10 +72,12 @@ class DraftScalings:
             return (intent if verifiers.wanted else intent.scaled(0, Role.DRAFT)), None
         scaled = self._scaled.get(key)
         if scaled is None:
-            there = self._store.child(Ref("ConfigMap", names.scaling_name(key.name)), key.namespace)
-            scaled = self._scaled[key] = _restored(there, intent.first_drafts)
-        if intent.wants.keys() >= set(Role):
-            scaled.pair = "/".join(intent.wants[role].target.revision for role in Role)
+            there = owned(self._store.child(Ref("ConfigMap", names.scaling_name(key.name)), key.namespace), owner_uid)
+            scaled = self._scaled[key] = _restored(there, facts, first=intent.first_drafts)
+        serving, drafts = verifiers.seen.ready, intent.wants.get(Role.DRAFT)
+        if serving and drafts is not None:
+            newest = max(serving, key=lambda pod: (pod.created_at, pod.name))
+            scaled.pair = f"{newest.kind}/{drafts.target.revision}"
         conflict = scaled.role.yielded(facts, now=now)
         if conflict:
             policy = replace(policy, is_paused=True)
@@ -130,10 +133,10 @@ def _inputs_of(decision: DraftDecision, seen: DraftsSeen) -> Mapping[str, str]:
     return {**told, "late": f"{100 * decision.late_share:.1f}"}
 
 
-def _restored(there: Manifest | None, first: int) -> _Scaled:
+def _restored(there: Manifest | None, facts: Facts, *, first: int) -> _Scaled:
     data = remembered_in(there, Role.DRAFT)
     try:
         memory = DraftMemory.from_data(data.get("memory"))
     except ValueError:  # there is none, or it is of another version, or written by somebody: it is learned anew
         memory = DraftMemory()
-    return _Scaled(ScaledRole.restored(Role.DRAFT, data, first=first), memory)
+    return _Scaled(ScaledRole.restored(Role.DRAFT, data, facts, first=first), memory)

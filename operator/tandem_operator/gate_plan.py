@@ -117,10 +117,11 @@ def _awake(facts: Facts, service: ServiceFacts | None, *, wanted: int, keeping: 
         rest.has_gate = True
         return rest
     rest.left_since = gate.left_since or clock.now
-    grace = keeping.terms.hold_seconds if keeping.terms else clock.limits.drain_timeout_seconds
-    rest.has_gate = was_at_gate or not (keeping.is_idle or clock.left(rest.left_since, grace) <= 0)
+    left = clock.left(rest.left_since, clock.limits.drain_timeout_seconds)
+    rest.has_gate = was_at_gate or not (keeping.is_idle or left <= 0)
     if not rest.has_gate:
-        rest.details.append("the wake gate has answered its last request, and goes")
+        why = "has answered its last request" if keeping.is_idle else "still had requests after rollout.drainTimeout"
+        rest.details.append(f"the wake gate {why}, and goes")
     return rest
 
 

@@ -120,7 +120,7 @@ class Reconciler:
         needed = needed_by(body, facts, self._settings, find=partial(self._artifacts.find, owner.namespace))
         facts = self._artifacts.seen(facts, needed, owner.namespace)
         intent = intent_of(body, facts, config=self._config, table=self._table)
-        intent, scaled = self._scalings.scale(key, intent, facts, now=self._now())
+        intent, scaled = self._scalings.scale(key, intent, facts, owner_uid=owner.uid, now=self._now())
         if checks_tokens(facts, intent.wants):
             facts = replace(facts, issuer_keys=await self._keys.latest())
         clock = Clock(self._now(), intent.limits)

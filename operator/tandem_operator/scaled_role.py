@@ -28,10 +28,13 @@ class ScaledRole:
     taken_over: TakenOver | None = None
 
     @classmethod
-    def restored(cls, role: Role, data: Mapping[str, Any], *, first: int) -> Self:
-        """From what was written down, by us or by anybody; `first` where that says nothing."""
+    def restored(cls, role: Role, data: Mapping[str, Any], facts: Facts, *, first: int) -> Self:
+        """From what was written down, by us or by anybody; `first` where that says nothing. Never fewer than there
+        are: what came after it may not have been written.
+        """
         replicas, decisions = data.get("replicas"), data.get("decisions")
-        found = cls(role, replicas if isinstance(replicas, int) and replicas >= 0 else first)
+        there = max((each.wanted for each in facts.workloads_of(role) if not each.is_going), default=0)
+        found = cls(role, max(replicas, there) if isinstance(replicas, int) and replicas >= 0 else first)
         known = decisions if isinstance(decisions, list) else []
         found.decisions.extend(each for each in known if isinstance(each, dict))
         return found

@@ -20,7 +20,7 @@ from tandem_operator.engine_readings import DraftingReadings
 from tandem_operator.facts import Facts, Manifest, Ref, controller_uid
 from tandem_operator.gate_plan import Gatekeeping
 from tandem_operator.gate_readings import GateReadings
-from tandem_operator.objects.scaling_memory import remembered_in, scaling_memory_of, scaling_memory_ref
+from tandem_operator.objects.scaling_memory import owned, remembered_in, scaling_memory_of, scaling_memory_ref
 from tandem_operator.plan import Apply, Deletion, Plan
 from tandem_operator.readings_source import Readings
 from tandem_operator.scaled_role import ScaledRole
@@ -90,7 +90,9 @@ class Scalings:
             self._gates.forget(key)
         return Gatekeeping(intent.gate, is_idle=self._gates.is_idle(key))
 
-    def scale(self, key: Key, intent: Intent, facts: Facts, *, now: datetime) -> tuple[Intent, Scaled | None]:
+    def scale(
+        self, key: Key, intent: Intent, facts: Facts, *, owner_uid: str, now: datetime
+    ) -> tuple[Intent, Scaled | None]:
         """The intent with as many verifiers as the load asks for, and as many drafts as they do, where something is to
         be scaled.
         """
@@ -102,8 +104,8 @@ class Scalings:
             return intent, None
         scaled = self._scaled.get(key)
         if scaled is None:
-            there = self._store.child(Ref("ConfigMap", names.scaling_name(key.name)), key.namespace)
-            scaled = self._scaled[key] = _restored(there, intent.first_replicas)
+            there = owned(self._store.child(Ref("ConfigMap", names.scaling_name(key.name)), key.namespace), owner_uid)
+            scaled = self._scaled[key] = _restored(there, facts, first=intent.first_replicas)
         conflict = scaled.role.yielded(facts, now=now)
         if conflict:
             policy = replace(policy, is_paused=True)
@@ -112,7 +114,7 @@ class Scalings:
         scaling_figures.show(key.name, decision, cost)
         verifiers = Verifiers(seen, decision.replicas, decision.figures.cold_start_seconds)
         intent = intent.scaled(decision.replicas)
-        intent, drafts = self._drafts.scale(key, intent, facts, verifiers=verifiers, now=now)
+        intent, drafts = self._drafts.scale(key, intent, facts, verifiers=verifiers, owner_uid=owner_uid, now=now)
         return intent, Scaled(policy, decision, scaled.role.changed_at, cost, conflict=conflict, drafts=drafts)
 
     def _decided(
@@ -182,10 +184,10 @@ def _inputs_of(decision: Decision, *, waiting: float) -> Mapping[str, str]:
     return told | {key: f"{100 * share:.1f}" for key, share in shares.items() if share is not None}
 
 
-def _restored(there: Manifest | None, first: int) -> _Scaled:
+def _restored(there: Manifest | None, facts: Facts, *, first: int) -> _Scaled:
     data = remembered_in(there)
     try:
         memory = Memory.from_data(data.get("memory") or {})
     except ValueError:  # of another version, or written by somebody: it is learned anew
         memory = Memory()
-    return _Scaled(ScaledRole.restored(Role.VERIFIER, data, first=first), memory)
+    return _Scaled(ScaledRole.restored(Role.VERIFIER, data, facts, first=first), memory)

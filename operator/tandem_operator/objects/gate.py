@@ -17,8 +17,8 @@ from tandem_operator.objects.ownership import gate_labels_of, gate_metadata_of, 
 from tandem_operator.objects.restricted import container_security, pod_security
 
 CPU_REQUEST = "50m"
-FLOOR_MEBIBYTES = 128
-"""The program, its connections, and room: measured in benchmarks/wake_gate.py, without the bodies that it keeps."""
+FLOOR_MEBIBYTES, HELD_KIBIBYTES = 96, 24
+"""The program; each held request's connections, of which benchmarks/wake_gate.py measures 16 KiB; beside the bodies."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,8 @@ def _container(owner: Owner, terms: GateTerms, *, pre_stop_seconds: int) -> Mani
         drain_seconds=terms.hold_seconds,
         access=Access.API_KEY if terms.api_key else Access.OPEN,
     )
-    memory = f"{FLOOR_MEBIBYTES + options.most_held_bytes // MEBIBYTE}Mi"
+    held = -(-terms.most_held * HELD_KIBIBYTES // 1024)
+    memory = f"{FLOOR_MEBIBYTES + held + options.most_held_bytes // MEBIBYTE}Mi"
     health = {"httpGet": {"path": "/health", "port": HTTP_PORT_NAME, "scheme": "HTTP"}, "timeoutSeconds": 5}
     return {
         "name": "gate",

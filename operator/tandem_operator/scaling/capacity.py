@@ -78,6 +78,17 @@ class Sizing:
         self._prefill_seconds = model.base + model.prompt * load.computed_tokens
         self._most = self._most_in_batch()
 
+    @property
+    def alone_seconds(self) -> float:
+        """To the first token of a request that has a pod for itself."""
+        return self._prefill_seconds + self._base
+
+    @property
+    def is_in_reach(self) -> bool:
+        """Whether any number of pods keeps the target for the first token."""
+        limit = self._target.first_token_seconds
+        return limit is None or self.alone_seconds <= limit
+
     def step_seconds(self, requests: float) -> float:
         """Of a step with so many requests, at the pace at which they replace each other."""
         return self._base + self._slope * requests
@@ -105,7 +116,7 @@ class Sizing:
         if load >= _MOST_PREFILL_LOAD:
             return False
         limit = self._target.first_token_seconds
-        if limit is None:
+        if limit is None or not self.is_in_reach:  # more pods would not bring it any nearer
             return True
         tail = max(0.0, math.log(load / (1 - QUEUE_SHARE))) if load > 0 else 0.0
         waits = tail * self._prefill_seconds / (2 * (1 - load))

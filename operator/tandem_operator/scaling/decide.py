@@ -17,8 +17,10 @@ from tandem_operator.scaling.memory import Memory, Wanted
 from tandem_operator.scaling.need import Need, figures_of, need_of
 from tandem_operator.scaling.observed import Observed
 from tandem_operator.scaling.policy import Policy
-from tandem_operator.scaling.remembering import changed, hold_seconds, remembered
+from tandem_operator.scaling.remembering import changed, cold_start_seconds, hold_seconds, remembered
 
+STARTING_SECONDS = 1800.0
+"""A pod that has not become Ready for so long, and for two cold starts, is not waited for."""
 SEEING_SHARE = 0.7
 """Of the Ready pods, that have to say something for replicas to change."""
 
@@ -29,6 +31,8 @@ def decide(policy: Policy, seen: Observed, memory: Memory) -> tuple[Decision, Me
     health, told = health_of(seen)
     figures = figures_of(policy, seen, memory)
     if policy.is_paused:
+        # Whatever is needed meanwhile, what there is was not too much for all that is known: the hold begins anew.
+        memory = replace(memory, wanted=(*memory.wanted, Wanted(seen.now, seen.wanted)))
         return Decision(seen.wanted, "paused", health, figures=figures), memory
     rest = rest_of(policy, seen, memory)
     if rest is not None:
@@ -84,7 +88,7 @@ def _target(
     most = max(each.replicas for each in memory.wanted if each.at > seen.now - hold)
     against = (
         (health is not Health.GOOD, told),
-        (seen.is_warming, "a pod is still starting"),
+        (_is_starting(policy, seen, memory), "a pod is still starting"),
         (seen.waiting > 0, "requests wait"),
         (_is_missed(policy, seen, memory), "the target is missed"),
         (seen.now - (memory.since or 0.0) < hold, f"{hold:.0f} s have to be seen first"),
@@ -94,6 +98,12 @@ def _target(
         if is_so:
             return seen.wanted, f"stays at {seen.wanted} ({why}); {need.reason}"
     return max(most, need.down), need.reason
+
+
+def _is_starting(policy: Policy, seen: Observed, memory: Memory) -> bool:
+    """Whether a pod is that may still become Ready; one that has not for very long keeps no others."""
+    longest = max(STARTING_SECONDS, 2 * cold_start_seconds(policy, memory, seen.kind))
+    return any(p.ready_at is None and not p.is_going and seen.now - p.created_at < longest for p in seen.pods)
 
 
 def _limit(policy: Policy, need: Need, *, target: int, allowed: int) -> Limited:

@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 
 from tandem_operator.scaling.behavior import Change
 from tandem_operator.scaling.drafting import DraftsSeen, Proposer, Said, Server
-from tandem_operator.scaling.memory import Wanted
+from tandem_operator.scaling.memory import Wanted, finite
 
 VERSION = 1
 RATE_SECONDS, LATE_SECONDS, LOAD_SECONDS = 30.0, 60.0, 60.0
@@ -80,14 +80,14 @@ class DraftMemory:
             raise ValueError(f"version (is {version!r}): must be {VERSION}")
         try:
             return cls(
-                capacity={str(kind): float(rate) for kind, rate in data["capacity"].items()},
+                capacity={str(kind): finite(rate) for kind, rate in data["capacity"].items()},
                 is_off=bool(data["isOff"]),
-                switched_at=float(data["switchedAt"]),
-                load_when_off=float(data["loadWhenOff"]),
+                switched_at=finite(data["switchedAt"]),
+                load_when_off=finite(data["loadWhenOff"]),
                 pair_when_off=str(data["pairWhenOff"]),
-                changes=tuple(Change(float(at), int(by)) for at, by in data["changes"]),
+                changes=tuple(Change(finite(at), int(by)) for at, by in data["changes"]),
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"not what scaling of drafts remembers: {error}") from error
 
 

@@ -107,7 +107,7 @@ class DraftsSeen:
     cold_start_seconds: float = 120.0
     """Of a verifier."""
     pair: str = ""
-    """The revisions of both roles that are asked for; empty where that is not known."""
+    """The revisions of the verifiers that measure, and of the drafts; empty where that is not known."""
 
     @property
     def ready(self) -> list[Pod]:

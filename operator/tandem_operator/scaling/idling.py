@@ -52,14 +52,16 @@ def rest_of(policy: Policy, seen: Observed, memory: Memory) -> Rest | None:
 
 
 def _at_zero(policy: Policy, seen: Observed, memory: Memory) -> Rest:
-    least = policy.bounds.least
+    # Those that are there take requests already: fewer would take away what has just proven to be needed.
+    least = policy.bounds.clamped(len([pod for pod in seen.pods if pod.ready_at is not None]))
     work = sum(reading.running + reading.waiting for reading in seen.fresh)
     passed = seen.gate.answering if seen.gate else 0
     arrived = sum(each.count for each in memory.flow.arrivals if each.end > memory.changed_at)
     if work or passed or seen.held or arrived:
         came = max(work, passed, seen.held, arrived)
         return Rest(least, f"wakes to {least}: {_counted(came)} came before the last pod went")
-    heard = max(seen.gate.at if seen.gate else 0.0, memory.changed_at)
+    # This process has to have listened for so long itself.
+    heard = max(seen.gate.at if seen.gate else 0.0, memory.changed_at, memory.since or seen.now)
     if seen.now - heard > GATE_SILENCE_SECONDS:
         return Rest(least, f"wakes to {least}: nothing was heard of the gate for {seen.now - heard:.0f} s")
     return Rest(0, "at zero: no request is held")

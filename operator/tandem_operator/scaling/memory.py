@@ -7,6 +7,7 @@ What engines have counted is not: after a restart it would be compared with a ti
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -19,6 +20,7 @@ from tandem_operator.scaling.reading import Reading
 from tandem_operator.scaling.traffic import Traffic
 
 VERSION = 1
+LEAST_DERATE = 0.7
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Memory:
     """By kind of pods."""
     warming: frozenset[str] = frozenset()
     """Names of pods that were seen before they became Ready."""
+    started: frozenset[str] = frozenset()
+    """Names of pods that have been Ready."""
     cold_starts: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """Seconds, by kind of pods, the last ones."""
     derate: float = 1.0
@@ -90,23 +94,31 @@ class Memory:
         try:
             return cls(
                 learned={kind: _learned_of(each) for kind, each in data["learned"].items()},
-                cold_starts={kind: tuple(map(float, each)) for kind, each in data["coldStarts"].items()},
-                flow=Flow(history=tuple((float(at), float(rate)) for at, rate in data["history"])),
-                wanted=tuple(Wanted(float(at), int(replicas)) for at, replicas in data["wanted"]),
-                changes=tuple(Change(float(at), int(by)) for at, by in data["changes"]),
-                changed_at=float(data["changedAt"]),
-                patience=float(data["patience"]),
-                taken_back_at=float(data["takenBackAt"]),
-                derate=float(data["derate"]),
+                cold_starts={kind: tuple(map(finite, each)) for kind, each in data["coldStarts"].items()},
+                flow=Flow(history=tuple((finite(at), finite(rate)) for at, rate in data["history"])),
+                wanted=tuple(Wanted(finite(at), int(replicas)) for at, replicas in data["wanted"]),
+                changes=tuple(Change(finite(at), int(by)) for at, by in data["changes"]),
+                changed_at=finite(data["changedAt"]),
+                patience=max(1.0, finite(data["patience"])),
+                taken_back_at=finite(data["takenBackAt"]),
+                derate=min(1.0, max(LEAST_DERATE, finite(data["derate"]))),
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"not what scaling remembers: {error}") from error
 
 
 def _learned_of(data: Mapping[str, Any]) -> Learned:
-    cells = {(int(a), int(b), int(c)): Cell(*map(float, values)) for a, b, c, *values in data["cells"]}
-    model = StepModel(*map(float, data["model"])) if data["model"] else None
-    return Learned(cells, float(data["samples"]), model)
+    cells = {(int(a), int(b), int(c)): Cell(*map(finite, values)) for a, b, c, *values in data["cells"]}
+    model = StepModel(*map(finite, data["model"])) if data["model"] else None
+    return Learned(cells, finite(data["samples"]), model)
+
+
+def finite(value: Any) -> float:
+    """A number that was written down. Raises ValueError for any other, TypeError for what is none."""
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{value!r} is no finite number")
+    return number
 
 
 def _rounded(values: Any) -> tuple[float, ...]:

@@ -83,9 +83,10 @@ def need_of(policy: Policy, seen: Observed, memory: Memory, figures: Figures) ->
     queue = f" and {waiting:.0f} that wait" if waiting else ""
     seconds = load.steps * capacity.step_seconds
     needed = f"{up}" if up is not None else f"more than {most}"
+    far = "" if sizing.is_in_reach else f"; a request alone takes {sizing.alone_seconds:.2f} s to its first token"
     reason = (
         f"needs {needed}: {figures.requests_rate:.1f} requests/s{surge if figures.surge_rate else ''}{queue}, "
-        f"{seconds:.1f} s each at most; a pod does {capacity.rate:.2f} requests/s, {capacity.requests:.0f} at once"
+        f"{seconds:.1f} s each at most; a pod does {capacity.rate:.2f} requests/s, {capacity.requests:.0f} at once{far}"
     )
     return Need(up or most, down or most, reason, is_met=up is not None, is_learned=True), figures
 

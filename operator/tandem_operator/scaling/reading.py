@@ -20,8 +20,6 @@ _COUNTERS = (
     metrics.ENGINE_PROMPT_TOKENS,
     metrics.ENGINE_CACHED_TOKENS,
     metrics.ENGINE_OUTPUT_TOKENS,
-    metrics.ENGINE_DRAFTS,
-    metrics.ENGINE_ACCEPTED_TOKENS,
 )
 _ANSWERED, _ANSWERED_TOKENS = f"{metrics.ENGINE_REQUEST_TOKENS}_count", f"{metrics.ENGINE_REQUEST_TOKENS}_sum"
 _GAUGES = (metrics.ENGINE_RUNNING, metrics.ENGINE_WAITING)
@@ -41,7 +39,8 @@ FAMILIES = (
     metrics.ENGINE_CACHE_CONFIG,
 )
 """Names, or beginnings of names, of the series that are read."""
-_SERIES_KNOWN = 20_000
+_SERIES_KNOWN, _LONGEST_KNOWN = 20_000, 500
+"""A page may say anything: what is kept of it is bounded in number and in length."""
 _MOST = 1e15
 """No counter of an engine gets there."""
 
@@ -90,8 +89,6 @@ class Reading:
     """From 0 to 1."""
     kv_tokens: float = 0.0
     """Tokens that its KV cache holds; 0 while it does not say."""
-    drafts: float = 0.0
-    accepted_tokens: float = 0.0
     steps: Distribution = NOTHING
     """How many and how long together, without bounds between them."""
     first_token: Distribution = NOTHING
@@ -119,7 +116,7 @@ def samples_in(page: str, families: tuple[str, ...]) -> list[Sample] | None:
     for line in page.splitlines():
         if line.startswith(families):
             series, _, value = line.rpartition(" ")
-            named = _series(series)
+            named = _series(series) if len(series) <= _LONGEST_KNOWN else _parsed(series)
             if named is None:
                 return None
             try:
@@ -168,8 +165,6 @@ def reading_of(samples: Iterable[Sample], *, at: float) -> Reading | None:
         answered_tokens=sums.get(_ANSWERED_TOKENS, 0.0),
         kv_usage=min(kv_usage, 1.0),
         kv_tokens=kv_tokens,
-        drafts=sums.get(metrics.ENGINE_DRAFTS, 0.0),
-        accepted_tokens=sums.get(metrics.ENGINE_ACCEPTED_TOKENS, 0.0),
         steps=Distribution((math.inf,), (sums.get(_STEPS, 0.0),), sums.get(_STEP_SECONDS, 0.0)),
         first_token=first_token,
         output_token=output_token,
@@ -179,6 +174,10 @@ def reading_of(samples: Iterable[Sample], *, at: float) -> Reading | None:
 @lru_cache(maxsize=_SERIES_KNOWN)
 def _series(text: str) -> tuple[str, Mapping[str, str]] | None:
     """Name and labels of a series. The same series come in every page, so each is parsed once."""
+    return _parsed(text)
+
+
+def _parsed(text: str) -> tuple[str, Mapping[str, str]] | None:
     try:
         (family,) = text_string_to_metric_families(f"{text} 0\n")
         (sample,) = family.samples

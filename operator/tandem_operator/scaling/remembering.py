@@ -8,13 +8,15 @@ from tandem_operator.scaling.behavior import Change, kept_seconds
 from tandem_operator.scaling.flow import flowed, quantile_of
 from tandem_operator.scaling.idling import idle_since
 from tandem_operator.scaling.learning import Cell, Learned, Watch, learned_from, watched
-from tandem_operator.scaling.memory import Memory
+from tandem_operator.scaling.memory import LEAST_DERATE, Memory
 from tandem_operator.scaling.observed import Observed
 from tandem_operator.scaling.policy import Policy
 from tandem_operator.scaling.traffic import passed
 
 COLD_STARTS_KEPT = 20
 COLD_START_QUANTILE = 0.9
+SEEN_SOON_SECONDS = 600.0
+"""A pod that is not Ready when it is seen first, and is older than this, may have been Ready before."""
 YOUNG_SECONDS = 60.0
 """A pod that has just become Ready has not met any steady load."""
 DERATE_SECONDS = 15.0
@@ -25,7 +27,7 @@ KINDS_KEPT = 3
 """Besides those that there are pods of: a rollback goes on from what was learned."""
 PATIENCE_SECONDS = 3600.0
 """Without a step down that was taken back, patience halves."""
-LEAST_DERATE, DERATE_DOWN, DERATE_UP = 0.7, 0.97, 0.0015
+DERATE_DOWN, DERATE_UP = 0.97, 0.0015
 
 
 def remembered(policy: Policy, seen: Observed, memory: Memory) -> Memory:
@@ -101,12 +103,21 @@ def _context_of_request(memory: Memory) -> float:
 
 
 def _with_cold_starts(seen: Observed, memory: Memory) -> Memory:
+    """A pod that is not Ready for a while, long after it was made, has not started anew."""
     starts = dict(memory.cold_starts)
     for pod in seen.pods:
         if pod.ready_at is not None and pod.name in memory.warming:
             seconds = max(0.0, pod.ready_at - pod.created_at)
             starts[pod.kind] = (*starts.get(pod.kind, ()), seconds)[-COLD_STARTS_KEPT:]
-    warming = frozenset(pod.name for pod in seen.pods if pod.ready_at is None)
+    warming = frozenset(
+        pod.name
+        for pod in seen.pods
+        if pod.ready_at is None
+        and (pod.name in memory.warming or seen.now - pod.created_at < SEEN_SOON_SECONDS)
+        and pod.name not in memory.started
+    )
+    started = memory.started.union(pod.name for pod in seen.pods if pod.ready_at is not None)
+    memory = replace(memory, started=started.intersection(pod.name for pod in seen.pods))
     return replace(memory, cold_starts=starts, warming=warming)
 
 

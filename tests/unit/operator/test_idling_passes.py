@@ -179,8 +179,14 @@ def test_another_operator_process_goes_on_at_zero_and_on_the_way() -> None:
         await site.world.reconciler.fill(NAMESPACE)
         await site.live(50)
         assert (site.replicas, site.is_at_gate) == (0, True)
+        await site.live(3600)
+        await site.restart()
+        await site.world.reconciler.fill(NAMESPACE)
+        await site.live(50)
+        assert site.replicas == 0, "it has not listened to the gate for a minute itself"
         site.held, site.starts = 1, False
-        await site.live(5)
+        await site.live(10)
+        assert site.replicas == 1
         await site.restart()
         await site.world.reconciler.fill(NAMESPACE)
         site.starts = True

@@ -75,8 +75,17 @@ def test_more_slack_never_needs_more_pods(load: Load, rate: float, factor: float
     assert _need(load, rate, slack) <= _need(load, rate)
 
 
-def test_what_no_number_of_pods_can_do_is_said() -> None:
-    assert Sizing(ENGINE, LOAD, Target(95, 0.001, None)).need(1.0, most=100, sigmas=2.3) is None
+def test_a_load_that_no_number_of_pods_can_do_is_said() -> None:
+    assert Sizing(ENGINE, LOAD, TARGET).need(1e6, most=3, sigmas=2.3) is None
+
+
+@pytest.mark.parametrize("rate", [0.001, 1.0, 20.0])
+def test_a_target_that_no_number_of_pods_keeps_asks_for_no_more_than_the_load_does(rate: float) -> None:
+    beyond = Sizing(ENGINE, LOAD, Target(95, 0.001, None))
+    assert not beyond.is_in_reach
+    assert beyond.need(rate, most=100, sigmas=2.3) == Sizing(ENGINE, LOAD, Target(95, 1e6, None)).need(
+        rate, most=100, sigmas=2.3
+    )
 
 
 # -- learning -------------------------------------------------------------------------------------------------------

@@ -130,7 +130,7 @@ def test_i6_nothing_goes_while_requests_wait_or_miss_or_a_pod_is_starting(change
         for engine in world.engines:
             engine.first = 5.0
     else:
-        world.engines.append(Engine("stuck", ready_at=None))
+        world.engines.append(Engine("stuck", created_at=world.now, ready_at=None))
         world.cold_start = 1e9
         world.wanted = 7
     before = world.wanted
@@ -332,3 +332,75 @@ def test_i20_many_pods_are_decided_for_as_few_are() -> None:
     decision = world.run(600)
     assert decision.is_learned
     assert 200 / 6.6 < decision.replicas < 64
+
+
+# -- what goes wrong at 3 a.m. -----------------------------------------------------------------------------------------
+
+
+def test_a_pod_that_was_not_ready_for_a_while_has_not_started_anew() -> None:
+    world = learned_world(wanted=2)
+    before = world.memory.cold_starts
+    engine = world.engines[0]
+    since, engine.ready_at = engine.ready_at, None
+    world.run(10)
+    engine.ready_at = world.now
+    world.run(30)
+    assert world.memory.cold_starts == before
+    assert since is not None
+
+
+def test_an_old_pod_that_is_not_ready_when_the_operator_starts_has_not_started_anew() -> None:
+    policy, memory = make_policy(), Memory()
+    old = Pod("a", "x", BEGIN - 259_200)
+    _, memory = decide(policy, Observed(BEGIN, 1, (old,), {}), memory)
+    _, memory = decide(policy, Observed(BEGIN + 60, 1, (replace(old, ready_at=BEGIN + 55),), {}), memory)
+    assert memory.cold_starts == {}
+    new = Pod("b", "x", BEGIN + 60)
+    _, memory = decide(policy, Observed(BEGIN + 65, 1, (new,), {}), memory)
+    _, memory = decide(policy, Observed(BEGIN + 125, 1, (replace(new, ready_at=BEGIN + 120),), {}), memory)
+    assert memory.cold_starts == {"x": (60.0,)}
+
+
+def test_i6_after_a_pause_the_hold_begins_anew() -> None:
+    world = learned_world(wanted=6)
+    world.policy = replace(world.policy, is_paused=True)
+    world.rate = 0.2
+    world.run(600)
+    world.policy = replace(world.policy, is_paused=False)
+    world.run(240)
+    assert world.wanted == 6
+    world.run(1200)
+    assert world.wanted < 6
+
+
+def test_a_pod_that_never_becomes_ready_does_not_keep_the_others_for_ever() -> None:
+    world = learned_world(wanted=6)
+    world.rate = 0.2
+    world.engines.append(Engine("stuck", created_at=world.now, ready_at=None))
+    world.wanted, world.cold_start = 7, 1e9
+    world.run(1500)
+    assert world.wanted == 7
+    world.run(3600)
+    assert world.wanted < 7
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        {"wanted": [[0, 1e999]]},
+        {"patience": math.nan},
+        {"derate": math.inf},
+        {"changedAt": "x"},
+        {"coldStarts": {"x": [math.nan]}},
+        {"history": [[0]]},
+        {"learned": {"x": {"samples": 1, "cells": [], "model": [1, 2, math.nan, 4]}}},
+    ],
+)
+def test_a_memory_with_numbers_that_are_none_is_refused(spoilt: dict[str, Any]) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 -- whichever: it is learned anew
+        Memory.from_data({**Memory().to_data(), **spoilt})
+
+
+def test_a_memory_beyond_what_scaling_writes_is_brought_back_into_its_range() -> None:
+    found = Memory.from_data({**Memory().to_data(), "patience": -1, "derate": 0})
+    assert (found.patience, found.derate) == (1.0, 0.7)

@@ -106,8 +106,36 @@ def test_requests_too_short_to_be_seen_in_work_bring_the_last_pod_back_by_what_h
 @pytest.mark.parametrize(("silent", "expected"), [(59.0, 0), (61.0, 1)])
 def test_a_silent_gate_is_not_believed_for_long(silent: float, expected: int) -> None:
     observed = seen(BEGIN, wanted=0, pods=(), readings={}, gate=Gate(BEGIN - silent))
-    decision, _ = decide(POLICY, observed, Memory())
+    decision, _ = decide(POLICY, observed, Memory(since=BEGIN - 1000))
     assert decision.replicas == expected
+
+
+@pytest.mark.parametrize("gate", [None, Gate(BEGIN - 86400)])
+def test_an_operator_that_has_just_started_has_not_listened_to_the_gate_yet(gate: Gate | None) -> None:
+    memory = Memory(changed_at=BEGIN - 86400)
+    for i in range(12):
+        observed = seen(BEGIN + STEP * i, wanted=0, pods=(), readings={}, gate=gate)
+        decision, memory = decide(POLICY, observed, memory)
+        assert decision.replicas == 0
+    decision, _ = decide(POLICY, replace(observed, now=BEGIN + 65), memory)
+    assert decision.replicas == 1
+
+
+def test_requests_that_return_before_the_last_pods_have_gone_keep_all_of_them() -> None:
+    pods = tuple(Pod(name, "x", BEGIN - 600, ready_at=BEGIN - 500, is_going=True) for name in "abcdef")
+    readings = {pod.name: reading(BEGIN, running=20.0) for pod in pods}
+    policy = replace(POLICY, bounds=Bounds(1, 8))
+    decision, _ = decide(policy, seen(BEGIN, wanted=0, pods=pods, readings=readings), Memory(changed_at=BEGIN))
+    assert decision.replicas == 6
+
+
+def test_all_engines_have_to_say_that_nobody_asks() -> None:
+    memory, pods = Memory(), (POD, replace(POD, name="b"))
+    for i in range(20):
+        at = BEGIN + STEP * i
+        observed = seen(at, wanted=2, pods=pods, readings={"a": reading(at), "b": reading(BEGIN - 100)})
+        decision, memory = decide(POLICY, observed, memory)
+        assert decision.replicas == 2, "one of them is silent"
 
 
 @pytest.mark.parametrize(

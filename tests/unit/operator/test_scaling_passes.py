@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import timedelta
 
 import pytest
 
@@ -207,3 +208,35 @@ def test_readings_of_pods_that_have_gone_are_not_read_on() -> None:
         await readings.close()
 
     asyncio.run(main())
+
+
+def test_a_memory_that_could_not_be_written_takes_nothing_away_after_a_restart() -> None:
+    async def script(site: Site) -> None:
+        site.running = 14.0
+        await site.live(60)
+        there = site.world.server.objects[MEMORY_PATH]
+        remembered = {**json.loads(there["data"]["verifier"]), "replicas": 2}
+        site.world.server.put(MEMORY_PATH, {**there, "data": {"verifier": json.dumps(remembered)}})
+        await site.restart()
+        await site.world.reconciler.fill(NAMESPACE)
+        await site.live(5)
+        assert site.replicas == 6
+
+    play(script)
+
+
+def test_what_an_earlier_resource_of_the_name_remembers_is_not_ours() -> None:
+    async def script(site: Site) -> None:
+        await site.live(60)
+        there = site.world.server.objects[MEMORY_PATH]
+        owner = there["metadata"]["ownerReferences"][0]
+        earlier = {**there, "metadata": {**there["metadata"], "ownerReferences": [{**owner, "uid": "u0"}]}}
+        remembered = {**json.loads(there["data"]["verifier"]), "replicas": 6}
+        site.world.server.put(MEMORY_PATH, {**earlier, "data": {"verifier": json.dumps(remembered)}})
+        await site.restart()
+        await site.world.reconciler.fill(NAMESPACE)
+        site.now += timedelta(seconds=5)
+        await site.world.run()
+        assert site.replicas == 2
+
+    play(script)

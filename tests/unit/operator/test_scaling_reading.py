@@ -8,6 +8,7 @@ import math
 import pytest
 
 from tandem_contracts.metrics import LATENCY_GRID
+from tandem_operator.scaling import reading
 from tandem_operator.scaling.reading import NOTHING, Distribution, reading_in
 from tandem_operator.scaling.traffic import attained, quantile_in
 
@@ -111,3 +112,12 @@ def test_nothing_is_said_of_no_requests_or_without_a_target() -> None:
 @pytest.mark.parametrize(("share", "value"), [(0.2, 1.0), (0.4, 1.5), (0.6, 2.0), (0.99, 3.0)])
 def test_a_quantile_lies_within_its_bucket_and_beyond_the_last_bound_is_that_bound(share: float, value: float) -> None:
     assert quantile_in(FOUND, share) == pytest.approx(value)
+
+
+def test_what_is_kept_of_pages_is_bounded_in_length() -> None:
+    known = reading._series.cache_info().currsize
+    for i in range(20):
+        page = PAGE + f'vllm:num_requests_running{{engine="{i}",model_name="{"x" * 5000}"}} 1.0\n'
+        found = reading_in(page, at=1.0)
+        assert found is not None
+    assert reading._series.cache_info().currsize - known < 100
