@@ -1,6 +1,6 @@
 """`python -m benchmarks.scaling`: gates, then a table of autoscalers and workloads.
 
-Some 40 minutes with five seeds and all trials of S1 to S5; 15 seconds with `--quick`.
+An hour and more with three seeds and all trials of S1 to S5; 15 seconds with `--quick`.
 """
 
 from __future__ import annotations

@@ -40,6 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             tell_scaling()
         else:
             take_down(cluster=options.cluster)
+    except KeyboardInterrupt:
+        sys.stderr.write("\ndemo: stopped; what it made is still there, and goes by `make demo-down`\n")
+        return 130
     except _EXPECTED as error:
         sys.stderr.write(f"demo: {error}\n")
         return 1

@@ -80,7 +80,7 @@ class View:
         """A frame in one line."""
         where = ", at the gate" if frame.is_at_gate else ""
         return (
-            f"  {frame.clients} clients, {frame.rate:.1f} requests/s, first token {_seconds_of(frame)}, "
+            f"  {frame.clients} clients, {frame.rate:.1f} requests/s, first token {_seconds_of(frame)} at most, "
             f"{_percent(frame.within)} in time; {frame.ready} of {frame.wanted} verifiers{where}; {frame.reason}"
         )
 

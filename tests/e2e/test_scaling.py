@@ -122,7 +122,7 @@ def test_load_brings_a_second_pod_and_its_end_takes_it_away(site: Site, capsys: 
     kubeconfig = str(site.place.kubeconfig)
     assert tandem(["why", NAME, "-n", site.namespace, "--kubeconfig", kubeconfig]) == 0
     told = capsys.readouterr().out
-    assert told.startswith("1 verifiers: ")
+    assert told.startswith("1 verifier: ")
     assert "1 → 2" in told
     writes = [
         e for e in site.writes() if e["objectRef"]["resource"] == "deployments" and NAME in e["objectRef"]["name"]

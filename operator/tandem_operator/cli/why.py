@@ -51,14 +51,18 @@ def run_why(connection: Connection, name: str) -> str:
     return "\n".join(_lines(body, memory, note=note)) + "\n"
 
 
+def _counted(count: object, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def _lines(body: Manifest, memory: Manifest | None, *, note: str) -> Iterator[str]:
     told = (body.get("status") or {}).get("scaling")
     if not told:
         yield "nothing is decided yet: does an operator run in this namespace?"
     else:
-        yield f"{told.get('desiredVerifiers')} verifiers: {one_line(str(told.get('reason', '')))}"
+        yield f"{_counted(told.get('desiredVerifiers'), 'verifier')}: {one_line(str(told.get('reason', '')))}"
         if "desiredDrafts" in told:
-            yield f"{told['desiredDrafts']} drafts: {one_line(str(told.get('draftReason', '')))}"
+            yield f"{_counted(told['desiredDrafts'], 'draft')}: {one_line(str(told.get('draftReason', '')))}"
         if cost := cost_in(told):
             yield f"  {cost}"
         for condition in body["status"].get("conditions") or []:

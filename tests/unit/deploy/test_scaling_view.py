@@ -29,9 +29,11 @@ def test_elsewhere_each_part_is_a_line_and_frames_of_one_second_are_none() -> No
 def test_a_line_has_all_that_is_seen() -> None:
     view = View(io.StringIO(), target_seconds=0.5, target_share=0.9)
     assert view.line(frame()) == (
-        "  6 clients, 1.5 requests/s, first token 1.25 s, 50% in time; 1 of 2 verifiers; needs 2: 6 requests"
+        "  6 clients, 1.5 requests/s, first token 1.25 s at most, 50% in time; 1 of 2 verifiers; needs 2: 6 requests"
     )
-    assert view.line(frame(within=None, is_at_gate=True)).startswith("  6 clients, 1.5 requests/s, first token –, – in")
+    assert view.line(frame(within=None, is_at_gate=True)).startswith(
+        "  6 clients, 1.5 requests/s, first token – at most, – in"
+    )
     assert "verifiers, at the gate;" in view.line(frame(is_at_gate=True))
 
 
