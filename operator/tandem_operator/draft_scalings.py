@@ -109,7 +109,7 @@ class DraftScalings:
     def is_news(self, key: Key, saved: Manifest) -> bool:
         """Whether what is remembered has to be written down now, after what was written last."""
         scaled = self._scaled.get(key)
-        was_scaled = Role.DRAFT.value in saved["data"]
+        was_scaled = Role.DRAFT.value in (saved.get("data") or {})
         if scaled is None:
             return was_scaled
         return scaled.is_news or not was_scaled

@@ -107,9 +107,11 @@ def _awake(facts: Facts, service: ServiceFacts | None, *, wanted: int, keeping: 
     gate, was_at_gate = facts.gate, service is not None and service.is_at_gate
     rest = Rest(wanted)
     if was_at_gate:
-        rest.is_at_gate = not any(w.ready for w in facts.workloads_of(Role.VERIFIER) if not w.is_going)
+        # Where none is wanted and nothing goes to zero by itself, nobody would wake one either.
+        is_served = any(w.ready for w in facts.workloads_of(Role.VERIFIER) if not w.is_going)
+        rest.is_at_gate = wanted > 0 and not is_served
         if not rest.is_at_gate:
-            rest.details.append("a verifier is Ready: the Service moves to it from the wake gate")
+            rest.details.append("the Service moves from the wake gate to the verifiers")
     if not gate.objects:
         return rest
     rest.due_seconds = DRAIN_POLL_SECONDS

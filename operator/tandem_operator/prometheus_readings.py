@@ -12,6 +12,7 @@ import json
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from time import time
 from typing import Any
 
@@ -116,8 +117,7 @@ class PrometheusReadings:
         session = await self._open()
         headers = {}
         if self._config.bearer_token_file is not None:
-            token = self._config.bearer_token_file.read_text(encoding="utf-8").strip()  # rotated by whoever mounts it
-            headers["Authorization"] = f"Bearer {token}"
+            headers["Authorization"] = f"Bearer {_token_in(self._config.bearer_token_file)}"
         url = f"{self._config.address}/api/v1/query"
         asking = session.post(url, data={"query": query}, headers=headers, ssl=self._tls(), allow_redirects=False)
         async with asking as answer:
@@ -139,6 +139,17 @@ class PrometheusReadings:
         if self._context is None or stamps != self._stamps:
             self._context, self._stamps = _tls_of(config), stamps
         return self._context
+
+
+def _token_in(file: Path) -> str:
+    """The token, which whoever mounts it may rotate. Raises PrometheusError for what no header can hold."""
+    try:
+        token = file.read_text(encoding="ascii").strip()
+    except UnicodeError as error:
+        raise PrometheusError(f"{file} holds no token: {error}") from None
+    if not token.isprintable() or " " in token:
+        raise PrometheusError(f"{file} holds no token: one line without blanks is one")
+    return token
 
 
 def readings_of(values: list[tuple[dict[str, str], float]]) -> dict[str, Reading]:

@@ -84,6 +84,8 @@ def told_of_scaling(scaled: Scaled, previous: Any, *, now: datetime) -> ScalingS
         before = ScalingStatus.model_validate(previous) if previous else None
     except ValidationError:
         before = None  # somebody else wrote it
+    if before is not None and told.health == Health.NEW and before.desired_verifiers == told.desired_verifiers:
+        return before  # what an earlier process has said is still the best there is
     if before is None or before.desired_verifiers != told.desired_verifiers:
         return told
     if (before.health, before.limited) != (told.health, told.limited):
@@ -94,7 +96,7 @@ def told_of_scaling(scaled: Scaled, previous: Any, *, now: datetime) -> ScalingS
         age = (now - datetime.fromisoformat(before.updated)).total_seconds()
     except ValueError:
         return told
-    is_idle = told.health in {Health.BLIND.value, CONFLICT}
+    is_idle = told.health in {Health.BLIND.value, Health.NO_PODS.value, CONFLICT}
     is_news = (before.target, _per_hour(before)) != (told.target, _per_hour(told))
     is_news |= is_idle and before.reason != told.reason
     is_due = age >= (NEWS_TOLD_SECONDS if is_news else TOLD_SECONDS)
@@ -166,6 +168,8 @@ def is_active(told: ScalingStatus) -> Verdict:
         return Verdict(holds=False, reason=Reason.SCALING_CONFLICT, message=f"{found}: {advice}")
     if told.health == PAUSED:
         return Verdict(holds=False, reason=Reason.PAUSED, message="spec.autoscaling.paused: replicas stay as they are")
+    if told.health in {Health.NEW, Health.NO_PODS}:
+        return Verdict(holds=True, reason=Reason.NO_READY_VERIFIER, message=told.reason)
     if told.health == Health.BLIND:
         return Verdict(holds=False, reason=Reason.METRICS_MISSING, message=told.reason)
     if told.health == Health.PARTIAL:

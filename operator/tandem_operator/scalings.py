@@ -20,7 +20,13 @@ from tandem_operator.engine_readings import DraftingReadings
 from tandem_operator.facts import Facts, Manifest, Ref, controller_uid
 from tandem_operator.gate_plan import Gatekeeping
 from tandem_operator.gate_readings import GateReadings
-from tandem_operator.objects.scaling_memory import owned, remembered_in, scaling_memory_of, scaling_memory_ref
+from tandem_operator.objects.scaling_memory import (
+    as_applied,
+    owned,
+    remembered_in,
+    scaling_memory_of,
+    scaling_memory_ref,
+)
 from tandem_operator.plan import Apply, Deletion, Plan
 from tandem_operator.readings_source import Readings
 from tandem_operator.scaled_role import ScaledRole
@@ -70,9 +76,13 @@ class Scalings:
         return self._readings.interval_seconds(key)
 
     def forget(self, key: Key) -> None:
-        """The deployment is gone, or something else scales it."""
-        self._readings.forget(key)
+        """The deployment is gone."""
         self._gates.forget(key)
+        self._forget_scaling(key)
+
+    def _forget_scaling(self, key: Key) -> None:
+        """Something else scales it; a gate that there still is has requests to answer."""
+        self._readings.forget(key)
         self._drafts.forget(key)
         if self._scaled.pop(key, None) is not None:
             scaling_figures.forget(key.name)
@@ -100,12 +110,14 @@ class Scalings:
         if policy is None:
             # A spec that is refused says nothing of scaling: what is known is kept until it does.
             if intent.problem is None:
-                self.forget(key)
+                self._forget_scaling(key)
             return intent, None
         scaled = self._scaled.get(key)
         if scaled is None:
             there = owned(self._store.child(Ref("ConfigMap", names.scaling_name(key.name)), key.namespace), owner_uid)
             scaled = self._scaled[key] = _restored(there, facts, first=intent.first_replicas)
+            if there is not None:  # written anew when that is due, and not for a restart
+                scaled.saved, scaled.saved_at = as_applied(there), now.timestamp()
         conflict = scaled.role.yielded(facts, now=now)
         if conflict:
             policy = replace(policy, is_paused=True)

@@ -126,8 +126,9 @@ class ScalingStatus(ApiModel):
     draft_health: Annotated[str, Field(max_length=16)] | None = None
     """Of what draft pods and verifiers say of drafts, as `health`. Off: they do not pay, as verifiers have measured."""
     health: Annotated[str, Field(max_length=16)] = ""
-    """Good; Partial: some pods say nothing of their load, and nothing is taken away; Blind, Paused and Conflict
-    (somebody else has written the replicas): nothing changes."""
+    """Good; Partial: some pods say nothing of their load, and nothing is taken away; Blind (most say nothing), NoPods
+    (none is Ready), New (none was read yet), Paused and Conflict (somebody else has written the replicas): nothing
+    changes."""
     limited: Annotated[str, Field(max_length=32)] | None = None
     """AtMinimum, AtMaximum or Behavior: what keeps the replicas from being what the load asks for."""
     target: Literal["Met", "Missed", "Unknown"] = "Unknown"

@@ -31,6 +31,13 @@ def owned(manifest: Manifest | None, owner_uid: str) -> Manifest | None:
     return manifest if manifest is not None and controller_uid(manifest) == owner_uid else None
 
 
+def as_applied(manifest: Manifest) -> Manifest:
+    """What is there, as it was asked for: without what the API server adds."""
+    ours = ("name", "namespace", "labels", "annotations", "ownerReferences")
+    metadata = {key: manifest["metadata"][key] for key in ours if key in manifest["metadata"]}
+    return {**{key: manifest[key] for key in ("apiVersion", "kind", "data") if key in manifest}, "metadata": metadata}
+
+
 def remembered_in(manifest: Manifest | None, role: Role = Role.VERIFIER) -> Mapping[str, Any]:
     """What it holds of a role; nothing where it is not there, or no JSON."""
     text = ((manifest or {}).get("data") or {}).get(role.value, "{}")

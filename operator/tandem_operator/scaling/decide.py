@@ -29,6 +29,8 @@ def decide(policy: Policy, seen: Observed, memory: Memory) -> tuple[Decision, Me
     """The decision, and what the next one has to know. Never raises, whatever the engines say."""
     memory = remembered(policy, seen, memory)
     health, told = health_of(seen)
+    if health is Health.BLIND and _has_just_begun(seen, memory):
+        health, told = Health.NEW, "the engines are being read for the first time"
     figures = figures_of(policy, seen, memory)
     if policy.is_paused:
         # Whatever is needed meanwhile, what there is was not too much for all that is known: the hold begins anew.
@@ -39,7 +41,7 @@ def decide(policy: Policy, seen: Observed, memory: Memory) -> tuple[Decision, Me
         if rest.replicas != seen.wanted:  # no step of the load: it says nothing of patience, nor of `behavior`
             memory = replace(memory, changed_at=seen.now, idle_since=None)
         return Decision(rest.replicas, rest.reason, Health.GOOD, figures=figures), memory
-    if health is Health.BLIND:
+    if health in {Health.BLIND, Health.NEW, Health.NO_PODS}:
         kept = policy.bounds.clamped(seen.wanted)
         # What was not seen was needed, for all that is known: the hold begins anew.
         memory = replace(memory, wanted=(*memory.wanted, Wanted(seen.now, kept)))
@@ -61,7 +63,7 @@ def health_of(seen: Observed) -> tuple[Health, str]:
     """Whether the engines can be seen, and what is wrong with it."""
     ready = seen.ready
     if not ready:
-        return Health.BLIND, "no pod is Ready"
+        return Health.NO_PODS, "no pod is Ready"
     silent = [pod for pod in ready if not seen.is_fresh(pod.name)]
     if not silent:
         return Health.GOOD, ""
@@ -71,6 +73,11 @@ def health_of(seen: Observed) -> tuple[Health, str]:
     told += f" ({seen.trouble})" if seen.trouble else ""
     is_seen = len(silent) < len(ready) and len(ready) - len(silent) + len(new) >= SEEING_SHARE * len(ready)
     return (Health.PARTIAL if is_seen else Health.BLIND), told
+
+
+def _has_just_begun(seen: Observed, memory: Memory) -> bool:
+    """Whether no engine can have been heard yet, since this process has only just asked."""
+    return not seen.readings and seen.now - (memory.since or seen.now) < 2 * seen.interval_seconds
 
 
 def _target(

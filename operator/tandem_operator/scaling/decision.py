@@ -14,6 +14,10 @@ class Health(StrEnum):
     """Some pods say nothing, or nothing new: up is allowed, down is not."""
     BLIND = "Blind"
     """Most pods: nothing is changed."""
+    NEW = "New"
+    """This process has read nothing yet: nothing is changed."""
+    NO_PODS = "NoPods"
+    """None is Ready, so that none says anything: nothing is changed."""
 
 
 class Limited(StrEnum):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 
 import pytest
 
 from tandem_operator import names
 from tandem_operator.facts import Manifest
-from tests.builders import NAME, NAMESPACE, make_spec
+from tests.builders import KEY, NAME, NAMESPACE, make_role, make_spec
 from tests.unit.operator.reconcile_world import BODY_PATH
 from tests.unit.operator.scaling_site import MEMORY_PATH, Site, play
 
@@ -262,3 +263,23 @@ def test_the_gate_takes_the_limits_of_the_spec_and_the_key_that_clients_show() -
 
     spec = asleep(maxHeldRequests=7, holdTimeout="90s")
     play(script, {**spec, "access": {"apiKey": {"secretKeyRef": {"name": "keys", "key": "chat"}}}}, make=Watched)
+
+
+def test_without_autoscaling_any_more_and_no_replicas_no_gate_holds_what_nobody_would_wake() -> None:
+    async def script(site: Site) -> None:
+        assert isinstance(site, Watched)
+        await site.live(10)
+        await site.rest()
+        site.has_begun = False
+        plain = make_spec(draft=None, speculation={"method": "Off"}, verifier=make_role("verifier", replicas=0))
+        site.world.user_writes(plain, generation=2)
+        await site.world.reconciler.fill(NAMESPACE)
+        for _ in range(6):
+            site.kubelet()
+            await site.world.run()
+            await site.gates.settle(KEY)
+            site.now += timedelta(seconds=5)
+        assert (site.is_at_gate, site.gate_parts) == (False, [])
+        assert site.world.condition("Available")[:2] == ("False", "ScaledToZero")  # type: ignore[index]
+
+    play(script, IDLE, make=Watched)

@@ -305,3 +305,16 @@ def test_an_administrator_who_errs_is_told(tmp_path: Path, written: str) -> None
     file.write_text(f"prometheus: {written}\n")
     with pytest.raises(InvalidConfigError, match="prometheus"):
         OperatorConfig.load(file)
+
+
+@pytest.mark.parametrize("token", [b"one\ntwo", b"\xff\xfe", "schlüssel".encode(), b"a b"])
+def test_a_file_that_holds_no_token_is_told(token: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_bytes(token)
+
+    async def script(readings: PrometheusReadings, _: Prometheus) -> None:
+        readings.latest(KEY, {POD: ""})
+        await readings.settle(KEY)
+        assert "holds no token" in readings.trouble(KEY)
+
+    play(healthy, script, bearer_token_file=file)

@@ -304,7 +304,7 @@ def test_before_anything_is_learned_a_full_engine_is_worth_one_more() -> None:
 def test_no_ready_pod_is_not_no_load() -> None:
     policy = make_policy()
     decision, _ = decide(policy, Observed(BEGIN, 5, (), {}), Memory())
-    assert (decision.replicas, decision.health) == (5, Health.BLIND)
+    assert (decision.replicas, decision.health) == (5, Health.NO_PODS)
 
 
 def test_a_pod_that_has_just_become_ready_is_not_called_silent() -> None:

@@ -240,3 +240,16 @@ def test_what_an_earlier_resource_of_the_name_remembers_is_not_ours() -> None:
         assert site.replicas == 2
 
     play(script)
+
+
+def test_another_operator_process_says_nothing_new_before_it_has_read_an_engine() -> None:
+    async def script(site: Site) -> None:
+        await site.live(60)
+        before = len(site.world.writes())
+        await site.restart()
+        await site.world.reconciler.fill(NAMESPACE)
+        await site.live(30)
+        assert site.world.writes()[before:] == []
+        assert site.world.condition("ScalingActive")[:2] == ("True", "Deciding")  # type: ignore[index]
+
+    play(script)
