@@ -27,7 +27,8 @@ MANIFEST = REPOSITORY / "deploy/demo/scaling.yaml"
 PODS = f"tandem.dev/deployment={NAME},tandem.dev/role=verifier"
 IMAGES = ("operator", "engine-cpu")
 TARGET_SECONDS, TARGET_SHARE = 0.5, 0.9
-CLIENTS, OUTPUT_TOKENS = 6, 256
+CLIENTS, OUTPUT_TOKENS = 5, 384
+"""One more than a pod takes at once: with two pods, connections that go to either by chance seldom meet so on one."""
 SEEN_SECONDS = 20.0
 """Over so much the view tells what clients see."""
 LOOK_SECONDS = 1.0
