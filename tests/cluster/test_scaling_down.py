@@ -31,11 +31,9 @@ class Engines:
     def answer(self, query: str) -> dict[str, Any]:
         asked = re.search(r'pod=~"([^"]+)"', query)
         pods = [pod for pod in self.running if asked and re.fullmatch(asked[1], pod)]
-        if query.startswith("timestamp("):
-            found = [({"pod": pod}, time.time()) for pod in pods]
-        else:
-            found = [({"__name__": metrics.ENGINE_RUNNING, "pod": pod}, self.running[pod]) for pod in pods]
-            found += [({"__name__": metrics.ENGINE_WAITING, "pod": pod}, 0.0) for pod in pods]
+        found = [({"__name__": metrics.ENGINE_RUNNING, "pod": pod}, self.running[pod]) for pod in pods]
+        found += [({"__name__": metrics.ENGINE_WAITING, "pod": pod}, 0.0) for pod in pods]
+        found += [({"tandem_scraped": "1", "pod": pod}, time.time()) for pod in pods]
         result = [{"metric": labels, "value": [time.time(), str(value)]} for labels, value in found]
         return {"status": "success", "data": {"resultType": "vector", "result": result}}
 
