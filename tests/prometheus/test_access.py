@@ -64,17 +64,22 @@ def test_a_private_authority_and_a_certificate_of_our_own_are_enough(guarded: Gu
     assert trouble == NOTHING_SCRAPED
 
 
+CUT_OFF = ("Connection reset by peer", "Server disconnected")
+"""With TLS 1.3 a server looks at the client's certificate when the client already asks: it closes the connection with
+what it has not read, and the network may drop its last word for that."""
+
+
 @pytest.mark.parametrize(
     ("ca", "certificate", "told"),
     [
-        ("others", "ours", "CERTIFICATE_VERIFY_FAILED"),
-        (None, "ours", "CERTIFICATE_VERIFY_FAILED"),
-        ("ours", None, "CERTIFICATE_REQUIRED"),
-        ("ours", "others", "UNKNOWN_CA"),
+        ("others", "ours", ("CERTIFICATE_VERIFY_FAILED",)),
+        (None, "ours", ("CERTIFICATE_VERIFY_FAILED",)),
+        ("ours", None, ("CERTIFICATE_REQUIRED", *CUT_OFF)),
+        ("ours", "others", ("UNKNOWN_CA", *CUT_OFF)),
     ],
 )
 def test_what_is_wrong_with_a_certificate_is_told(
-    guarded: Guarded, ca: str | None, certificate: str | None, told: str
+    guarded: Guarded, ca: str | None, certificate: str | None, told: tuple[str, ...]
 ) -> None:
     config = guarded.config(
         ca=getattr(guarded, ca) if ca else None, certificate=getattr(guarded, certificate) if certificate else None
@@ -82,7 +87,7 @@ def test_what_is_wrong_with_a_certificate_is_told(
     readings, trouble = read(config, PODS)
     assert readings == {}
     assert trouble.startswith(f"Prometheus at {guarded.server.address}: ")
-    assert told in trouble
+    assert any(word in trouble for word in told), trouble
 
 
 def test_certificates_that_are_rotated_are_used_without_a_restart(guarded: Guarded, tmp_path: Path) -> None:
