@@ -6,6 +6,7 @@ import json
 import re
 import time
 import urllib.request
+from collections.abc import Iterator
 from typing import Any
 
 LIMIT_SECONDS = 120.0
@@ -41,14 +42,8 @@ def stream(address: str, *, model: str, prompt: str, max_tokens: int) -> int:
 
     Raises OSError, and EOFError when the stream ends before it says that it is done.
     """
-    body = {"model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0, "stream": True}
-    events = 0
-    with urllib.request.urlopen(_request(f"{address}/v1/completions", body), timeout=LIMIT_SECONDS) as answer:  # noqa: S310 -- our own
-        for line in answer:
-            if line.strip() == b"data: [DONE]":
-                return events
-            events += line.startswith(b"data: ")
-    raise EOFError(f"the stream ended after {events} events without [DONE]")
+    body = {"model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0}
+    return sum(1 for _ in _events(address, body))
 
 
 def timed(address: str, *, model: str, prompt: str, max_tokens: int) -> tuple[float, float]:
@@ -56,15 +51,11 @@ def timed(address: str, *, model: str, prompt: str, max_tokens: int) -> tuple[fl
 
     Raises OSError, and EOFError as `stream` does.
     """
-    body = {"model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0, "stream": True}
+    body = {"model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0, "ignore_eos": True}
     begun, first = time.monotonic(), 0.0
-    request = _request(f"{address}/v1/completions", {**body, "ignore_eos": True})
-    with urllib.request.urlopen(request, timeout=LIMIT_SECONDS) as answer:  # noqa: S310 -- our own
-        for line in answer:
-            if line.strip() == b"data: [DONE]":
-                return first, time.monotonic() - begun
-            first = first or (time.monotonic() - begun if line.startswith(b"data: ") else 0.0)
-    raise EOFError("the stream ended without [DONE]")
+    for _ in _events(address, body):
+        first = first or time.monotonic() - begun
+    return first, time.monotonic() - begun
 
 
 def counter(address: str, name: str) -> float:
@@ -80,6 +71,20 @@ def sample(address: str, name: str, **labels: str) -> float:
         if line.startswith(f"{name}{{{wanted}}} "):
             return float(line.rsplit(" ", 1)[1])
     raise LookupError(f"{address}/metrics has no {name}{{{wanted}}}")
+
+
+def _events(address: str, body: dict[str, Any]) -> Iterator[bytes]:
+    """Each event of a streamed completion as it comes. Raises as `stream` does."""
+    events = 0
+    request = _request(f"{address}/v1/completions", {**body, "stream": True})
+    with urllib.request.urlopen(request, timeout=LIMIT_SECONDS) as answer:  # noqa: S310 -- our own
+        for line in answer:
+            if line.strip() == b"data: [DONE]":
+                return
+            if line.startswith(b"data: "):
+                events += 1
+                yield line
+    raise EOFError(f"the stream ended after {events} events without [DONE]")
 
 
 def _metrics(address: str) -> str:

@@ -8,15 +8,15 @@ from datetime import datetime
 from typing import Any
 
 from tandem_contracts.launch import Role
-from tandem_operator import names, scaling_figures
+from tandem_operator import scaling_figures
 from tandem_operator.engine_readings import DraftingReadings
-from tandem_operator.facts import Facts, Manifest, Ref
-from tandem_operator.objects.scaling_memory import owned, remembered_in
-from tandem_operator.scaled_role import ScaledRole
+from tandem_operator.facts import Facts, Manifest
+from tandem_operator.objects.scaling_memory import remembered_in
+from tandem_operator.scaled_role import ScaledRole, memory_in
 from tandem_operator.scaling.draft_memory import DraftMemory
 from tandem_operator.scaling.drafting import DraftsSeen
 from tandem_operator.scaling.drafts import DraftDecision, DraftPolicy, decide_drafts
-from tandem_operator.scaling.observed import Observed
+from tandem_operator.scaling.observed import Observed, newest_kind
 from tandem_operator.scaling_status import ScaledDrafts
 from tandem_operator.scaling_terms import addresses_of, pods_seen
 from tandem_operator.store import Key, Store
@@ -72,12 +72,11 @@ class DraftScalings:
             return (intent if verifiers.wanted else intent.scaled(0, Role.DRAFT)), None
         scaled = self._scaled.get(key)
         if scaled is None:
-            there = owned(self._store.child(Ref("ConfigMap", names.scaling_name(key.name)), key.namespace), owner_uid)
+            there = memory_in(self._store, key, owner_uid)
             scaled = self._scaled[key] = _restored(there, facts, first=intent.first_drafts)
-        serving, drafts = verifiers.seen.ready, intent.wants.get(Role.DRAFT)
-        if serving and drafts is not None:
-            newest = max(serving, key=lambda pod: (pod.created_at, pod.name))
-            scaled.pair = f"{newest.kind}/{drafts.target.revision}"
+        measuring, drafts = newest_kind(verifiers.seen.ready), intent.wants.get(Role.DRAFT)
+        if measuring and drafts is not None:
+            scaled.pair = f"{measuring}/{drafts.target.revision}"
         conflict = scaled.role.yielded(facts, now=now)
         if conflict:
             policy = replace(policy, is_paused=True)
@@ -100,9 +99,11 @@ class DraftScalings:
         )
         was_off = scaled.memory.is_off
         decision, scaled.memory = decide_drafts(policy, seen, scaled.memory)
-        inputs = _inputs_of(decision, seen)
-        is_change = scaled.role.change(key.name, decision.replicas, reason=decision.reason, inputs=inputs, now=now)
-        scaled.is_news |= is_change or decision.is_off is not was_off
+        if decision.replicas != scaled.role.replicas:
+            inputs = _inputs_of(decision, seen)
+            scaled.role.change(key.name, decision.replicas, reason=decision.reason, inputs=inputs, now=now)
+            scaled.is_news = True
+        scaled.is_news |= decision.is_off is not was_off
         scaling_figures.show_drafts(key.name, decision)
         return decision
 

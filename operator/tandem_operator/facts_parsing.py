@@ -89,7 +89,7 @@ def pod_of(manifest: Manifest, *, mishap: str = "") -> PodFacts | None:
     if not _is_labelled(manifest):
         return None
     metadata, status = manifest["metadata"], manifest.get("status") or {}
-    conditions = {condition["type"]: condition for condition in status.get("conditions") or []}
+    conditions = _conditions(status)
     scheduled, is_over = conditions.get("PodScheduled", {}), status.get("phase") in {"Failed", "Succeeded"}
     is_unschedulable = (scheduled.get("status"), scheduled.get("reason")) == ("False", "Unschedulable") and not is_over
     ready = conditions.get("Ready", {})
@@ -119,6 +119,11 @@ def _deletion_cost(metadata: Mapping[str, Any]) -> int:
         return int((metadata.get("annotations") or {})[names.ANNOTATION_DELETION_COST])
     except (KeyError, ValueError):
         return 0
+
+
+def _conditions(status: Manifest) -> dict[str, Manifest]:
+    """Of a pod, by type."""
+    return {condition["type"]: condition for condition in status.get("conditions") or []}
 
 
 def _time(written: str | None) -> datetime:
@@ -237,8 +242,8 @@ def _gate(parts: list[Manifest]) -> GateFacts:
     ready = {}
     for pod in (part for part in parts if part["kind"] == "Pod"):
         status = pod.get("status") or {}
-        conditions = {each["type"]: each.get("status") for each in status.get("conditions") or []}
-        if conditions.get("Ready") == "True" and status.get("podIP") and "deletionTimestamp" not in pod["metadata"]:
+        is_ready = _conditions(status).get("Ready", {}).get("status") == "True"
+        if is_ready and status.get("podIP") and "deletionTimestamp" not in pod["metadata"]:
             ready[pod["metadata"]["name"]] = status["podIP"]
     counted = (workload or {}).get("status") or {}
     return GateFacts(

@@ -10,12 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import time
 
-from prometheus_client.parser import text_string_to_metric_families
-
 from tandem_contracts.metrics import GATE_ANSWERING, GATE_HELD
 from tandem_contracts.ports import METRICS_PORT
 from tandem_operator.pod_pages import PodPages
 from tandem_operator.scaling.observed import Gate
+from tandem_operator.scaling.reading import samples_in
 from tandem_operator.store import Key
 
 READ_EVERY_SECONDS = 1.5
@@ -24,11 +23,8 @@ SAMPLES = 2
 
 def gate_in(page: str, *, at: float) -> Gate | None:
     """What a page says; None when it does not tell both."""
-    found: dict[str, float] = {}
+    found = {sample.name: sample.value for sample in samples_in(page, (GATE_HELD, GATE_ANSWERING)) or ()}
     try:
-        for family in text_string_to_metric_families(page):
-            if family.name in {GATE_HELD, GATE_ANSWERING}:
-                found |= {sample.name: sample.value for sample in family.samples}
         return Gate(at, held=int(found[GATE_HELD]), answering=int(found[GATE_ANSWERING]))
     except (ValueError, KeyError, OverflowError):
         return None

@@ -9,12 +9,19 @@ from datetime import datetime
 from typing import Any, Self
 
 from tandem_contracts.launch import Role
-from tandem_operator import scaling_figures
-from tandem_operator.facts import Facts
+from tandem_operator import names, scaling_figures
+from tandem_operator.facts import Facts, Manifest, Ref, controller_uid
 from tandem_operator.scaling_terms import TakenOver, taken_over
+from tandem_operator.store import Key, Store
 from tandem_operator.timestamps import timestamp_of
 
 DECISIONS_KEPT = 20
+
+
+def memory_in(store: Store, key: Key, owner_uid: str) -> Manifest | None:
+    """The ConfigMap in which scaling remembers, unless it is an earlier resource's of the name, or somebody else's."""
+    there = store.child(Ref("ConfigMap", names.scaling_name(key.name)), key.namespace)
+    return there if there is not None and controller_uid(there) == owner_uid else None
 
 
 @dataclass
@@ -51,15 +58,12 @@ class ScaledRole:
         self.replicas = other.replicas
         return f"{other.ref.kind} {other.ref.name}: its replicas were written by {other.by}"
 
-    def change(self, name: str, replicas: int, *, reason: str, inputs: Mapping[str, str], now: datetime) -> bool:
-        """Take over what was decided for the deployment `name`; whether that is another number than before."""
-        if replicas == self.replicas:
-            return False
+    def change(self, name: str, replicas: int, *, reason: str, inputs: Mapping[str, str], now: datetime) -> None:
+        """Take over what was decided for the deployment `name`: another number than before."""
         told = {"at": timestamp_of(now), "from": self.replicas, "to": replicas, "reason": reason, "inputs": inputs}
         self.decisions.append(told)
         scaling_figures.count_change(name, before=self.replicas, after=replicas, role=self.role)
         self.replicas = replicas
-        return True
 
     @property
     def changed_at(self) -> datetime | None:

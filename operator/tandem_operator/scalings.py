@@ -12,24 +12,18 @@ from datetime import datetime
 from typing import Any
 
 from tandem_contracts.launch import Role
-from tandem_operator import names, scaling_figures
+from tandem_operator import scaling_figures
 from tandem_operator.accelerators import AcceleratorClass
 from tandem_operator.api.deployment import Owner
 from tandem_operator.draft_scalings import DraftScalings, Verifiers
 from tandem_operator.engine_readings import DraftingReadings
-from tandem_operator.facts import Facts, Manifest, Ref, controller_uid
+from tandem_operator.facts import Facts, Manifest, Ref
 from tandem_operator.gate_plan import Gatekeeping
 from tandem_operator.gate_readings import GateReadings
-from tandem_operator.objects.scaling_memory import (
-    as_applied,
-    owned,
-    remembered_in,
-    scaling_memory_of,
-    scaling_memory_ref,
-)
+from tandem_operator.objects.scaling_memory import as_applied, remembered_in, scaling_memory_of
 from tandem_operator.plan import Apply, Deletion, Plan
 from tandem_operator.readings_source import Readings
-from tandem_operator.scaled_role import ScaledRole
+from tandem_operator.scaled_role import ScaledRole, memory_in
 from tandem_operator.scaling.decide import decide
 from tandem_operator.scaling.decision import Decision
 from tandem_operator.scaling.memory import Memory
@@ -114,7 +108,7 @@ class Scalings:
             return intent, None
         scaled = self._scaled.get(key)
         if scaled is None:
-            there = owned(self._store.child(Ref("ConfigMap", names.scaling_name(key.name)), key.namespace), owner_uid)
+            there = memory_in(self._store, key, owner_uid)
             scaled = self._scaled[key] = _restored(there, facts, first=intent.first_replicas)
             if there is not None:  # written anew when that is due, and not for a restart
                 scaled.saved, scaled.saved_at = as_applied(there), now.timestamp()
@@ -144,8 +138,9 @@ class Scalings:
         )
         decision, scaled.memory = decide(policy, seen, scaled.memory)
         scaled.readings = {name: reading for name, reading in seen.readings.items() if seen.is_fresh(name)}
-        inputs = _inputs_of(decision, waiting=seen.waiting)
-        if scaled.role.change(key.name, decision.replicas, reason=decision.reason, inputs=inputs, now=now):
+        if decision.replicas != scaled.role.replicas:
+            inputs = _inputs_of(decision, waiting=seen.waiting)
+            scaled.role.change(key.name, decision.replicas, reason=decision.reason, inputs=inputs, now=now)
             scaled.saved_at = float("-inf")
         return seen, decision
 
@@ -159,11 +154,10 @@ class Scalings:
         scaled = self._scaled.get(key)
         if scaled is not None:
             return replace(planned, apply=(*planned.apply, Apply(self._memory_of(key, scaled, owner, now=now))))
-        ref = scaling_memory_ref(owner)
-        there = self._store.child(ref, owner.namespace)
-        if there is None or controller_uid(there) != owner.uid or intent.problem:
+        there = memory_in(self._store, key, owner.uid)
+        if there is None or intent.problem:
             return planned
-        return replace(planned, delete=(*planned.delete, Deletion(ref, there["metadata"]["uid"], "")))
+        return replace(planned, delete=(*planned.delete, Deletion(Ref.of(there), there["metadata"]["uid"], "")))
 
     def _memory_of(self, key: Key, scaled: _Scaled, owner: Owner, *, now: datetime) -> Manifest:
         """The ConfigMap as it was written last, until it is due to be written anew."""

@@ -9,13 +9,8 @@ from typing import Any
 from tandem_contracts.launch import Role
 from tandem_operator import names
 from tandem_operator.api.deployment import Owner
-from tandem_operator.facts import Manifest, Ref, controller_uid
+from tandem_operator.facts import Manifest
 from tandem_operator.objects.ownership import metadata_of, sealed
-
-
-def scaling_memory_ref(owner: Owner) -> Ref:
-    """Where it is."""
-    return Ref("ConfigMap", names.scaling_name(owner.name))
 
 
 def scaling_memory_of(owner: Owner, remembered: Mapping[Role, Mapping[str, Any]]) -> Manifest:
@@ -24,11 +19,6 @@ def scaling_memory_of(owner: Owner, remembered: Mapping[Role, Mapping[str, Any]]
     del metadata["labels"][names.LABEL_ROLE]  # it stands around no pods, and goes with no role
     data = {role.value: json.dumps(each, separators=(",", ":")) for role, each in remembered.items()}
     return sealed({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
-
-
-def owned(manifest: Manifest | None, owner_uid: str) -> Manifest | None:
-    """The ConfigMap, unless it is that of an earlier resource of the name, or somebody else's."""
-    return manifest if manifest is not None and controller_uid(manifest) == owner_uid else None
 
 
 def as_applied(manifest: Manifest) -> Manifest:

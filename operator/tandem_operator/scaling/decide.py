@@ -12,7 +12,7 @@ from dataclasses import replace
 from tandem_operator.scaling.behavior import limited
 from tandem_operator.scaling.decision import Decision, Health, Limited
 from tandem_operator.scaling.flow import MIDDLE_SECONDS
-from tandem_operator.scaling.idling import rest_of
+from tandem_operator.scaling.idling import idle_target
 from tandem_operator.scaling.memory import Memory, Wanted
 from tandem_operator.scaling.need import Need, figures_of, need_of
 from tandem_operator.scaling.observed import Observed
@@ -36,11 +36,12 @@ def decide(policy: Policy, seen: Observed, memory: Memory) -> tuple[Decision, Me
         # Whatever is needed meanwhile, what there is was not too much for all that is known: the hold begins anew.
         memory = replace(memory, wanted=(*memory.wanted, Wanted(seen.now, seen.wanted)))
         return Decision(seen.wanted, "paused", health, figures=figures), memory
-    rest = rest_of(policy, seen, memory)
-    if rest is not None:
-        if rest.replicas != seen.wanted:  # no step of the load: it says nothing of patience, nor of `behavior`
+    idle = idle_target(policy, seen, memory)
+    if idle is not None:
+        replicas, why = idle
+        if replicas != seen.wanted:  # no step of the load: it says nothing of patience, nor of `behavior`
             memory = replace(memory, changed_at=seen.now, idle_since=None)
-        return Decision(rest.replicas, rest.reason, Health.GOOD, figures=figures), memory
+        return Decision(replicas, why, Health.GOOD, figures=figures), memory
     if health in {Health.BLIND, Health.NEW, Health.NO_PODS}:
         kept = policy.bounds.clamped(seen.wanted)
         # What was not seen was needed, for all that is known: the hold begins anew.

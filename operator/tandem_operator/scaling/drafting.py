@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tandem_contracts import metrics
-from tandem_operator.scaling.observed import STALE_INTERVALS, Observed, Pod
+from tandem_operator.scaling.observed import STALE_INTERVALS, Observed, Pod, newest_kind
 from tandem_operator.scaling.reading import samples_in
 
 _OF_VERIFIERS = {
@@ -117,7 +117,7 @@ class DraftsSeen:
     @property
     def kind(self) -> str:
         """Of the newest drafts that can be asked."""
-        return max(self.ready, key=lambda pod: (pod.created_at, pod.name)).kind if self.ready else ""
+        return newest_kind(self.ready)
 
     @property
     def silent(self) -> list[Pod]:

@@ -7,7 +7,6 @@ nothing came. At zero it is the other way round: a gate that says nothing may ho
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from tandem_operator.scaling.flow import Flow
 from tandem_operator.scaling.memory import Memory
@@ -17,41 +16,34 @@ from tandem_operator.scaling.policy import Policy, Select
 GATE_SILENCE_SECONDS = 60.0
 
 
-@dataclass(frozen=True)
-class Rest:
-    """So many replicas, whatever the load would ask for, and why."""
-
-    replicas: int
-    reason: str
-
-
 def idle_since(seen: Observed, memory: Memory, flow: Flow) -> float | None:
     """Since when it is known that nobody asks; None otherwise. `flow`: with the arrivals since `memory`."""
-    known = set(memory.flow.arrivals)
-    has_arrived = any(each.count > 0 for each in flow.arrivals if each not in known)
     has_work = any(reading.running + reading.waiting > 0 for reading in seen.fresh) or seen.held > 0
     is_seen = bool(seen.ready) and all(seen.is_fresh(pod.name) for pod in seen.ready)
-    if has_arrived or has_work or seen.is_warming or not is_seen:
+    if has_work or seen.is_warming or not is_seen:
+        return None
+    known = set(memory.flow.arrivals)
+    if any(each.count > 0 for each in flow.arrivals if each not in known):
         return None
     return seen.now if memory.idle_since is None else memory.idle_since
 
 
-def rest_of(policy: Policy, seen: Observed, memory: Memory) -> Rest | None:
-    """What being idle, or at zero, asks for; None where the load decides."""
+def idle_target(policy: Policy, seen: Observed, memory: Memory) -> tuple[int, str] | None:
+    """Replicas that being idle, or at zero, asks for whatever the load says, and why; None where the load decides."""
     if policy.idle_seconds is None:
         return None
     if seen.held and not seen.ready:
         wanted = max(seen.wanted, policy.bounds.clamped(math.ceil(seen.held / policy.requests_per_pod)))
-        return Rest(wanted, f"wakes to {wanted}: the gate holds {_counted(seen.held)}")
+        return wanted, f"wakes to {wanted}: the gate holds {_counted(seen.held)}"
     if seen.wanted == 0:
         return _at_zero(policy, seen, memory)
     silence = 0.0 if memory.idle_since is None else seen.now - memory.idle_since
     if silence >= policy.idle_seconds and policy.behavior.down.select is not Select.DISABLED:
-        return Rest(0, f"to zero: no request for {silence:.0f} s")
+        return 0, f"to zero: no request for {silence:.0f} s"
     return None
 
 
-def _at_zero(policy: Policy, seen: Observed, memory: Memory) -> Rest:
+def _at_zero(policy: Policy, seen: Observed, memory: Memory) -> tuple[int, str]:
     # Those that are there take requests already: fewer would take away what has just proven to be needed.
     least = policy.bounds.clamped(len([pod for pod in seen.pods if pod.ready_at is not None]))
     work = sum(reading.running + reading.waiting for reading in seen.fresh)
@@ -59,12 +51,12 @@ def _at_zero(policy: Policy, seen: Observed, memory: Memory) -> Rest:
     arrived = sum(each.count for each in memory.flow.arrivals if each.end > memory.changed_at)
     if work or passed or seen.held or arrived:
         came = max(work, passed, seen.held, arrived)
-        return Rest(least, f"wakes to {least}: {_counted(came)} came before the last pod went")
+        return least, f"wakes to {least}: {_counted(came)} came before the last pod went"
     # This process has to have listened for so long itself.
     heard = max(seen.gate.at if seen.gate else 0.0, memory.changed_at, memory.since or seen.now)
     if seen.now - heard > GATE_SILENCE_SECONDS:
-        return Rest(least, f"wakes to {least}: nothing was heard of the gate for {seen.now - heard:.0f} s")
-    return Rest(0, "at zero: no request is held")
+        return least, f"wakes to {least}: nothing was heard of the gate for {seen.now - heard:.0f} s"
+    return 0, "at zero: no request is held"
 
 
 def _counted(requests: float) -> str:

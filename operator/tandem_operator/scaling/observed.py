@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from tandem_operator.scaling.reading import Reading
@@ -23,6 +23,12 @@ class Pod:
     """Since when it is Ready; None while it is not."""
     is_going: bool = False
     """It is being deleted, or drains: it is no capacity any more, and what it still works on is demand."""
+
+
+def newest_kind(pods: Iterable[Pod]) -> str:
+    """Of the newest pod; empty without any."""
+    newest = max(pods, key=lambda pod: (pod.created_at, pod.name), default=None)
+    return newest.kind if newest else ""
 
 
 @dataclass(frozen=True)
@@ -57,8 +63,7 @@ class Observed:
     @property
     def kind(self) -> str:
         """Of the newest pods that stay: what more replicas would be."""
-        staying = [pod for pod in self.pods if not pod.is_going]
-        return max(staying, key=lambda pod: (pod.created_at, pod.name)).kind if staying else ""
+        return newest_kind(pod for pod in self.pods if not pod.is_going)
 
     @property
     def ready(self) -> list[Pod]:

@@ -8,17 +8,11 @@ import hashlib
 import hmac
 import json
 import os
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
 
 from tandem_contracts.launch import API_KEY_VARIABLE
+from tandem_runtime.launch.asgi import Application, Receive, Scope, Send, answer
 
 OPEN_PATHS = frozenset({"/health", "/metrics", "/ping"})
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _BODY = json.dumps({"error": "Unauthorized"}).encode()
 
@@ -37,9 +31,7 @@ class Guard:
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:
-            headers = [(b"content-type", b"application/json"), (b"content-length", str(len(_BODY)).encode())]
-            await send({"type": "http.response.start", "status": 401, "headers": headers})
-            await send({"type": "http.response.body", "body": _BODY})
+            await answer(send, 401, _BODY)
 
     def _may_pass(self, scope: Scope) -> bool:
         if scope["path"] in OPEN_PATHS:

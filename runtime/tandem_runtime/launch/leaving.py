@@ -6,20 +6,16 @@ server by `--middleware`; must not import vLLM.
 """
 
 import os
-from collections.abc import Awaitable, Callable, MutableMapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+
+from tandem_runtime.launch.asgi import Application, Message, Receive, Scope, Send, answer
 
 VARIABLE = "TANDEM_LEAVING_FILE"
 """Environment variable: path of the file by which the launcher tells the server."""
 RETRY_AFTER_SECONDS = b"1"
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+_CLOSE = (b"connection", b"close")
+_AWAY = b'{"error": {"message": "this pod is leaving: ask again", "type": "ServiceUnavailable", "code": 503}}'
 
 
 class Stage(StrEnum):
@@ -50,7 +46,7 @@ class Leaving:
         if stage is None:
             await self._app(scope, receive, self._or_leaving(send) if scope["type"] == "http" else send)
         elif scope["path"] == "/health" or (stage is Stage.GONE and scope["method"] == "POST"):
-            await _sent_away(send)
+            await answer(send, 503, _AWAY, [(b"retry-after", RETRY_AFTER_SECONDS), _CLOSE])
         else:
             await self._app(scope, receive, _with_end(send))
 
@@ -73,19 +69,7 @@ class Leaving:
 def _with_end(send: Send) -> Send:
     async def sent(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message.get("headers", []), (b"connection", b"close")]}
+            message = {**message, "headers": [*message.get("headers", []), _CLOSE]}
         await send(message)
 
     return sent
-
-
-async def _sent_away(send: Send) -> None:
-    body = b'{"error": {"message": "this pod is leaving: ask again", "type": "ServiceUnavailable", "code": 503}}'
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        (b"retry-after", RETRY_AFTER_SECONDS),
-        (b"connection", b"close"),
-    ]
-    await send({"type": "http.response.start", "status": 503, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
