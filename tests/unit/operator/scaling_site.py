@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from aiohttp import web
 
@@ -11,7 +12,7 @@ from tandem_contracts import metrics
 from tandem_contracts.launch import Role
 from tandem_operator import names
 from tandem_operator.config import OperatorConfig
-from tandem_operator.engine_readings import EngineReadings
+from tandem_operator.engine_readings import DraftingReadings, EngineReadings
 from tandem_operator.facts import Manifest
 from tandem_operator.facts_parsing import pod_of
 from tandem_operator.gate_readings import GateReadings
@@ -54,6 +55,7 @@ class Site:
     def begin(self) -> None:
         """An operator process that knows nothing yet."""
         self.readings = EngineReadings(port=self.port, clock=lambda: self.now.timestamp())
+        self.drafting = DraftingReadings(port=self.port, clock=lambda: self.now.timestamp())
         self.gates = GateReadings(port=self.gate_port, clock=lambda: self.now.timestamp())
         self.world.reconciler = Reconciler(
             self.world.reconciler._cluster,
@@ -61,6 +63,7 @@ class Site:
             config=OperatorConfig(),
             clock=lambda: self.now,
             readings=self.readings,
+            drafting=self.drafting,
             gates=self.gates,
             loads=EngineLoads(port=self.port, clock=lambda: self.now.timestamp()),
         )
@@ -78,6 +81,7 @@ class Site:
         """Passes every five seconds; pods become Ready at once."""
         for _ in range(round(seconds / 5)):
             self.now += timedelta(seconds=5)
+            self.work()
             version = self.world.server.version
             self.kubelet()
             if self.world.server.version != version or not self.world.store.children(KEY):
@@ -89,8 +93,12 @@ class Site:
                 outcome = await self.world.run()
             assert outcome.again_after_seconds == (2 if self.gate_parts else 5)
             await self.readings.settle(KEY)
+            await self.drafting.settle(KEY)
             await self.gates.settle(KEY)
             self.seen()
+
+    def work(self) -> None:
+        """What pods do in five seconds."""
 
     def seen(self) -> None:
         """What a test wants to hold after every pass."""
@@ -178,9 +186,12 @@ def written(at: datetime) -> str:
     return at.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def play(script: Callable[[Site], Awaitable[None]], spec: Manifest = SCALED, *, make: type[Site] = Site) -> None:
+S = TypeVar("S", bound=Site)
+
+
+def play(script: Callable[[S], Awaitable[None]], spec: Manifest = SCALED, *, make: type[S] = Site) -> None:  # type: ignore[assignment]
     async def with_pages(world: World) -> None:
-        found: list[Site] = []
+        found: list[S] = []
 
         async def page(request: web.Request) -> web.Response:
             return await found[0].page(request)

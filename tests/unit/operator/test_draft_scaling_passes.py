@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 
 import pytest
 from aiohttp import web
@@ -12,13 +11,12 @@ from aiohttp import web
 from tandem_contracts import metrics
 from tandem_contracts.launch import Role
 from tandem_operator import names
-from tandem_operator.config import OperatorConfig
-from tandem_operator.engine_readings import DraftingReadings, EngineReadings
 from tandem_operator.facts import Manifest
-from tandem_operator.reconcile import Reconciler
-from tests.builders import KEY, NAME, NAMESPACE, make_raw_pod, make_role, make_spec
-from tests.unit.operator.reconcile_world import BODY_PATH, NOW, World
-from tests.unit.operator.reconcile_world import play as play_world
+from tests.builders import NAME, NAMESPACE, make_raw_pod, make_role, make_spec
+from tests.unit.operator.reconcile_world import World
+from tests.unit.operator.scaling_site import MEMORY_PATH, written
+from tests.unit.operator.scaling_site import Site as VerifierSite
+from tests.unit.operator.scaling_site import play as play_site
 
 AUTOSCALING: Manifest = {
     "slo": {"timeToFirstToken": "2s"},
@@ -26,41 +24,20 @@ AUTOSCALING: Manifest = {
     "draft": {"minReplicas": 0, "maxReplicas": 4},
     "requestsPerReplica": 10,
 }
-MEMORY_PATH = f"/api/v1/namespaces/{NAMESPACE}/configmaps/{names.scaling_name(NAME)}"
 ADDRESSES = {Role.VERIFIER: "127.0.0.1", Role.DRAFT: "127.0.0.2"}
 CAPACITY = 2000.0
 """Tokens a second that a draft gives."""
 
 
-class Site:
-    """The world of passes, with pods that answer on this machine, and a clock."""
+class Site(VerifierSite):
+    """The same with pods of both roles."""
 
-    def __init__(self, world: World, port: int) -> None:
-        self.world, self.port, self.now = world, port, NOW
-        self.running, self.asked, self.pays, self.is_up = 4.0, 1000.0, True, True
-        """Requests of each verifier, draft tokens a second, whether drafts pay, whether pages are answered."""
-        self.starts = {Role.VERIFIER: True, Role.DRAFT: True}
+    def __init__(self, world: World, port: int, gate_port: int) -> None:
+        super().__init__(world, port, gate_port)
+        self.running, self.asked, self.pays = 4.0, 1000.0, True
+        """Requests of each verifier, draft tokens a second, whether drafts pay."""
+        self.starting = {Role.VERIFIER: True, Role.DRAFT: True}
         self.rows = self.drafted_rows = self.tokens = self.busy_seconds = 0.0
-        self.begin()
-
-    def begin(self) -> None:
-        """An operator process that knows nothing yet."""
-        clock = lambda: self.now.timestamp()  # noqa: E731 -- a name for both
-        self.readings = EngineReadings(port=self.port, clock=clock)
-        self.drafting = DraftingReadings(port=self.port, clock=clock)
-        self.world.reconciler = Reconciler(
-            self.world.reconciler._cluster,
-            self.world.store,
-            config=OperatorConfig(),
-            clock=lambda: self.now,
-            readings=self.readings,
-            drafting=self.drafting,
-        )
-
-    async def restart(self) -> None:
-        """Another operator process."""
-        await self.world.reconciler.close()
-        self.begin()
 
     async def page(self, request: web.Request) -> web.Response:
         """Of an engine and its launcher on one port: each reader looks for what is its own."""
@@ -83,21 +60,6 @@ class Site:
         text = "".join(f"{series} {value}\n" for series, value in told.items())
         return web.Response(text=text, status=200 if self.is_up else 503)
 
-    async def live(self, seconds: float) -> None:
-        """Passes every five seconds; pods become Ready at once."""
-        for _ in range(round(seconds / 5)):
-            self.now += timedelta(seconds=5)
-            self.work()
-            version = self.world.server.version
-            self.kubelet()
-            if self.world.server.version != version or not self.world.store.children(KEY):
-                await self.world.reconciler.fill(NAMESPACE)
-            outcome = await self.world.run()
-            while outcome.again_after_seconds < 5:
-                outcome = await self.world.run()
-            await self.readings.settle(KEY)
-            await self.drafting.settle(KEY)
-
     def work(self) -> None:
         drafts = self.ready(Role.DRAFT)
         self.rows += 500.0
@@ -113,9 +75,8 @@ class Site:
             role, revision = Role(labels[names.LABEL_ROLE]), labels[names.LABEL_REVISION]
             for i in range(8):
                 at = f"/api/v1/namespaces/{NAMESPACE}/pods/{NAME}-{role}-{i}"
-                if i < wanted and self.starts[role] and at not in self.world.server.objects:
-                    since = self.now.strftime("%Y-%m-%dT%H:%M:%SZ")
-                    ready = {"type": "Ready", "status": "True", "lastTransitionTime": since}
+                if i < wanted and self.starting[role] and at not in self.world.server.objects:
+                    ready = {"type": "Ready", "status": "True", "lastTransitionTime": written(self.now)}
                     name, address = f"{NAME}-{role}-{i}", ADDRESSES[role]
                     pod = make_raw_pod(role, revision, name=name, podIP=address, conditions=[ready])
                     self.world.server.put(at, pod)
@@ -138,11 +99,6 @@ class Site:
         found: int = self.world.server.objects[self.path_of(Role.DRAFT)]["spec"]["replicas"]
         return found
 
-    @property
-    def told(self) -> Manifest:
-        found: Manifest = self.world.server.objects[BODY_PATH]["status"]["scaling"]
-        return found
-
     def condition(self, kind: str) -> tuple[str, str, str]:
         return self.world.condition(kind) or ("", "", "")
 
@@ -152,26 +108,7 @@ def make_scaled(*, replicas: int = 1, **autoscaling: object) -> Manifest:
 
 
 def play(script: Callable[[Site], Awaitable[None]], spec: Manifest | None = None) -> None:
-    async def with_pages(world: World) -> None:
-        application = web.Application()
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
-        site: list[Site] = []
-
-        async def page(request: web.Request) -> web.Response:
-            return await site[0].page(request)
-
-        application.router.add_get("/metrics", page)
-        await runner.setup()
-        await web.TCPSite(runner, "0.0.0.0", 0).start()  # noqa: S104 -- each role has an address of its own
-        site.append(Site(world, runner.addresses[0][1]))
-        world.user_writes(spec or make_scaled())
-        try:
-            await script(site[0])
-        finally:
-            await site[0].world.reconciler.close()
-            await runner.cleanup()
-
-    play_world(with_pages)
+    play_site(script, spec or make_scaled(), make=Site)
 
 
 def test_drafts_follow_what_is_asked_of_them_and_status_says_why() -> None:
@@ -210,7 +147,7 @@ def test_drafts_that_do_not_pay_go_to_none_and_nothing_is_called_broken() -> Non
         await site.restart()
         await site.live(120)
         assert site.drafts == 0, "that is remembered"
-        site.starts[Role.DRAFT], site.pays, site.running = False, True, 1.0
+        site.starting[Role.DRAFT], site.pays, site.running = False, True, 1.0
         await site.live(300)
         assert site.drafts == 1
         assert site.condition("DraftReady")[:2] == ("True", "ScalingUp")
@@ -299,7 +236,7 @@ def test_constant_load_is_written_down_every_five_minutes_and_no_more() -> None:
 @pytest.mark.parametrize(("replicas", "begun"), [(0, 0), (2, 2), (9, 4)])
 def test_the_specs_replicas_are_what_drafts_begin_with_within_their_bounds(replicas: int, begun: int) -> None:
     async def script(site: Site) -> None:
-        site.starts = {Role.VERIFIER: False, Role.DRAFT: False}
+        site.starting = {Role.VERIFIER: False, Role.DRAFT: False}
         await site.live(60)
         assert site.drafts == begun
 
