@@ -1,7 +1,7 @@
 """What status says of scaling: the decision in figures and one sentence, and its conditions. Pure.
 
-The figures move all the time. They are written anew when something is decided, when a condition changes, and else
-every TOLD_SECONDS: a deployment under constant load causes no more writes than that.
+The figures move all the time. They are written anew when something is decided, soon after a steady condition has
+changed, and else every TOLD_SECONDS: a deployment under constant load causes no more writes than that.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from math import inf
 from typing import Any
 
 from pydantic import ValidationError
 
 from tandem_contracts.launch import Role
 from tandem_operator.api.status import AttainmentStatus, CostStatus, ScalingStatus
-from tandem_operator.names import Reason
+from tandem_operator.names import ConditionType, Reason
 from tandem_operator.scaling.decision import Decision, Health, Limited
 from tandem_operator.scaling.drafts import DraftDecision, DraftPolicy
 from tandem_operator.scaling.policy import Bounds, Policy
@@ -27,8 +28,11 @@ from tandem_operator.verdict import Verdict
 TOLD_SECONDS = 300.0
 PAUSED, CONFLICT, OFF = "Paused", "Conflict", "Off"
 NEWS_TOLD_SECONDS = 60.0
-"""That the target is missed, or met again, that other pods cost something, and another reason for deciding nothing,
-is told at most so often."""
+"""That a condition has come to hold, or holds no more, that other pods cost something, and another reason for
+deciding nothing, is told at most so often."""
+STEADY_SECONDS, MOVING_SECONDS = 3600.0, 600.0
+"""A condition that was another more recently is no news: noise would write it each minute. Not so while the replicas
+follow a load that changes: so long after each change of theirs."""
 
 
 @dataclass(frozen=True)
@@ -77,30 +81,58 @@ class Scaled:
         return self.drafts is not None and self.drafts.health == OFF
 
 
-def told_of_scaling(scaled: Scaled, previous: Any, *, now: datetime) -> ScalingStatus:
-    """The previous figures while they still say what matters."""
-    told = _status_of(scaled, now)
-    try:
-        before = ScalingStatus.model_validate(previous) if previous else None
-    except ValidationError:
-        before = None  # somebody else wrote it
-    if before is not None and told.health == Health.NEW and before.desired_verifiers == told.desired_verifiers:
+def told_of_scaling(scaled: Scaled, previous: Mapping[str, Any], *, now: datetime) -> ScalingStatus:
+    """The figures of the previous status while they still say what matters."""
+    told, before = _status_of(scaled, now), _before(previous)
+    if before is None:
+        return told
+    if told.health == Health.NEW and before.desired_verifiers == told.desired_verifiers:
         return before  # what an earlier process has said is still the best there is
-    if before is None or before.desired_verifiers != told.desired_verifiers:
+    if _decided(before) != _decided(told):
         return told
-    if (before.health, before.limited) != (told.health, told.limited):
-        return told
-    if (before.desired_drafts, before.draft_health) != (told.desired_drafts, told.draft_health):
-        return told
-    try:
-        age = (now - datetime.fromisoformat(before.updated)).total_seconds()
-    except ValueError:
-        return told
-    is_idle = told.health in {Health.BLIND.value, Health.NO_PODS.value, CONFLICT}
-    is_news = (before.target, _per_hour(before)) != (told.target, _per_hour(told))
-    is_news |= is_idle and before.reason != told.reason
-    is_due = age >= (NEWS_TOLD_SECONDS if is_news else TOLD_SECONDS)
+    age = _seconds_since(before.updated, now)
+    is_due = age >= (NEWS_TOLD_SECONDS if _is_news(before, told, previous, now) else TOLD_SECONDS)
     return told if is_due or age < 0 else before
+
+
+def _before(previous: Mapping[str, Any]) -> ScalingStatus | None:
+    try:
+        return ScalingStatus.model_validate(previous["scaling"]) if previous.get("scaling") else None
+    except ValidationError:
+        return None  # somebody else wrote it
+
+
+def _decided(told: ScalingStatus) -> tuple[object, ...]:
+    """What is told at once: how many there are to be, and that nobody decides."""
+    undecided = {Health.NEW, Health.NO_PODS, PAUSED, CONFLICT}
+    healths = (health if health in undecided else "" for health in (told.health, told.draft_health))
+    return told.desired_verifiers, told.desired_drafts, told.draft_health == OFF, *healths
+
+
+def _is_news(before: ScalingStatus, told: ScalingStatus, previous: Mapping[str, Any], now: datetime) -> bool:
+    is_idle = told.health in {Health.BLIND, Health.NO_PODS, CONFLICT}
+    if _per_hour(before) != _per_hour(told) or (
+        is_idle and before.health == told.health and before.reason != told.reason
+    ):
+        return True
+    is_first = before.health == Health.GOOD and before.target == "Unknown"  # no requests until now
+    is_mended = before.health == Health.BLIND != told.health
+    is_moving = told.last_scale_time is not None and _seconds_since(told.last_scale_time, now) < MOVING_SECONDS
+    since = {c["type"]: c["lastTransitionTime"] for c in previous.get("conditions") or []}
+    was = scaling_verdicts(before)
+    return any(
+        (was[kind].holds, was[kind].is_known) != (verdict.holds, verdict.is_known)
+        and (is_first or is_mended or is_moving or _seconds_since(since.get(kind, ""), now) >= STEADY_SECONDS)
+        for kind, verdict in scaling_verdicts(told).items()
+    )
+
+
+def _seconds_since(written: str, now: datetime) -> float:
+    """Infinitely many since what nobody can read."""
+    try:
+        return (now - datetime.fromisoformat(written)).total_seconds()
+    except ValueError:
+        return inf
 
 
 def _status_of(scaled: Scaled, now: datetime) -> ScalingStatus:
@@ -158,7 +190,16 @@ def _health(scaled: Scaled) -> str:
     return PAUSED if scaled.policy.is_paused else scaled.decision.health.value
 
 
-def is_active(told: ScalingStatus) -> Verdict:
+def scaling_verdicts(told: ScalingStatus) -> dict[ConditionType, Verdict]:
+    """The conditions of scaling. None of them is ever a reason not to be Ready."""
+    return {
+        ConditionType.SCALING_ACTIVE: _is_active(told),
+        ConditionType.SCALING_LIMITED: _is_limited(told),
+        ConditionType.LATENCY_TARGET_MET: _is_target_met(told),
+    }
+
+
+def _is_active(told: ScalingStatus) -> Verdict:
     """Whether replicas follow the load."""
     if CONFLICT in {told.health, told.draft_health}:
         advice = (
@@ -179,7 +220,7 @@ def is_active(told: ScalingStatus) -> Verdict:
     return Verdict(holds=True, reason=Reason.DECIDING, message=told.reason)
 
 
-def is_limited(told: ScalingStatus) -> Verdict:
+def _is_limited(told: ScalingStatus) -> Verdict:
     """Whether the load asks for something else than may be had."""
     words: Mapping[str | None, tuple[Reason, str]] = {
         Limited.AT_MOST.value: (Reason.AT_MAXIMUM, f"maxReplicas, {told.desired_verifiers}, are not enough"),
@@ -190,7 +231,7 @@ def is_limited(told: ScalingStatus) -> Verdict:
     return Verdict(holds=told.limited is not None, reason=reason, message=message)
 
 
-def is_target_met(told: ScalingStatus) -> Verdict:
+def _is_target_met(told: ScalingStatus) -> Verdict:
     """Whether requests of the last minutes kept the target."""
     if told.target == "Unknown":
         told_none = "no requests in the last minutes"

@@ -18,7 +18,6 @@ from tandem_operator.api.status import (
     ColdStartStatus,
     Condition,
     LLMDeploymentStatus,
-    ScalingStatus,
     SpeculationStatus,
 )
 from tandem_operator.causes import steady
@@ -28,7 +27,7 @@ from tandem_operator.masking import one_line
 from tandem_operator.names import ConditionType, Reason
 from tandem_operator.observation import Observation, wait_of
 from tandem_operator.role_status import draft_ready, role_status, verifier_ready
-from tandem_operator.scaling_status import is_active, is_limited, is_target_met, told_of_scaling
+from tandem_operator.scaling_status import scaling_verdicts, told_of_scaling
 from tandem_operator.speculation_status import draft_transport, measured_by, speculation_effective
 from tandem_operator.timestamps import timestamp_of
 from tandem_operator.verdict import Verdict
@@ -53,8 +52,8 @@ def status_of(observation: Observation, *, previous: Mapping[str, Any], now: dat
         verdicts[ConditionType.ARTIFACTS_READY] = _artifacts_ready(observation.facts)
     scaling = None
     if observation.scaled is not None:
-        scaling = told_of_scaling(observation.scaled, previous.get("scaling"), now=now)
-        verdicts |= _scaling_verdicts(scaling)
+        scaling = told_of_scaling(observation.scaled, previous, now=now)
+        verdicts |= scaling_verdicts(scaling)
     # kstatus: Stalled and Reconciling are abnormal, and absent while they do not hold.
     stuck = next((v for v in verdicts.values() if not v.holds and v.reason in _STALLING), None)
     if not verdicts[ConditionType.ACCEPTED].holds:
@@ -203,15 +202,6 @@ def _available(observation: Observation) -> Verdict:
         return Verdict(holds=False, reason=Reason.SCALED_TO_ZERO, message="no verifier pods are wanted")
     message = f"Service {observation.name} has no Ready verifier pod"
     return Verdict(holds=False, reason=Reason.NO_READY_VERIFIER, message=message)
-
-
-def _scaling_verdicts(told: ScalingStatus) -> dict[ConditionType, Verdict]:
-    """Never a reason not to be Ready."""
-    return {
-        ConditionType.SCALING_ACTIVE: is_active(told),
-        ConditionType.SCALING_LIMITED: is_limited(told),
-        ConditionType.LATENCY_TARGET_MET: is_target_met(told),
-    }
 
 
 def _cold_start(seen: ColdStart | None, previous: Any) -> ColdStartStatus | None:

@@ -3,33 +3,112 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
-from tandem_operator.scaling.decision import Decision, Health
-from tandem_operator.scaling_status import Scaled, told_of_scaling
+from tandem_operator.facts import Facts
+from tandem_operator.observation import Observation
+from tandem_operator.plan import Plan
+from tandem_operator.scaling.decision import Decision, Figures, Health, Limited
+from tandem_operator.scaling_status import STEADY_SECONDS, Scaled
+from tandem_operator.status import status_of
 from tests.unit.operator.scaling_world import make_policy
 
 NOW = datetime(2026, 11, 27, tzinfo=UTC)
+GOOD = Decision(3, "as many as the load asks for", figures=Figures(first_token_attainment=1.0))
+MISSED = Decision(3, "late", figures=Figures(first_token_attainment=0.5))
+AT_MAXIMUM = Decision(3, "not enough", limited=Limited.AT_MOST, figures=Figures(first_token_attainment=1.0))
+BLIND = Decision(3, "answered 401", Health.BLIND)
 
 
-def make_scaled(reason: str, health: Health) -> Scaled:
-    return Scaled(make_policy(), Decision(3, reason, health))
+class Teller:
+    """Writes status as the operator does: what is equal to the last one is no write."""
+
+    def __init__(self, decision: Decision = GOOD) -> None:
+        self.status: dict[str, Any] = {}
+        self.writes = 0
+        self.seconds = 0.0
+        self.tell(decision)
+
+    def tell(self, decision: Decision, *, after: float = 0.0, changed: datetime | None = None, **policy: object) -> str:
+        """The reasons of the conditions of scaling that are told `after` so many seconds more."""
+        self.seconds += after
+        observed = Observation("llm", 1, Facts(), Plan(), scaled=Scaled(make_policy(**policy), decision, changed))
+        told = status_of(observed, previous=self.status, now=NOW + timedelta(seconds=self.seconds))
+        self.writes += told != self.status
+        self.status = told
+        return " ".join(c["reason"] for c in told["conditions"] if c["type"].startswith(("Scaling", "Latency")))
 
 
 @pytest.mark.parametrize(
-    ("health", "seconds", "is_told"),
-    [(Health.BLIND, 59, False), (Health.BLIND, 60, True), (Health.GOOD, 299, False), (Health.GOOD, 300, True)],
+    ("before", "seconds", "is_told"), [(BLIND, 59, False), (BLIND, 60, True), (GOOD, 299, False), (GOOD, 300, True)]
 )
 def test_another_reason_for_deciding_nothing_is_told_within_a_minute(
-    health: Health, seconds: int, *, is_told: bool
+    before: Decision, seconds: int, *, is_told: bool
 ) -> None:
-    before = told_of_scaling(make_scaled("answered 401", health), None, now=NOW).model_dump(by_alias=True)
-    after = told_of_scaling(make_scaled("Cannot connect", health), before, now=NOW + timedelta(seconds=seconds))
-    assert after.reason == ("Cannot connect" if is_told else "answered 401")
+    teller = Teller(before)
+    teller.tell(Decision(3, "Cannot connect", before.health, figures=before.figures), after=seconds)
+    assert teller.status["scaling"]["reason"] == ("Cannot connect" if is_told else before.reason)
 
 
 def test_the_same_reason_for_deciding_nothing_is_not_written_again() -> None:
-    blind = make_scaled("answered 401", Health.BLIND)
-    before = told_of_scaling(blind, None, now=NOW)
-    assert told_of_scaling(blind, before.model_dump(by_alias=True), now=NOW + timedelta(seconds=299)) == before
+    teller = Teller(BLIND)
+    teller.tell(BLIND, after=299)
+    assert teller.writes == 1
+
+
+@pytest.mark.parametrize(
+    ("news", "reasons"),
+    [
+        (MISSED, "Deciding NotLimited TargetMissed"),
+        (AT_MAXIMUM, "Deciding AtMaximum TargetMet"),
+        (BLIND, "MetricsMissing NotLimited NoRequests"),
+    ],
+)
+def test_what_has_been_so_for_long_and_is_no_more_is_told_within_a_minute(news: Decision, reasons: str) -> None:
+    teller = Teller()
+    teller.tell(GOOD, after=STEADY_SECONDS)
+    assert teller.tell(news, after=59) == "Deciding NotLimited TargetMet"
+    assert teller.tell(news, after=1) == reasons
+
+
+def test_while_replicas_change_each_turn_of_the_target_is_told_within_a_minute() -> None:
+    teller = Teller()
+    assert teller.tell(MISSED, after=60, changed=NOW) == "Deciding NotLimited TargetMissed"
+    assert teller.tell(GOOD, after=60, changed=NOW) == "Deciding NotLimited TargetMet"
+    assert teller.tell(MISSED, after=600, changed=NOW) == "Deciding NotLimited TargetMissed", "five minutes are over"
+    assert teller.tell(GOOD, after=60, changed=NOW) == "Deciding NotLimited TargetMissed", "no change for ten minutes"
+
+
+def test_that_metrics_are_there_again_is_told_within_a_minute() -> None:
+    assert Teller(BLIND).tell(GOOD, after=60) == "Deciding NotLimited TargetMet"
+
+
+def test_the_first_requests_are_told_within_a_minute() -> None:
+    teller = Teller(Decision(3, "no load"))
+    assert teller.tell(MISSED, after=60) == "Deciding NotLimited TargetMissed"
+
+
+@pytest.mark.parametrize("other", [MISSED, AT_MAXIMUM, BLIND, Decision(3, "one is silent", Health.PARTIAL)])
+@pytest.mark.parametrize("period", [5, 45, 120, 400])
+def test_what_comes_and_goes_writes_no_more_than_constant_load(other: Decision, period: int) -> None:
+    teller = Teller()
+    for second in range(0, 3600, 5):
+        teller.tell(GOOD if second % (2 * period) < period else other, after=5)
+    others = 12 if other is BLIND else 2  # the first one, and one piece of news; and each time that it sees again
+    assert teller.writes <= 3600 / 300 + others
+
+
+@pytest.mark.parametrize(
+    ("decision", "policy", "reasons"),
+    [
+        (Decision(4, "one more"), {}, "Deciding NotLimited NoRequests"),
+        (Decision(3, "none is Ready", Health.NO_PODS), {}, "NoReadyVerifier NotLimited NoRequests"),
+        (GOOD, {"is_paused": True}, "Paused NotLimited TargetMet"),
+    ],
+)
+def test_what_is_decided_and_that_nobody_decides_is_told_at_once(
+    decision: Decision, policy: dict[str, object], reasons: str
+) -> None:
+    assert Teller().tell(decision, after=1, **policy) == reasons
