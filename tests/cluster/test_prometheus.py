@@ -19,7 +19,7 @@ from tandem_operator.facts import Manifest
 from tests.cluster.scaled import NAME, make_deployment, workload
 from tests.cluster.world import World
 from tests.prometheus.exporters import Exporters, serving_pages
-from tests.prometheus.server import LOOPBACK, Prometheus, running_prometheus
+from tests.prometheus.server import LOOPBACK, Prometheus, finding_verifiers, running_prometheus
 from tests.prometheus.token_proxy import asking_for
 from tests.unit.operator.test_scaling_reading import PAGE
 
@@ -34,21 +34,13 @@ def exporters() -> Iterator[Exporters]:
 
 @pytest.fixture
 def prometheus(world: World, exporters: Exporters) -> Iterator[Prometheus]:
-    """Scraping the verifiers of the namespace, with the labels of a PodMonitor."""
-    found = {
-        "role": "pod",
-        "kubeconfig_file": str(world.place.kubeconfig),
-        "namespaces": {"names": [world.namespace]},
-        "selectors": [{"role": "pod", "label": "tandem.dev/role=verifier"}],
-    }
-    labels = [
-        {"source_labels": ["__meta_kubernetes_pod_container_port_name"], "regex": "http", "action": "keep"},
-        {"source_labels": ["__meta_kubernetes_namespace"], "target_label": "namespace"},
-        {"source_labels": ["__meta_kubernetes_pod_name"], "target_label": "pod"},
+    """Scraping the verifiers of the namespace."""
+    job = finding_verifiers(
+        world.place.kubeconfig,
+        world.namespace,
         {"source_labels": ["pod"], "target_label": "__metrics_path__", "replacement": "/$1/metrics"},
         {"target_label": "__address__", "replacement": exporters.address},
-    ]
-    job = {"job_name": "verifiers", "kubernetes_sd_configs": [found], "relabel_configs": labels}
+    )
     with running_prometheus(world.folder / "prometheus", [job], interval="1s") as server:
         yield server
 

@@ -37,7 +37,7 @@ class Site:
     namespace: str
     references: dict[str, str]
 
-    def run(self, *arguments: str, stdin: str = "", limit_seconds: float = 60) -> str:
+    def run(self, *arguments: str, stdin: str = "", limit_seconds: float = 120) -> str:
         return self.place.run("--namespace", self.namespace, *arguments, stdin=stdin, limit_seconds=limit_seconds)
 
     def get(self, *what: str) -> dict[str, Any]:

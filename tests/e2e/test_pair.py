@@ -186,7 +186,7 @@ def test_speculation_goes_off_under_load_and_comes_back_by_measurement(pair: Sit
             pair.wait_until(
                 lambda pays=pays: (_share_with_drafts(pair, seconds=5) > 0.5) is pays,
                 f"drafts are {'used' if pays else 'left off'} with {clients} clients",
-                limit_seconds=90,
+                limit_seconds=300,
             )
         assert load.failed == []
 

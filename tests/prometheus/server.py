@@ -23,7 +23,6 @@ from deploy.local.progress import Progress
 
 LOOPBACK = "127.0.0.1"
 START_LIMIT_SECONDS = 30.0
-_LISTENING = re.compile(rf"Listening on.*?{re.escape(LOOPBACK)}:(\d+)")
 
 
 @dataclass
@@ -71,8 +70,10 @@ def running_prometheus(
     *,
     interval: str = "200ms",
     web: dict[str, Any] | None = None,
+    host: str = LOOPBACK,
 ) -> Iterator[Prometheus]:
-    """Listening on a free port while the body runs; `web` is its web configuration, TLS of its own included."""
+    """Listening on a free port of this address of this machine while the body runs; `web` is its web configuration, TLS
+    of its own included."""
     folder.mkdir(parents=True, exist_ok=True)
     times = {"scrape_interval": interval, "scrape_timeout": interval}
     (folder / "prometheus.yaml").write_text(yaml.safe_dump({"global": times, "scrape_configs": [*scrape_configs]}))
@@ -81,7 +82,7 @@ def running_prometheus(
         build(layout_of(), Progress(), modules=[module_of("prometheus")])["prometheus"],
         f"--config.file={folder}/prometheus.yaml",
         f"--web.config.file={folder}/web.yaml",
-        f"--web.listen-address={LOOPBACK}:0",
+        f"--web.listen-address={host}:0",
         f"--storage.tsdb.path={folder}/data",
     ]
     log = folder / "prometheus.log"
@@ -90,8 +91,8 @@ def running_prometheus(
     server = Prometheus("", log, process)
     try:
         wait_until(lambda: _is_started(server), "Prometheus to listen", limit_seconds=START_LIMIT_SECONDS, log=log)
-        (port,) = set(_LISTENING.findall(log.read_text()))
-        server.address = f"{'https' if web else 'http'}://{LOOPBACK}:{port}"
+        (port,) = set(re.findall(rf"Listening on.*?{re.escape(host)}:(\d+)", log.read_text()))
+        server.address = f"{'https' if web else 'http'}://{host}:{port}"
         yield server
     finally:
         server.end()
@@ -100,6 +101,23 @@ def running_prometheus(
 def _is_started(server: Prometheus) -> bool:
     assert server._process.poll() is None, tail_of(server.log)
     return "Server is ready to receive web requests" in server.log.read_text()
+
+
+def finding_verifiers(kubeconfig: Path, namespace: str, *further: dict[str, str]) -> dict[str, Any]:
+    """A scrape configuration for a namespace's verifiers, with the labels of a PodMonitor; `further` relabel rules."""
+    found = {
+        "role": "pod",
+        "kubeconfig_file": str(kubeconfig),
+        "namespaces": {"names": [namespace]},
+        "selectors": [{"role": "pod", "label": "tandem.dev/role=verifier"}],
+    }
+    labels = [
+        {"source_labels": ["__meta_kubernetes_pod_container_port_name"], "regex": "http", "action": "keep"},
+        {"source_labels": ["__meta_kubernetes_namespace"], "target_label": "namespace"},
+        {"source_labels": ["__meta_kubernetes_pod_name"], "target_label": "pod"},
+        *further,
+    ]
+    return {"job_name": "verifiers", "kubernetes_sd_configs": [found], "relabel_configs": labels}
 
 
 def scraping(job: str, address: str, *pods: str, namespace: str = "chat") -> dict[str, Any]:

@@ -28,9 +28,10 @@ def prompts(models: ModelPair) -> list[str]:
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Engine]]:
-    """Starts an engine on loopback with the given launch options; none outlives the tests."""
+    """Starts an engine on loopback with the given launch options; none outlives the tests of this folder: the memory is
+    for pods then."""
     started: list[Engine] = []
 
     def start_engine(**changes: object) -> Engine:
@@ -54,7 +55,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., En
         engine.end()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared_pair(start: Callable[..., Engine], models: ModelPair) -> ServingPair:
     draft_port = free_port()
     draft_address = f"{LOOPBACK}:{draft_port}"
@@ -91,7 +92,7 @@ def pair(shared_pair: ServingPair, prompts: list[str]) -> ServingPair:
     return shared_pair
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def plain_texts(shared_pair: ServingPair, prompts: list[str]) -> list[str]:
     """What vLLM says without any speculation."""
     return shared_pair.plain.greedy_all(prompts, CONTINUATION_TOKENS)
