@@ -92,7 +92,9 @@ class Scalings:
         self._gates.latest(key, facts.gate.addresses)
         if not facts.gate.objects:
             self._gates.forget(key)
-        return Gatekeeping(intent.gate, is_idle=self._gates.is_idle(key))
+        return Gatekeeping(
+            intent.gate, is_idle=self._gates.is_idle(key), reading_seconds=self._readings.interval_seconds(key)
+        )
 
     def scale(
         self, key: Key, intent: Intent, facts: Facts, *, owner_uid: str, now: datetime
