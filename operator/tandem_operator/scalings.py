@@ -114,7 +114,7 @@ class Scalings:
             scaled = self._scaled[key] = _restored(there, facts, first=intent.first_replicas)
             if there is not None:  # written anew when that is due, and not for a restart
                 scaled.saved, scaled.saved_at = as_applied(there), now.timestamp()
-        conflict = scaled.role.yielded(facts, now=now)
+        conflict = scaled.role.yielded(facts, policy.bounds, now=now)
         if conflict:
             policy = replace(policy, is_paused=True)
         seen, decision = self._decided(key, scaled, policy, facts=facts, now=now)
@@ -123,7 +123,8 @@ class Scalings:
         verifiers = Verifiers(seen, decision.replicas, decision.figures.cold_start_seconds)
         intent = intent.scaled(decision.replicas)
         intent, drafts = self._drafts.scale(key, intent, facts, verifiers=verifiers, owner_uid=owner_uid, now=now)
-        return intent, Scaled(policy, decision, scaled.role.changed_at, cost, conflict=conflict, drafts=drafts)
+        told = Scaled(policy, decision, scaled.role.changed_at, cost, conflict=conflict, drafts=drafts)
+        return intent, replace(told, unheeded=intent.unheeded)
 
     def _decided(
         self, key: Key, scaled: _Scaled, policy: Policy, *, facts: Facts, now: datetime

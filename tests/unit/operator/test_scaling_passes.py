@@ -93,6 +93,25 @@ def test_replicas_that_somebody_else_has_written_are_left_alone_for_ten_minutes(
     play(script)
 
 
+def test_a_number_that_somebody_has_scaled_to_is_said_to_have_no_effect() -> None:
+    async def script(site: Site) -> None:
+        await site.live(30)
+        there = site.world.server.objects[BODY_PATH]
+        fields = {"f:spec": {"f:verifier": {"f:replicas": {}}}}
+        scale = {"manager": "kubectl", "operation": "Update", "subresource": "scale", "fieldsV1": fields}
+        spec = {**there["spec"], "verifier": {**there["spec"]["verifier"], "replicas": 5}}
+        metadata = {**there["metadata"], "generation": 2, "managedFields": [scale]}
+        site.world.server.put(BODY_PATH, {**there, "metadata": metadata, "spec": spec})
+        await site.world.reconciler.fill(NAMESPACE)
+        await site.live(10)
+        assert site.replicas == 2
+        status, reason, message = site.world.condition("ScalingActive") or ("", "", "")
+        assert (status, reason) == ("True", "Deciding")
+        assert "kubectl has set spec.verifier.replicas to 5, which has no effect with spec.autoscaling" in message
+
+    play(script)
+
+
 def test_a_deployment_stays_ready_while_more_of_the_same_pods_are_starting() -> None:
     async def script(site: Site) -> None:
         await site.live(30)
