@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from tandem_contracts.launch import Role
 from tandem_operator.api.status import AttainmentStatus, CostStatus, ScalingStatus
 from tandem_operator.names import ConditionType, Reason
+from tandem_operator.objects.event import Rescaled
 from tandem_operator.scaling.decision import Decision, Health, Limited
 from tandem_operator.scaling.drafts import DraftDecision, DraftPolicy
 from tandem_operator.scaling.policy import Bounds, Policy
@@ -259,6 +260,27 @@ def _is_target_met(told: ScalingStatus) -> Verdict:
         message += f" (wrong by {shares.at_most_wrong_by} points at most)"
     is_met = told.target == "Met"
     return Verdict(holds=is_met, reason=Reason.TARGET_MET if is_met else Reason.TARGET_MISSED, message=message)
+
+
+def rescaled(previous: Mapping[str, Any], status: Mapping[str, Any]) -> tuple[Rescaled, ...]:
+    """Of which roles scaling wants another number now than the status before said; each deserves an event.
+
+    What somebody else has written is nothing that scaling has decided, and what it begins with is no change.
+    """
+    before, after = previous.get("scaling") or {}, status.get("scaling") or {}
+    found = []
+    for role, (count, reason, health) in _TOLD_OF_ROLES.items():
+        was, now = before.get(count), after.get(count)
+        if isinstance(was, int) and isinstance(now, int) and was != now and after.get(health) != CONFLICT:
+            found.append(Rescaled(role, was, now, after.get(reason) or ""))
+    return tuple(found)
+
+
+_TOLD_OF_ROLES = {
+    Role.VERIFIER: ("desiredVerifiers", "reason", "health"),
+    Role.DRAFT: ("desiredDrafts", "draftReason", "draftHealth"),
+}
+"""Where status has the number, why, and whether scaling could decide."""
 
 
 def _percent(share: float | None) -> str | None:

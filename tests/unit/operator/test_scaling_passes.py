@@ -33,6 +33,21 @@ def test_replicas_follow_the_load_between_their_bounds_and_status_says_why() -> 
     play(script)
 
 
+def test_every_change_of_replicas_is_one_event() -> None:
+    async def script(site: Site) -> None:
+        await site.live(30)
+        site.running = 14.0
+        await site.live(120)
+        events = [site.world.server.objects[path] for path in site.world.paths("Event")]
+        notes = [each["note"] for each in events if each["reason"] == "Rescaled"]
+        remembered = json.loads(site.world.server.objects[MEMORY_PATH]["data"]["verifier"])["decisions"]
+        told = [f"verifiers {each['from']} → {each['to']}: {each['reason']}" for each in remembered]
+        assert sorted(notes) == sorted(told)
+        assert len(notes) > 1
+
+    play(script)
+
+
 def test_what_the_pods_cost_is_written_with_the_other_figures() -> None:
     async def script(site: Site) -> None:
         await site.live(90)

@@ -1,4 +1,4 @@
-"""What the conditions of scaling say: of whoever else writes replicas, and of a load that is not asked."""
+"""What scaling says: of whoever else writes replicas, of a load that is not asked, and of what it has changed."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tandem_operator.facts import Ref
+from tandem_contracts.launch import Role
+from tandem_operator.facts import Manifest, Ref
 from tandem_operator.names import ConditionType
+from tandem_operator.objects.event import Rescaled
 from tandem_operator.scaling.decision import Decision, Health
 from tandem_operator.scaling.policy import Bounds
-from tandem_operator.scaling_status import Scaled, scaling_verdicts, told_of_scaling
+from tandem_operator.scaling_status import Scaled, rescaled, scaling_verdicts, told_of_scaling
 from tandem_operator.scaling_terms import TakenOver
 from tandem_operator.verdict import Verdict
 from tests.unit.operator.scaling_world import make_policy
@@ -78,3 +80,38 @@ def test_who_writes_the_replicas_is_told_in_words_that_fit(by: str, replicas: in
 def test_what_has_no_effect_is_said_beside_the_decision() -> None:
     scaled = Scaled(make_policy(), Decision(3, "needs 3"), unheeded="kubectl has asked in vain")
     assert verdict(scaled, ConditionType.SCALING_ACTIVE).message == "needs 3; kubectl has asked in vain"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "found"),
+    [
+        ({"desiredVerifiers": 2}, {"desiredVerifiers": 3, "reason": "needs 3"}, [(Role.VERIFIER, 2, 3, "needs 3")]),
+        ({"desiredVerifiers": 2}, {"desiredVerifiers": 2, "reason": "needs 2"}, []),
+        ({}, {"desiredVerifiers": 3}, []),
+        ({"desiredVerifiers": "2"}, {"desiredVerifiers": 3}, []),
+        ({"desiredVerifiers": 2}, {"desiredVerifiers": 5, "health": "Conflict"}, []),
+        ({"desiredVerifiers": 5, "health": "Conflict"}, {"desiredVerifiers": 2}, [(Role.VERIFIER, 5, 2, "")]),
+        ({"desiredVerifiers": 2}, {}, []),
+        (
+            {"desiredVerifiers": 1, "desiredDrafts": 1},
+            {"desiredVerifiers": 0, "reason": "idle", "desiredDrafts": 0, "draftReason": "none"},
+            [(Role.VERIFIER, 1, 0, "idle"), (Role.DRAFT, 1, 0, "none")],
+        ),
+        ({"desiredDrafts": 1}, {"desiredDrafts": 3, "draftHealth": "Conflict"}, []),
+    ],
+    ids=[
+        "another number",
+        "the same number",
+        "what it begins with",
+        "somebody has spoilt it",
+        "somebody else's",
+        "our own again",
+        "scaled no more",
+        "both roles",
+        "somebody else's drafts",
+    ],
+)
+def test_every_number_that_scaling_has_decided_anew_is_news(
+    before: Manifest, after: Manifest, found: list[tuple[Role, int, int, str]]
+) -> None:
+    assert rescaled({"scaling": before}, {"scaling": after}) == tuple(Rescaled(*each) for each in found)
