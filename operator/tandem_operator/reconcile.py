@@ -135,7 +135,7 @@ class Reconciler:
             terms=intent.terms,
             waits=intent.waits,
             keeping=self._scalings.keeping(key, intent, facts),
-            readings=self._scalings.readings(key),
+            loads=self._scalings.loads(key),
         )
         planned = self._scalings.remembered_by(planned, key, owner, intent=intent, now=self._now())
         refs = [Ref.of(apply.manifest) for apply in planned.apply]

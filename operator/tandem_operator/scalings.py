@@ -15,6 +15,7 @@ from tandem_contracts.launch import Role
 from tandem_operator import scaling_figures
 from tandem_operator.accelerators import AcceleratorClass
 from tandem_operator.api.deployment import Owner
+from tandem_operator.deletion_costs import Load, load_of
 from tandem_operator.draft_scalings import DraftScalings, Verifiers
 from tandem_operator.engine_readings import DraftingReadings
 from tandem_operator.facts import Facts, Manifest, Ref
@@ -29,7 +30,6 @@ from tandem_operator.scaling.decision import Decision
 from tandem_operator.scaling.memory import Memory
 from tandem_operator.scaling.observed import Observed
 from tandem_operator.scaling.policy import Policy
-from tandem_operator.scaling.reading import Reading
 from tandem_operator.scaling_status import Scaled
 from tandem_operator.scaling_terms import addresses_of, observed_of
 from tandem_operator.serving_cost import cost_of
@@ -45,8 +45,8 @@ class _Scaled:
     memory: Memory
     saved_at: float = float("-inf")
     saved: Manifest | None = None
-    readings: Mapping[str, Reading] = field(default_factory=dict)
-    """By pod, those alone that were new enough to decide by."""
+    loads: Mapping[str, Load] = field(default_factory=dict)
+    """By pod, of those alone whose readings were new enough to decide by."""
 
 
 class Scalings:
@@ -140,17 +140,17 @@ class Scalings:
             trouble=self._readings.trouble(key),
         )
         decision, scaled.memory = decide(policy, seen, scaled.memory)
-        scaled.readings = {name: reading for name, reading in seen.readings.items() if seen.is_fresh(name)}
+        scaled.loads = {name: load_of(each) for name, each in seen.readings.items() if seen.is_fresh(name)}
         if decision.replicas != scaled.role.replicas:
             inputs = _inputs_of(decision, waiting=seen.waiting)
             scaled.role.change(key.name, decision.replicas, reason=decision.reason, inputs=inputs, now=now)
             scaled.saved_at = float("-inf")
         return seen, decision
 
-    def readings(self, key: Key) -> Mapping[str, Reading]:
-        """What the last decision has seen of the load, by pod; nothing where nothing is scaled."""
+    def loads(self, key: Key) -> Mapping[str, Load]:
+        """What the last decisions have seen of what pods do, by pod of both roles; nothing where nothing is scaled."""
         scaled = self._scaled.get(key)
-        return scaled.readings if scaled else {}
+        return {**scaled.loads, **self._drafts.loads(key)} if scaled else {}
 
     def remembered_by(self, planned: Plan, key: Key, owner: Owner, *, intent: Intent, now: datetime) -> Plan:
         """The plan with the ConfigMap in which scaling remembers, which goes where nothing is scaled any more."""

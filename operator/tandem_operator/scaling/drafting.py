@@ -73,6 +73,15 @@ class Server:
 Said = Proposer | Server
 
 
+def work_between(before: Said | None, after: Said) -> tuple[float, float] | None:
+    """Tokens a second that a draft pod gave, and the share of the time that it took; None where that is not known."""
+    if not isinstance(before, Server) or not isinstance(after, Server) or after.at <= before.at:
+        return None
+    seconds, tokens = after.at - before.at, after.tokens - before.tokens
+    busy = after.busy_seconds - before.busy_seconds
+    return (tokens / seconds, busy / seconds) if tokens >= 0 and busy >= 0 else None
+
+
 def said_in(page: str, *, at: float) -> Said | None:
     """What a page tells; None where it is of neither, lacks something, or something is not a number."""
     samples = samples_in(page, _FAMILIES)
