@@ -164,7 +164,7 @@ class Scalings:
 
     def _memory_of(self, key: Key, scaled: _Scaled, owner: Owner, *, now: datetime) -> Manifest:
         """The ConfigMap as it was written last, until it is due to be written anew."""
-        is_due = now.timestamp() - scaled.saved_at >= SAVE_SECONDS
+        is_due = not 0 <= now.timestamp() - scaled.saved_at < SAVE_SECONDS
         if scaled.saved is None or is_due or self._drafts.is_news(key, scaled.saved):
             data: dict[Role, Mapping[str, Any]] = {
                 Role.VERIFIER: {**scaled.role.to_data(), "memory": scaled.memory.to_data()}

@@ -159,7 +159,13 @@ class DraftsSeen:
     def is_fresh(self, name: str) -> bool:
         """Whether what a pod said is new enough to go by."""
         said = self.said.get(name)
-        return said is not None and self.now - said.at <= STALE_INTERVALS * self.interval_seconds
+        return said is not None and abs(self.now - said.at) <= STALE_INTERVALS * self.interval_seconds
+
+    @property
+    def possible(self) -> dict[str, Said]:
+        """What pods have said, but for what is of a time to come: of a clock that was set back since."""
+        latest = self.now + STALE_INTERVALS * self.interval_seconds
+        return {name: said for name, said in self.said.items() if said.at <= latest}
 
     def _silent(self, ready: list[Pod]) -> list[Pod]:
         """One that has been Ready for less than two readings has not been asked yet."""
