@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from tandem_operator.facts import PodFacts, Ref
 from tandem_operator.scaling.reading import Reading
 
+Load = tuple[float, float]
+"""How much a pod has to do, to be compared with others of its Deployment; the second counts where the first ties."""
+
 
 @dataclass(frozen=True)
 class DeletionCost:
@@ -24,22 +27,21 @@ class DeletionCost:
     """0: with nothing."""
 
 
-def deletion_costs_of(
-    pods: Iterable[PodFacts], readings: Mapping[str, Reading], *, fewer: int
-) -> tuple[DeletionCost, ...]:
+def deletion_costs_of(pods: Iterable[PodFacts], loads: Mapping[str, Load], *, fewer: int) -> tuple[DeletionCost, ...]:
     """The marks to change before `fewer` of the pods of one Deployment go; what an earlier step left is taken away.
 
-    `readings`: by the pods' names, those alone that are new enough to go by. Without any nothing is touched.
+    `loads`: by the pods' names, those alone that are new enough to go by. Without any nothing is touched.
     """
     staying = [pod for pod in pods if not pod.is_going and not pod.is_over]
-    known = [pod for pod in staying if pod.is_ready and pod.ref.name in readings]
+    known = [pod for pod in staying if pod.is_ready and pod.ref.name in loads]
     if not known:
         return ()
-    first = sorted(known, key=lambda pod: (*_load(readings[pod.ref.name]), pod.ref))[:fewer]
+    first = sorted(known, key=lambda pod: (*loads[pod.ref.name], pod.ref))[:fewer]
     costs = {pod.ref: place - len(first) for place, pod in enumerate(first)}
     wanted = [DeletionCost(pod.ref, pod.uid, costs.get(pod.ref, 0)) for pod in staying]
     return tuple(each for pod, each in zip(staying, wanted, strict=True) if pod.deletion_cost != each.cost)
 
 
-def _load(reading: Reading) -> tuple[float, float]:
+def load_of(reading: Reading) -> Load:
+    """Of a verifier: requests in work, then what they hold."""
     return reading.running + reading.waiting, reading.kv_usage

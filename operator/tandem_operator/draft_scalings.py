@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from tandem_contracts.launch import Role
 from tandem_operator import scaling_figures
+from tandem_operator.deletion_costs import Load
 from tandem_operator.engine_readings import DraftingReadings
 from tandem_operator.facts import Facts, Manifest
 from tandem_operator.objects.scaling_memory import remembered_in
 from tandem_operator.scaled_role import ScaledRole, memory_in
 from tandem_operator.scaling.draft_memory import DraftMemory
-from tandem_operator.scaling.drafting import DraftsSeen
+from tandem_operator.scaling.drafting import DraftsSeen, work_between
 from tandem_operator.scaling.drafts import DraftDecision, DraftPolicy, decide_drafts
 from tandem_operator.scaling.observed import Observed, newest_kind
 from tandem_operator.scaling_status import ScaledDrafts
@@ -30,6 +31,8 @@ class _Scaled:
     pair: str = ""
     """The revisions of the newest verifiers that serve, who measure, and of the drafts that are asked for, which a spec
     that is refused does not say."""
+    loads: Mapping[str, Load] = field(default_factory=dict)
+    """By pod, of those alone that have said something new."""
     is_news: bool = False
     """Whether something is to be written down that a restart must not lose."""
 
@@ -77,7 +80,7 @@ class DraftScalings:
         measuring, drafts = newest_kind(verifiers.seen.ready), intent.wants.get(Role.DRAFT)
         if measuring and drafts is not None:
             scaled.pair = f"{measuring}/{drafts.target.revision}"
-        conflict = scaled.role.yielded(facts, now=now)
+        conflict = scaled.role.yielded(facts, policy.bounds, now=now)
         if conflict:
             policy = replace(policy, is_paused=True)
         decision = self._decided(key, scaled, policy, facts=facts, verifiers=verifiers, now=now)
@@ -97,8 +100,14 @@ class DraftScalings:
             cold_start_seconds=verifiers.cold_start_seconds,
             pair=scaled.pair,
         )
-        was_off = scaled.memory.is_off
+        was_off, before = scaled.memory.is_off, scaled.memory.said
         decision, scaled.memory = decide_drafts(policy, seen, scaled.memory)
+        scaled.loads = {
+            pod.name: load
+            for pod in seen.ready
+            if seen.is_fresh(pod.name)
+            and (load := work_between(before.get(pod.name), seen.said[pod.name]) or scaled.loads.get(pod.name))
+        }
         if decision.replicas != scaled.role.replicas:
             inputs = _inputs_of(decision, seen)
             scaled.role.change(key.name, decision.replicas, reason=decision.reason, inputs=inputs, now=now)
@@ -106,6 +115,11 @@ class DraftScalings:
         scaled.is_news |= decision.is_off is not was_off
         scaling_figures.show_drafts(key.name, decision)
         return decision
+
+    def loads(self, key: Key) -> Mapping[str, Load]:
+        """What the last decision has seen of what drafts do, by pod."""
+        scaled = self._scaled.get(key)
+        return scaled.loads if scaled else {}
 
     def is_news(self, key: Key, saved: Manifest) -> bool:
         """Whether what is remembered has to be written down now, after what was written last."""

@@ -12,6 +12,7 @@ from time import time
 from typing import Generic, Protocol, TypeVar
 
 from tandem_contracts.ports import HTTP_PORT, METRICS_PORT
+from tandem_operator.pace import is_due
 from tandem_operator.pod_pages import PodPages
 from tandem_operator.scaling.drafting import Said, said_in
 from tandem_operator.scaling.reading import Reading, reading_in
@@ -62,7 +63,7 @@ class PageReadings(Generic[T]):
         self._pods[key] = pods
         now = self._clock()
         for pod in pods.values():
-            if now >= pod.due and (pod.read is None or pod.read.done()):
+            if is_due(pod.due, now=now, every_seconds=READ_EVERY_SECONDS) and (pod.read is None or pod.read.done()):
                 pod.due = now + READ_EVERY_SECONDS
                 pod.read = asyncio.create_task(self._read(pod))
         return {name: pod.reading for name, pod in pods.items() if pod.reading is not None}

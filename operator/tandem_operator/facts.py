@@ -163,7 +163,7 @@ class GateFacts:
     is_ready: bool = False
     """It takes requests."""
     addresses: Mapping[str, str] = field(default_factory=dict)
-    """Of its pods that take requests, by their names."""
+    """Of its pods that take requests, by their names. One that is evicted takes them until there is another."""
     left_since: datetime | None = None
     """Since when it gets no new requests, and finishes those that it has."""
 

@@ -243,7 +243,7 @@ def _gate(parts: list[Manifest]) -> GateFacts:
     for pod in (part for part in parts if part["kind"] == "Pod"):
         status = pod.get("status") or {}
         is_ready = _conditions(status).get("Ready", {}).get("status") == "True"
-        if is_ready and status.get("podIP") and "deletionTimestamp" not in pod["metadata"]:
+        if is_ready and status.get("podIP") and owned:
             ready[pod["metadata"]["name"]] = status["podIP"]
     counted = (workload or {}).get("status") or {}
     return GateFacts(

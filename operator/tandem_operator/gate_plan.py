@@ -28,12 +28,19 @@ class Gatekeeping:
     """None: the spec never lets it come to zero."""
     is_idle: bool = False
     """The gate has said in two samples that it neither holds a request nor answers one."""
+    reading_seconds: float = 5.0
+    """In which each verifier's metrics are read anew."""
+
+    @property
+    def settled_seconds(self) -> float:
+        """So long the verifiers stay after the Service has left them: until scaling would have seen that requests still
+        come, by way of the gate or over connections that clients have kept.
+        """
+        return SETTLED_READINGS * self.reading_seconds
 
 
 NO_GATE = Gatekeeping()
-SETTLED_SECONDS = 10.0
-"""So long the verifiers stay after the Service has left them: two readings of their metrics, by which scaling would see
-that requests still come, by way of the gate or over connections that clients have kept."""
+SETTLED_READINGS = 2
 
 
 @dataclass
@@ -69,11 +76,13 @@ def rest_of(
 ) -> Rest:
     """The step. `wanted`: verifiers, 0 for none. `idle`: draining revisions without a request."""
     if wanted == 0 and keeping.terms is not None:
-        return _to_zero(facts, service, idle=idle, clock=clock)
+        return _to_zero(facts, service, keeping=keeping, idle=idle, clock=clock)
     return _awake(facts, service, wanted=wanted, keeping=keeping, clock=clock)
 
 
-def _to_zero(facts: Facts, service: ServiceFacts | None, *, idle: frozenset[str], clock: Clock) -> Rest:
+def _to_zero(
+    facts: Facts, service: ServiceFacts | None, *, keeping: Gatekeeping, idle: frozenset[str], clock: Clock
+) -> Rest:
     gate, is_at_gate = facts.gate, service is not None and service.is_at_gate
     there = [w for w in facts.workloads_of(Role.VERIFIER) if w.wanted > 0 and not w.is_going]
     if not there:
@@ -88,19 +97,16 @@ def _to_zero(facts: Facts, service: ServiceFacts | None, *, idle: frozenset[str]
     rest.is_at_gate = True
     since = workload.draining_since or clock.now
     left = clock.left(since, clock.limits.drain_timeout_seconds)
+    is_settled = clock.left(since, keeping.settled_seconds) <= 0
     if not is_at_gate:
         rest.draining_since = clock.now
         rest.details.append("the wake gate is Ready: the Service moves to it, and the verifiers answer what they have")
-    elif workload.ready == 0 or left <= 0 or (workload.revision in idle and _is_settled(since, clock)):
+    elif workload.ready == 0 or left <= 0 or (workload.revision in idle and is_settled):
         rest.replicas = 0
         rest.details.append("no verifier has a request: none stays")
     else:
         rest.draining_since = since
     return rest
-
-
-def _is_settled(since: datetime, clock: Clock) -> bool:
-    return clock.left(since, SETTLED_SECONDS) <= 0
 
 
 def _awake(facts: Facts, service: ServiceFacts | None, *, wanted: int, keeping: Gatekeeping, clock: Clock) -> Rest:

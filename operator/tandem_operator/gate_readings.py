@@ -12,6 +12,7 @@ from time import time
 
 from tandem_contracts.metrics import GATE_ANSWERING, GATE_HELD
 from tandem_contracts.ports import METRICS_PORT
+from tandem_operator.pace import is_due
 from tandem_operator.pod_pages import PodPages
 from tandem_operator.scaling.observed import Gate
 from tandem_operator.scaling.reading import samples_in
@@ -49,11 +50,12 @@ class GateReadings:
         """Of all pods of the gate together; what is due is read meanwhile."""
         if not addresses and key not in self._seen:
             return None
-        seen = self._seen.setdefault(key, _Seen())
+        seen, now = self._seen.setdefault(key, _Seen()), self._clock()
+        due = is_due(seen.due, now=now, every_seconds=READ_EVERY_SECONDS)
         if not addresses:
             seen.idle_samples = 0
-        elif self._clock() >= seen.due and (seen.read is None or seen.read.done()):
-            seen.due = self._clock() + READ_EVERY_SECONDS
+        elif due and (seen.read is None or seen.read.done()):
+            seen.due = now + READ_EVERY_SECONDS
             seen.read = asyncio.create_task(self._read(seen, tuple(addresses.values())))
         return seen.gate
 

@@ -21,6 +21,8 @@ def kept_of(manifest: Manifest) -> Manifest:
         return {**{key: value for key, value in manifest.items() if key != "status"}, "metadata": metadata}
     if manifest["kind"] == "Deployment" and (writers := _writers_of_replicas(manifest)):
         metadata["managedFields"] = writers
+    if manifest["kind"] == names.KIND and (scaled := _scaled_by(manifest)):
+        metadata["managedFields"] = scaled
     if manifest["kind"] != "Pod":
         return {**manifest, "metadata": metadata}
     spec, status = manifest.get("spec") or {}, manifest.get("status") or {}
@@ -50,6 +52,13 @@ def _writers_of_replicas(manifest: Manifest) -> list[Manifest]:
         if entry.get("manager") != names.FIELD_MANAGER
         and "f:replicas" in ((entry.get("fieldsV1") or {}).get("f:spec") or {})
     ]
+
+
+def _scaled_by(manifest: Manifest) -> list[Manifest]:
+    """Who has written by the scale subresource."""
+    entries = manifest["metadata"].get("managedFields") or []
+    kept = {"manager", "subresource", "fieldsV1"}
+    return [_picked(entry, kept) for entry in entries if entry.get("subresource") == "scale"]
 
 
 _COPY = "kubectl.kubernetes.io/last-applied-configuration"

@@ -157,6 +157,7 @@ class Reason(StrEnum):
     KEY_MISMATCH = "KeyMismatch"
     SCALING_UP = "ScalingUp"
     DECIDING = "Deciding"
+    RESCALED = "Rescaled"
     PAUSED = "Paused"
     SCALING_CONFLICT = "ScalingConflict"
     METRICS_MISSING = "MetricsMissing"

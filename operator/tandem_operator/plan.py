@@ -14,7 +14,7 @@ from types import MappingProxyType
 from tandem_contracts.launch import Role, Speculation
 from tandem_operator import names
 from tandem_operator.api.deployment import Owner
-from tandem_operator.deletion_costs import DeletionCost, deletion_costs_of
+from tandem_operator.deletion_costs import DeletionCost, Load, deletion_costs_of
 from tandem_operator.facts import Facts, Manifest, Ref, RevisionFacts
 from tandem_operator.gate_plan import NO_GATE, Gatekeeping, Rest, gate_objects_of, rest_of, superfluous_gate
 from tandem_operator.objects.devices import claim_template_of
@@ -23,7 +23,6 @@ from tandem_operator.objects.service import draft_service_of, serving_service_of
 from tandem_operator.objects.workload import workload_of
 from tandem_operator.protection_plan import ANYBODY, Served, Terms, plan_protection
 from tandem_operator.rollout import Clock, Step, Wait, Want, draft_step, verifier_step
-from tandem_operator.scaling.reading import Reading
 
 REVISION_HISTORY_LIMIT = 10
 
@@ -90,16 +89,16 @@ def plan(
     terms: Terms = ANYBODY,
     waits: tuple[Wait, ...] = (),
     keeping: Gatekeeping = NO_GATE,
-    readings: Mapping[str, Reading] = MappingProxyType({}),
+    loads: Mapping[str, Load] = MappingProxyType({}),
 ) -> Plan:
     """The plan for one deployment. The same facts in any order give the same plan; a converged one repeats itself.
 
     `asked_replicas` counts for a role without a want: a spec that is refused for something else still scales.
     `idle`: draining verifier revisions without a request. `terms`: who may talk to the pods.
     `waits`: what roles without a want wait for. `keeping`: of the wake gate, where the spec lets it come to zero.
-    `readings`: of the load of pods, by their names, as far as it is known.
+    `loads`: what pods have to do, by their names, as far as it is known.
     """
-    planner = _Planner(owner, facts, wants, clock=clock, asked_replicas=asked_replicas or {}, readings=readings)
+    planner = _Planner(owner, facts, wants, clock=clock, asked_replicas=asked_replicas or {}, loads=loads)
     planner.waits += waits
     planner.plan_rest(keeping, idle)
     planner.plan_verifiers(idle)
@@ -128,10 +127,10 @@ class _Planner:
         *,
         clock: Clock,
         asked_replicas: Mapping[Role, int],
-        readings: Mapping[str, Reading],
+        loads: Mapping[str, Load],
     ) -> None:
         self.owner, self.facts, self.wants = owner, facts, dict(wants)
-        self.clock, self.asked_replicas, self.readings = clock, dict(asked_replicas), readings
+        self.clock, self.asked_replicas, self.loads = clock, dict(asked_replicas), loads
         self.service = facts.service(names.serving_service_name(owner.name))
         self.rest = Rest.as_it_is(facts, self.service)
         self.applies: list[Apply] = []
@@ -264,7 +263,7 @@ class _Planner:
             there = self.facts.workload(role, revision)
             fewer = there.wanted - replicas if there else 0
             if replicas > 0 and fewer > 0:
-                self.costs += deletion_costs_of(self.facts.pods_of(role, revision), self.readings, fewer=fewer)
+                self.costs += deletion_costs_of(self.facts.pods_of(role, revision), self.loads, fewer=fewer)
             self.applies.append(Apply(manifest, there.resource_version if there and fewer > 0 else ""))
         for workload in self.facts.workloads_of(role):
             if workload.revision not in step.replicas and not workload.is_going:

@@ -20,6 +20,7 @@ import aiohttp
 
 from tandem_contracts.metrics import ENGINE_RUNNING
 from tandem_operator.config import PrometheusConfig
+from tandem_operator.pace import is_due
 from tandem_operator.scaling.reading import FAMILIES, Reading, Sample, reading_of
 from tandem_operator.store import Key
 
@@ -65,7 +66,8 @@ class PrometheusReadings:
         """Of the pods of these names; what is due is asked meanwhile."""
         watched = self._watched.setdefault(key, _Watched())
         now = self._clock()
-        if addresses and now >= watched.due and (watched.read is None or watched.read.done()):
+        due = is_due(watched.due, now=now, every_seconds=READ_EVERY_SECONDS)
+        if addresses and due and (watched.read is None or watched.read.done()):
             watched.due = now + READ_EVERY_SECONDS
             watched.read = asyncio.create_task(self._read(key, watched, tuple(sorted(addresses))))
         watched.readings = {name: each for name, each in watched.readings.items() if name in addresses}

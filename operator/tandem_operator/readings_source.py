@@ -41,6 +41,10 @@ def readings_by(config: OperatorConfig) -> Readings:
     )
 
 
+LAG_SECONDS = 300.0
+"""Prometheus tells of no sample that is older: of a reading by so much older than another the clock was set back."""
+
+
 @dataclass
 class _Deployment:
     source: Readings
@@ -74,7 +78,7 @@ class SharedReadings:
             there.source = source
         found = source.latest(key, addresses)
         kept = {name: each for name, each in there.newest.items() if name in addresses}
-        older = [name for name, each in found.items() if name in kept and each.at < kept[name].at]
+        older = [name for name, each in found.items() if name in kept and 0 < kept[name].at - each.at < LAG_SECONDS]
         there.newest = {**kept, **found, **{name: kept[name] for name in older}}
         return dict(there.newest)
 

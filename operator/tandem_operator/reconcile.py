@@ -38,12 +38,13 @@ from tandem_operator.gate_readings import GateReadings
 from tandem_operator.issuer_keys import PublishedKeys
 from tandem_operator.metrics_source import EngineLoads
 from tandem_operator.mishaps import Mishaps
-from tandem_operator.objects.event import event_of
+from tandem_operator.objects.event import event_of, rescaled_event_of
 from tandem_operator.observation import Observation
 from tandem_operator.outcome import Outcome
 from tandem_operator.plan import Plan, checks_tokens, plan
 from tandem_operator.readings_source import Readings, readings_by
 from tandem_operator.rollout import Clock, drained_pods_of
+from tandem_operator.scaling_status import rescaled
 from tandem_operator.scalings import Scalings
 from tandem_operator.speculation_source import SpeculationFigures
 from tandem_operator.status import flipped, status_of
@@ -134,7 +135,7 @@ class Reconciler:
             terms=intent.terms,
             waits=intent.waits,
             keeping=self._scalings.keeping(key, intent, facts),
-            readings=self._scalings.readings(key),
+            loads=self._scalings.loads(key),
         )
         planned = self._scalings.remembered_by(planned, key, owner, intent=intent, now=self._now())
         refs = [Ref.of(apply.manifest) for apply in planned.apply]
@@ -259,7 +260,7 @@ class Reconciler:
         return self._store.keys()
 
     async def _say(self, body: Manifest, observation: Observation) -> bool:
-        """Write the status if it changed, and events for what flipped; whether the spec has changed meanwhile."""
+        """Write the status if it changed, and events for what flipped or was scaled; whether the spec is another."""
         previous: Mapping[str, Any] = body.get("status") or {}
         now = self._now()
         status = status_of(observation, previous=previous, now=now)
@@ -272,9 +273,11 @@ class Reconciler:
         except (NotFoundError, ConflictError):
             return False  # deleted, or deleted and made again, in the meantime: another pass is on its way
         self._store.observe(written)
-        for condition in flipped(previous, status):
+        events = [event_of(owner, condition, now=now) for condition in flipped(previous, status)]
+        events += [rescaled_event_of(owner, change, now=now) for change in rescaled(previous, status)]
+        for event in events:
             try:
-                await self._cluster.create(event_of(owner, condition, now=now))
+                await self._cluster.create(event)
             except ClusterError as error:
                 _log.warning("%s/%s: event was not posted: %s", owner.namespace, owner.name, error)
         # The store has the newer spec by our own reply, so the watch event about it will be no news to it.

@@ -11,6 +11,7 @@ from typing import Any, Self
 from tandem_contracts.launch import Role
 from tandem_operator import names, scaling_figures
 from tandem_operator.facts import Facts, Manifest, Ref, controller_uid
+from tandem_operator.scaling.policy import Bounds
 from tandem_operator.scaling_terms import TakenOver, taken_over
 from tandem_operator.store import Key, Store
 from tandem_operator.timestamps import timestamp_of
@@ -50,13 +51,15 @@ class ScaledRole:
         """To be written down."""
         return {"replicas": self.replicas, "decisions": list(self.decisions)}
 
-    def yielded(self, facts: Facts, *, now: datetime) -> str:
-        """Who else has written the replicas, which then are theirs for a while; empty while they are ours."""
+    def yielded(self, facts: Facts, bounds: Bounds, *, now: datetime) -> str:
+        """Who else has written the replicas, which then are theirs for a while; empty while they are ours. They may be
+        beyond the bounds: whoever writes them knows what for, and is told so.
+        """
         other = self.taken_over = taken_over(facts, self.taken_over, now=now, role=self.role)
         if other is None or not other.lasts(now):
             return ""
         self.replicas = other.replicas
-        return f"{other.ref.kind} {other.ref.name}: its replicas were written by {other.by}"
+        return other.told(bounds)
 
     def change(self, name: str, replicas: int, *, reason: str, inputs: Mapping[str, str], now: datetime) -> None:
         """Take over what was decided for the deployment `name`: another number than before."""

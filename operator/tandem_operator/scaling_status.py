@@ -7,7 +7,7 @@ changed, and else every TOLD_SECONDS: a deployment under constant load causes no
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from math import inf
 from typing import Any
@@ -17,10 +17,10 @@ from pydantic import ValidationError
 from tandem_contracts.launch import Role
 from tandem_operator.api.status import AttainmentStatus, CostStatus, ScalingStatus
 from tandem_operator.names import ConditionType, Reason
+from tandem_operator.objects.event import Rescaled
 from tandem_operator.scaling.decision import Decision, Health, Limited
 from tandem_operator.scaling.drafts import DraftDecision, DraftPolicy
 from tandem_operator.scaling.policy import Bounds, Policy
-from tandem_operator.scaling_terms import HANDS_OFF_SECONDS
 from tandem_operator.serving_cost import Cost
 from tandem_operator.timestamps import timestamp_of
 from tandem_operator.verdict import Verdict
@@ -68,6 +68,8 @@ class Scaled:
     """Who else scales, so that this one does not."""
     drafts: ScaledDrafts | None = None
     """None where their number is the spec's."""
+    unheeded: str = ""
+    """What somebody has asked for that scaling takes no notice of."""
 
     def bounds_of(self, role: Role) -> Bounds | None:
         """Within which replicas of a role follow the load; None where the spec says how many there are."""
@@ -190,10 +192,13 @@ def _health(scaled: Scaled) -> str:
     return PAUSED if scaled.policy.is_paused else scaled.decision.health.value
 
 
-def scaling_verdicts(told: ScalingStatus) -> dict[ConditionType, Verdict]:
-    """The conditions of scaling. None of them is ever a reason not to be Ready."""
+def scaling_verdicts(told: ScalingStatus, *, unheeded: str = "") -> dict[ConditionType, Verdict]:
+    """The conditions of scaling. None of them is ever a reason not to be Ready. `unheeded`: as of `Scaled`."""
+    active = _is_active(told)
+    if unheeded:
+        active = replace(active, message=f"{active.message}; {unheeded}")
     return {
-        ConditionType.SCALING_ACTIVE: _is_active(told),
+        ConditionType.SCALING_ACTIVE: active,
         ConditionType.SCALING_LIMITED: _is_limited(told),
         ConditionType.LATENCY_TARGET_MET: _is_target_met(told),
     }
@@ -202,11 +207,8 @@ def scaling_verdicts(told: ScalingStatus) -> dict[ConditionType, Verdict]:
 def _is_active(told: ScalingStatus) -> Verdict:
     """Whether replicas follow the load."""
     if CONFLICT in {told.health, told.draft_health}:
-        advice = (
-            f"take that autoscaler away, or spec.autoscaling; {HANDS_OFF_SECONDS / 60:.0f} minutes later it goes on"
-        )
         found = told.reason if told.health == CONFLICT else told.draft_reason
-        return Verdict(holds=False, reason=Reason.SCALING_CONFLICT, message=f"{found}: {advice}")
+        return Verdict(holds=False, reason=Reason.SCALING_CONFLICT, message=found or "")
     if told.health == PAUSED:
         return Verdict(holds=False, reason=Reason.PAUSED, message="spec.autoscaling.paused: replicas stay as they are")
     if told.health in {Health.NEW, Health.NO_PODS}:
@@ -227,8 +229,23 @@ def _is_limited(told: ScalingStatus) -> Verdict:
         Limited.AT_LEAST.value: (Reason.AT_MINIMUM, f"fewer than minReplicas, {told.desired_verifiers}, would do"),
         Limited.BEHAVIOR.value: (Reason.LIMITED_BY_BEHAVIOR, "spec.autoscaling.behavior allows no more at once"),
     }
-    reason, message = words.get(told.limited, (Reason.NOT_LIMITED, "replicas are what the load asks for"))
+    reason, message = words.get(told.limited, (Reason.NOT_LIMITED, _unlimited(told)))
     return Verdict(holds=told.limited is not None, reason=reason, message=message)
+
+
+_NOT_ASKED = {
+    PAUSED: "the load is not asked while spec.autoscaling.paused",
+    CONFLICT: "the load is not asked while somebody else writes the replicas",
+    Health.BLIND.value: "what the load asks for is not known",
+    Health.NEW.value: "what the load asks for is not known yet",
+    Health.NO_PODS.value: "what the load asks for is not known while no verifier is Ready",
+}
+"""By health, why nothing can be limited: nothing is asked for."""
+
+
+def _unlimited(told: ScalingStatus) -> str:
+    why = _NOT_ASKED.get(told.health)
+    return f"nothing is limited: {why}" if why else "replicas are what the load asks for"
 
 
 def _is_target_met(told: ScalingStatus) -> Verdict:
@@ -243,6 +260,27 @@ def _is_target_met(told: ScalingStatus) -> Verdict:
         message += f" (wrong by {shares.at_most_wrong_by} points at most)"
     is_met = told.target == "Met"
     return Verdict(holds=is_met, reason=Reason.TARGET_MET if is_met else Reason.TARGET_MISSED, message=message)
+
+
+def rescaled(previous: Mapping[str, Any], status: Mapping[str, Any]) -> tuple[Rescaled, ...]:
+    """Of which roles scaling wants another number now than the status before said; each deserves an event.
+
+    What somebody else has written is nothing that scaling has decided, and what it begins with is no change.
+    """
+    before, after = previous.get("scaling") or {}, status.get("scaling") or {}
+    found = []
+    for role, (count, reason, health) in _TOLD_OF_ROLES.items():
+        was, now = before.get(count), after.get(count)
+        if isinstance(was, int) and isinstance(now, int) and was != now and after.get(health) != CONFLICT:
+            found.append(Rescaled(role, was, now, after.get(reason) or ""))
+    return tuple(found)
+
+
+_TOLD_OF_ROLES = {
+    Role.VERIFIER: ("desiredVerifiers", "reason", "health"),
+    Role.DRAFT: ("desiredDrafts", "draftReason", "draftHealth"),
+}
+"""Where status has the number, why, and whether scaling could decide."""
 
 
 def _percent(share: float | None) -> str | None:

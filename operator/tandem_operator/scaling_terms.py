@@ -11,7 +11,7 @@ from tandem_operator.api.autoscaling import Autoscaling, ScalingRules, latency_s
 from tandem_operator.api.deployment import LLMDeployment
 from tandem_operator.api.fields import seconds_of
 from tandem_operator.config import OperatorConfig
-from tandem_operator.facts import Facts, PodFacts, Ref
+from tandem_operator.facts import Facts, Manifest, PodFacts, Ref
 from tandem_operator.objects.gate import GateTerms
 from tandem_operator.scaling.drafts import DraftPolicy
 from tandem_operator.scaling.observed import Gate, Observed, Pod
@@ -98,6 +98,44 @@ class TakenOver:
     def lasts(self, now: datetime) -> bool:
         """Whether they are still theirs."""
         return (now - self.at).total_seconds() <= HANDS_OFF_SECONDS
+
+    def told(self, bounds: Bounds) -> str:
+        """For a person: what was written, by whom, and what to do about it."""
+        beyond = ""
+        if self.replicas > bounds.most:
+            beyond = f", above maxReplicas, {bounds.most}"
+        elif self.replicas < bounds.least:
+            beyond = f", below minReplicas, {bounds.least}"
+        written = f"{self.ref.kind} {self.ref.name}: its replicas were written by {self.by}: {self.replicas}{beyond}"
+        minutes = f"{HANDS_OFF_SECONDS / 60:.0f} minutes"
+        if _is_person(self.by):
+            return (
+                f"{written}; after {minutes} the load decides again. spec.autoscaling.paused keeps replicas for longer"
+            )
+        return f"{written}; take that autoscaler away, or spec.autoscaling; {minutes} later the load decides again"
+
+
+def _is_person(manager: str) -> bool:
+    """Whether a field manager is what people write with: kubectl, kubectl-edit, kubectl-client-side-apply."""
+    return manager.startswith("kubectl")
+
+
+def unheeded_of(body: Manifest) -> str:
+    """What somebody has asked for by the scale subresource of a resource whose verifiers are scaled by the load, and
+    gets nothing of; empty otherwise. The API server remembers who it was.
+    """
+    spec = body.get("spec") or {}
+    if not spec.get("autoscaling"):
+        return ""
+    for entry in body["metadata"].get("managedFields") or []:
+        fields = ((entry.get("fieldsV1") or {}).get("f:spec") or {}).get("f:verifier") or {}
+        if entry.get("subresource") == "scale" and "f:replicas" in fields:
+            asked = (spec.get("verifier") or {}).get("replicas")
+            return (
+                f"{entry.get('manager', '')} has set spec.verifier.replicas to {asked}, which has no effect with "
+                "spec.autoscaling: its minReplicas and maxReplicas bound the verifiers"
+            )
+    return ""
 
 
 def taken_over(facts: Facts, before: TakenOver | None, *, now: datetime, role: Role) -> TakenOver | None:

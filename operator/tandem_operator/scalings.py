@@ -15,6 +15,7 @@ from tandem_contracts.launch import Role
 from tandem_operator import scaling_figures
 from tandem_operator.accelerators import AcceleratorClass
 from tandem_operator.api.deployment import Owner
+from tandem_operator.deletion_costs import Load, load_of
 from tandem_operator.draft_scalings import DraftScalings, Verifiers
 from tandem_operator.engine_readings import DraftingReadings
 from tandem_operator.facts import Facts, Manifest, Ref
@@ -29,7 +30,6 @@ from tandem_operator.scaling.decision import Decision
 from tandem_operator.scaling.memory import Memory
 from tandem_operator.scaling.observed import Observed
 from tandem_operator.scaling.policy import Policy
-from tandem_operator.scaling.reading import Reading
 from tandem_operator.scaling_status import Scaled
 from tandem_operator.scaling_terms import addresses_of, observed_of
 from tandem_operator.serving_cost import cost_of
@@ -45,8 +45,8 @@ class _Scaled:
     memory: Memory
     saved_at: float = float("-inf")
     saved: Manifest | None = None
-    readings: Mapping[str, Reading] = field(default_factory=dict)
-    """By pod, those alone that were new enough to decide by."""
+    loads: Mapping[str, Load] = field(default_factory=dict)
+    """By pod, of those alone whose readings were new enough to decide by."""
 
 
 class Scalings:
@@ -92,7 +92,9 @@ class Scalings:
         self._gates.latest(key, facts.gate.addresses)
         if not facts.gate.objects:
             self._gates.forget(key)
-        return Gatekeeping(intent.gate, is_idle=self._gates.is_idle(key))
+        return Gatekeeping(
+            intent.gate, is_idle=self._gates.is_idle(key), reading_seconds=self._readings.interval_seconds(key)
+        )
 
     def scale(
         self, key: Key, intent: Intent, facts: Facts, *, owner_uid: str, now: datetime
@@ -112,7 +114,7 @@ class Scalings:
             scaled = self._scaled[key] = _restored(there, facts, first=intent.first_replicas)
             if there is not None:  # written anew when that is due, and not for a restart
                 scaled.saved, scaled.saved_at = as_applied(there), now.timestamp()
-        conflict = scaled.role.yielded(facts, now=now)
+        conflict = scaled.role.yielded(facts, policy.bounds, now=now)
         if conflict:
             policy = replace(policy, is_paused=True)
         seen, decision = self._decided(key, scaled, policy, facts=facts, now=now)
@@ -121,7 +123,8 @@ class Scalings:
         verifiers = Verifiers(seen, decision.replicas, decision.figures.cold_start_seconds)
         intent = intent.scaled(decision.replicas)
         intent, drafts = self._drafts.scale(key, intent, facts, verifiers=verifiers, owner_uid=owner_uid, now=now)
-        return intent, Scaled(policy, decision, scaled.role.changed_at, cost, conflict=conflict, drafts=drafts)
+        told = Scaled(policy, decision, scaled.role.changed_at, cost, conflict=conflict, drafts=drafts)
+        return intent, replace(told, unheeded=intent.unheeded)
 
     def _decided(
         self, key: Key, scaled: _Scaled, policy: Policy, *, facts: Facts, now: datetime
@@ -137,17 +140,17 @@ class Scalings:
             trouble=self._readings.trouble(key),
         )
         decision, scaled.memory = decide(policy, seen, scaled.memory)
-        scaled.readings = {name: reading for name, reading in seen.readings.items() if seen.is_fresh(name)}
+        scaled.loads = {name: load_of(each) for name, each in seen.readings.items() if seen.is_fresh(name)}
         if decision.replicas != scaled.role.replicas:
             inputs = _inputs_of(decision, waiting=seen.waiting)
             scaled.role.change(key.name, decision.replicas, reason=decision.reason, inputs=inputs, now=now)
             scaled.saved_at = float("-inf")
         return seen, decision
 
-    def readings(self, key: Key) -> Mapping[str, Reading]:
-        """What the last decision has seen of the load, by pod; nothing where nothing is scaled."""
+    def loads(self, key: Key) -> Mapping[str, Load]:
+        """What the last decisions have seen of what pods do, by pod of both roles; nothing where nothing is scaled."""
         scaled = self._scaled.get(key)
-        return scaled.readings if scaled else {}
+        return {**scaled.loads, **self._drafts.loads(key)} if scaled else {}
 
     def remembered_by(self, planned: Plan, key: Key, owner: Owner, *, intent: Intent, now: datetime) -> Plan:
         """The plan with the ConfigMap in which scaling remembers, which goes where nothing is scaled any more."""
@@ -161,7 +164,7 @@ class Scalings:
 
     def _memory_of(self, key: Key, scaled: _Scaled, owner: Owner, *, now: datetime) -> Manifest:
         """The ConfigMap as it was written last, until it is due to be written anew."""
-        is_due = now.timestamp() - scaled.saved_at >= SAVE_SECONDS
+        is_due = not 0 <= now.timestamp() - scaled.saved_at < SAVE_SECONDS
         if scaled.saved is None or is_due or self._drafts.is_news(key, scaled.saved):
             data: dict[Role, Mapping[str, Any]] = {
                 Role.VERIFIER: {**scaled.role.to_data(), "memory": scaled.memory.to_data()}

@@ -25,9 +25,14 @@ def cost_of(facts: Facts, figures: Figures, *, table: Mapping[str, AcceleratorCl
     """Of all pods that hold accelerators, of every role and revision, those that start or go included.
 
     None where a price is not known: the class has none, or the pod is on one of several that cost differently, which
-    only its node could tell.
+    only its node could tell. The class of pods that there are none of, but may be again, needs a price too: else the
+    same deployment would cost nothing at one time, and nobody knows what at another.
     """
     holding = [pod for pod in facts.pods if pod.node and not pod.is_over]
+    if not holding and not facts.workloads:
+        return None
+    if not all(_is_priced(facts.revision(each.role, each.revision), table) for each in facts.workloads):
+        return None
     prices = [_price_of(facts.revision(pod.role, pod.revision), table) for pod in holding]
     known = [price for price in prices if price is not None]
     if len(known) < len(prices):
@@ -40,13 +45,22 @@ def cost_of(facts: Facts, figures: Figures, *, table: Mapping[str, AcceleratorCl
     )
 
 
+def _is_priced(revision: RevisionFacts | None, table: Mapping[str, AcceleratorClass]) -> bool:
+    """Whether every class that its pods may be on has a price; without the revision that is not known."""
+    return revision is not None and "" not in _prices_of(revision, table)
+
+
+def _prices_of(revision: RevisionFacts, table: Mapping[str, AcceleratorClass]) -> set[str]:
+    """Of one accelerator for an hour, by class; empty for one without a price."""
+    names = [str(each.get("name")) for each in revision.resolved.get("accelerators") or ()]
+    return {table[name].price_per_hour if name in table else "" for name in names}
+
+
 def _price_of(revision: RevisionFacts | None, table: Mapping[str, AcceleratorClass]) -> float | None:
     """Of one pod for an hour."""
     if revision is None:
         return None
-    names = [str(each.get("name")) for each in revision.resolved.get("accelerators") or ()]
-    prices = {table[name].price_per_hour if name in table else "" for name in names}
-    count = revision.resolved.get("count")
+    prices, count = _prices_of(revision, table), revision.resolved.get("count")
     if len(prices) != 1 or "" in prices or not isinstance(count, int):
         return None
     return count * float(prices.pop())

@@ -39,7 +39,14 @@ from tandem_operator.role_inputs import RoleInputs
 from tandem_operator.rollout import Wait, Want
 from tandem_operator.scaling.drafts import DraftPolicy
 from tandem_operator.scaling.policy import Policy
-from tandem_operator.scaling_terms import draft_policy_of, first_drafts, first_replicas, gate_terms_of, policy_of
+from tandem_operator.scaling_terms import (
+    draft_policy_of,
+    first_drafts,
+    first_replicas,
+    gate_terms_of,
+    policy_of,
+    unheeded_of,
+)
 
 WORDINGS_KEPT = 4
 
@@ -76,6 +83,8 @@ class Intent:
     """Of drafts, where scaling remembers nothing."""
     gate: GateTerms | None = None
     """What holds requests at zero; None: there is no zero."""
+    unheeded: str = ""
+    """What somebody has asked for that scaling takes no notice of."""
 
     def scaled(self, replicas: int, role: Role = Role.VERIFIER) -> Intent:
         """The same with so many of a role."""
@@ -101,6 +110,7 @@ def intent_of(body: Manifest, facts: Facts, *, config: OperatorConfig, table: Ma
         draft_scaling=draft_policy_of(deployment),
         first_drafts=first_drafts(deployment, facts),
         gate=gate_terms_of(deployment, config),
+        unheeded=unheeded_of(body),
     )
     try:
         wanted = wants_of(deployment, facts, config=config, table=table, refresh=refresh)

@@ -43,9 +43,11 @@ class GateOptions:
     the name had no address.
     `hold_seconds`: how long a request may wait for a pod, from its arrival. `most_held`: requests that wait at once.
     `most_held_bytes`: bodies that are kept, until their answers begin. `most_body_bytes`: of one request.
-    `retry_after_seconds`: what those are told that are sent away. `drain_seconds`: how long after SIGTERM requests
-    that are here already may still be held and answered. With `access` ApiKey the key is in the environment, as it is
-    for engines. An empty `host` means all interfaces.
+    `retry_after_seconds`: what those are told that are sent away. `leaving_seconds`: how long after SIGTERM new
+    requests are taken at most, while no pod answers. `drain_seconds`: how long after that those that are here already
+    may still be held and answered. `service`: at which clients find the deployment; once it is to stop, and there is no
+    such name any more, what is held is sent away. With `access` ApiKey the key is in the environment, as it is for
+    engines. An empty `host` means all interfaces.
     """
 
     served_name: str
@@ -55,7 +57,9 @@ class GateOptions:
     most_held_bytes: int = 128 * MEBIBYTE
     most_body_bytes: int = 32 * MEBIBYTE
     retry_after_seconds: int = 10
+    leaving_seconds: int = 0
     drain_seconds: int = DEFAULT_HOLD_SECONDS
+    service: str = ""
     access: Access = Access.OPEN
     host: str = ""
     http_port: int = HTTP_PORT
@@ -67,6 +71,7 @@ class GateOptions:
             raise InvalidGateOptionsError(refusal_of("--served-name", "''", allowed="a text that is not empty"))
         for name, lowest, highest in (
             ("hold_seconds", 1, SECONDS_LIMIT),
+            ("leaving_seconds", 0, SECONDS_LIMIT),
             ("drain_seconds", 1, SECONDS_LIMIT),
             ("retry_after_seconds", 1, SECONDS_LIMIT),
             ("most_held", 1, HELD_LIMIT),
@@ -78,6 +83,8 @@ class GateOptions:
             value = getattr(self, name)
             if not lowest <= value <= highest:
                 raise InvalidGateOptionsError(refusal_of(flag_of(name), value, allowed=f"{lowest} to {highest}"))
+        if self.service and not _is_host(self.service):
+            raise InvalidGateOptionsError(refusal_of("--service", repr(self.service), allowed="a name, or ''"))
         if not self.upstreams:
             raise InvalidGateOptionsError(refusal_of("--upstream", "''", allowed="HOST or HOST:PORT"))
 

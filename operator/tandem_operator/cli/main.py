@@ -61,7 +61,7 @@ def _answer(options: argparse.Namespace) -> tuple[str, int]:
         paint = Paint(sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
         return run_status(connection, options.name, now=datetime.now(UTC), paint=paint)
     if options.command == "why":
-        return run_why(connection, options.name), 0
+        return run_why(connection, options.name, now=datetime.now(UTC)), 0
     if options.command == "refresh":
         return run_refresh(connection, options.name), 0
     return run_rollback(connection, options.name, role=Role(options.role), revision=options.to), 0

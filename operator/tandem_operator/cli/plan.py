@@ -27,6 +27,7 @@ from tandem_operator.artifact_steps import Measurement, Step, first_step_of
 from tandem_operator.artifact_terms import Referrers, job_maker
 from tandem_operator.cli.inputs import CommandError, configuration_in, deployments_in
 from tandem_operator.cli.prospects import OPTIONS, prospect_lines
+from tandem_operator.cli.scaling_lines import gate_of, keeping_of, scaling_lines
 from tandem_operator.config import OperatorConfig
 from tandem_operator.facts import ArtifactFacts, Facts, Manifest
 from tandem_operator.manifest_yaml import manifest_yaml
@@ -70,7 +71,8 @@ def plan_of(body: Manifest, config: OperatorConfig, *, models: Mapping[Role, Mod
     facts = Facts(models=models or {}, artifacts=made)
     wanted = wants_of(deployment, facts, config=config, table=settings.table)
     clock, terms = Clock(datetime.now(UTC), deployment.spec.rollout), terms_of(deployment.spec, config)
-    return plan(deployment.owner, facts, wanted.roles, clock=clock, terms=terms, waits=wanted.waits)
+    keeping = keeping_of(deployment, config)
+    return plan(deployment.owner, facts, wanted.roles, clock=clock, terms=terms, waits=wanted.waits, keeping=keeping)
 
 
 def _model(role: Role, folder: Path) -> ModelFacts:
@@ -111,8 +113,12 @@ def _planned(
     if deployment.spec.speculation.tls and deployment.uses(Role.DRAFT):
         keys = names.protection_name(name, Role.DRAFT)
         lines.append(f"ConfigMap {keys}: made beside these, with the keys that the API server publishes")
+    lines += scaling_lines(deployment)
     lines += planned.details
-    return _commented(lines, (apply.manifest for apply in planned.apply))
+    own = _commented(lines, (apply.manifest for apply in planned.apply))
+    gate = gate_of(deployment, config)
+    told = f"{names.KIND} {namespace}/{name} on its way to zero: {len(gate)} objects more, until a verifier is Ready"
+    return own + (_commented([told], gate) if gate else "")
 
 
 def _as_made(need: Need, model: ModelFacts | None) -> ArtifactFacts:

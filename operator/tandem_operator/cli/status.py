@@ -22,7 +22,10 @@ from tandem_operator.names import ConditionType, Reason
 
 IS_READY, IS_NOT_READY = 0, 1
 
-_ABNORMAL = frozenset({ConditionType.RECONCILING, ConditionType.STALLED})
+_ABNORMAL = frozenset({ConditionType.RECONCILING, ConditionType.STALLED, ConditionType.SCALING_LIMITED})
+"""Conditions that are good while they are False."""
+_HARMLESS = frozenset({Reason.AT_MINIMUM, Reason.LIMITED_BY_BEHAVIOR})
+"""Reasons of such a condition to be True that ask nothing of anybody."""
 _RED, _GREEN, _YELLOW, _BOLD, _DIM = "31", "32", "33", "1", "2"
 
 
@@ -107,7 +110,7 @@ def _condition(condition: Manifest, *, now: datetime, paint: Paint) -> list[str]
     mark, colour = ("✓", _GREEN) if is_good else ("✗", _RED)
     if truth == "Unknown":
         mark, colour = "?", _YELLOW
-    elif condition["type"] == ConditionType.RECONCILING:
+    elif condition["type"] == ConditionType.RECONCILING or (not is_good and condition.get("reason") in _HARMLESS):
         mark, colour = "…", _YELLOW
     since = paint(f"{_age(condition.get('lastTransitionTime'), now):>5}", _DIM)
     reason = condition.get("reason", "")

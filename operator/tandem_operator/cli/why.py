@@ -6,6 +6,7 @@ Reads with the user's own rights. What is printed is a pure function of the reso
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 from tandem_contracts.launch import Role
@@ -16,8 +17,11 @@ from tandem_operator.cli.inputs import CommandError
 from tandem_operator.facts import Manifest
 from tandem_operator.masking import one_line
 from tandem_operator.objects.scaling_memory import remembered_in
+from tandem_operator.scaling_terms import unheeded_of
 
 _SHOWN = 10
+FRESH_SECONDS = 60.0
+_UNITS = (("day", 86400), ("hour", 3600), ("minute", 60))
 _INPUTS = {
     "requests": "{} requests/s arrive",
     "surge": "{}/s more within a cold start",
@@ -36,7 +40,7 @@ _INPUTS = {
 }
 
 
-def run_why(connection: Connection, name: str) -> str:
+def run_why(connection: Connection, name: str, *, now: datetime) -> str:
     """The text. Raises CommandError, with exit code 2 when there is no such resource."""
     body = connection.get(names.KIND, name)
     if not (body.get("spec") or {}).get("autoscaling"):
@@ -48,14 +52,14 @@ def run_why(connection: Connection, name: str) -> str:
         memory, note = None, f"its last changes are not shown: {error}"
     else:
         note = ""
-    return "\n".join(_lines(body, memory, note=note)) + "\n"
+    return "\n".join(_lines(body, memory, now=now, note=note)) + "\n"
 
 
 def _counted(count: object, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
-def _lines(body: Manifest, memory: Manifest | None, *, note: str) -> Iterator[str]:
+def _lines(body: Manifest, memory: Manifest | None, *, now: datetime, note: str) -> Iterator[str]:
     told = (body.get("status") or {}).get("scaling")
     if not told:
         yield "nothing is decided yet: does an operator run in this namespace?"
@@ -68,10 +72,24 @@ def _lines(body: Manifest, memory: Manifest | None, *, note: str) -> Iterator[st
         for condition in body["status"].get("conditions") or []:
             if condition["type"] in {"ScalingActive", "ScalingLimited", "LatencyTargetMet"}:
                 yield f"  {condition['type']} {condition['status']} ({condition['reason']})"
+        yield from _age(told.get("updated"), now)
+    if unheeded := unheeded_of(body):
+        yield one_line(unheeded)
     if note:
         yield note
     yield from _changes(remembered_in(memory), "last changes")
     yield from _changes(remembered_in(memory, Role.DRAFT), "last changes of drafts")
+
+
+def _age(updated: object, now: datetime) -> Iterator[str]:
+    """Nothing while the figures are new: they are written at most so late where something matters."""
+    try:
+        seconds = (now - datetime.fromisoformat(str(updated))).total_seconds()
+    except (ValueError, TypeError):  # nothing that we have written, or a time of nowhere
+        return
+    if seconds > FRESH_SECONDS:
+        unit, size = next(each for each in _UNITS if seconds >= each[1])
+        yield f"  these figures are {_counted(int(seconds // size), unit)} old"
 
 
 def _changes(remembered: Mapping[str, Any], title: str) -> Iterator[str]:

@@ -17,6 +17,9 @@ from tandem_operator.objects.ownership import gate_labels_of, gate_metadata_of, 
 from tandem_operator.objects.restricted import container_security, pod_security
 
 CPU_REQUEST = "50m"
+LEAVING_SECONDS = 30
+"""In which another gate is Ready where a node is drained or a pod evicted. Until then proxies go on to send requests to
+the one that ends, as long as it is Ready, since the Service has no other."""
 FLOOR_MEBIBYTES, HELD_KIBIBYTES = 96, 24
 """The program; each held request's connections, of which benchmarks/wake_gate.py measures 16 KiB; beside the bodies."""
 
@@ -60,7 +63,7 @@ def _pod(owner: Owner, terms: GateTerms) -> Manifest:
     return {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": stop.grace_seconds,
+        "terminationGracePeriodSeconds": LEAVING_SECONDS + stop.grace_seconds,
         "securityContext": pod_security(),
         "containers": [_container(owner, terms, pre_stop_seconds=stop.pre_stop_seconds)],
         **({"imagePullSecrets": [{"name": name} for name in terms.pull_secrets]} if terms.pull_secrets else {}),
@@ -73,7 +76,9 @@ def _container(owner: Owner, terms: GateTerms, *, pre_stop_seconds: int) -> Mani
         upstream=f"{names.verifiers_service_name(owner.name)}:{HTTP_PORT}",
         hold_seconds=terms.hold_seconds,
         most_held=terms.most_held,
+        leaving_seconds=LEAVING_SECONDS,
         drain_seconds=terms.hold_seconds,
+        service=names.serving_service_name(owner.name),
         access=Access.API_KEY if terms.api_key else Access.OPEN,
     )
     held = -(-terms.most_held * HELD_KIBIBYTES // 1024)

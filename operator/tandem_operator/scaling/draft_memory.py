@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar
 from tandem_operator.scaling.behavior import Change
 from tandem_operator.scaling.drafting import DraftsSeen, Proposer, Said, Server
 from tandem_operator.scaling.memory import Wanted, finite
+from tandem_operator.scaling.set_back import all_earlier, each_earlier, less, set_back_seconds
 
 VERSION = 1
 RATE_SECONDS, LATE_SECONDS, LOAD_SECONDS = 30.0, 60.0, 60.0
@@ -93,18 +94,35 @@ class DraftMemory:
 
 def remembered(seen: DraftsSeen, memory: DraftMemory) -> DraftMemory:
     """The same with what is seen now."""
+    memory = _of_the_clock(seen, memory)
     names = {pod.name for pod in (*seen.pods, *seen.verifiers.pods)}
     servers = _intervals(Server, seen, memory, {pod.name: pod.kind for pod in seen.ready})
     proposers = _intervals(Proposer, seen, memory, {pod.name: pod.kind for pod in seen.verifiers.ready})
     memory = _with_load(seen, memory)
     memory = _with_choice(_with_late(memory, proposers), proposers)
     memory = _with_capacity(_with_rate(seen, memory, servers), servers)
-    said = {**memory.said, **seen.said}
+    said = {**memory.said, **seen.possible}
     return replace(
         memory,
         since=seen.now if memory.since is None else memory.since,
         at=seen.now,
         said={name: each for name, each in said.items() if name in names},
+    )
+
+
+def _of_the_clock(seen: DraftsSeen, memory: DraftMemory) -> DraftMemory:
+    """Where that was set back, as if all of it had been as much earlier."""
+    by = set_back_seconds(memory.at or 0.0, now=seen.now, interval_seconds=seen.interval_seconds)
+    if not by:
+        return memory
+    return replace(
+        memory,
+        since=less(memory.since, by),
+        at=less(memory.at, by),
+        said=all_earlier(memory.said, by),
+        switched_at=memory.switched_at - by,
+        wanted=each_earlier(memory.wanted, by),
+        changes=each_earlier(memory.changes, by),
     )
 
 
@@ -127,9 +145,9 @@ class _Interval:
 
 def _intervals(of: type[S], seen: DraftsSeen, memory: DraftMemory, kinds: Mapping[str, str]) -> list[_Interval]:
     """Of the pods that have said something new, and have not begun to count anew."""
-    found = []
+    found, said = [], seen.possible
     for name, kind in kinds.items():
-        before, after = memory.said.get(name), seen.said.get(name)
+        before, after = memory.said.get(name), said.get(name)
         if isinstance(before, of) and isinstance(after, of) and after.at > before.at:
             each = _Interval(kind, before, after)
             counters = ("tokens", "busy_seconds") if of is Server else ("drafted_rows", "empty_rows", "answered")

@@ -73,6 +73,15 @@ class Server:
 Said = Proposer | Server
 
 
+def work_between(before: Said | None, after: Said) -> tuple[float, float] | None:
+    """Tokens a second that a draft pod gave, and the share of the time that it took; None where that is not known."""
+    if not isinstance(before, Server) or not isinstance(after, Server) or after.at <= before.at:
+        return None
+    seconds, tokens = after.at - before.at, after.tokens - before.tokens
+    busy = after.busy_seconds - before.busy_seconds
+    return (tokens / seconds, busy / seconds) if tokens >= 0 and busy >= 0 else None
+
+
 def said_in(page: str, *, at: float) -> Said | None:
     """What a page tells; None where it is of neither, lacks something, or something is not a number."""
     samples = samples_in(page, _FAMILIES)
@@ -150,7 +159,13 @@ class DraftsSeen:
     def is_fresh(self, name: str) -> bool:
         """Whether what a pod said is new enough to go by."""
         said = self.said.get(name)
-        return said is not None and self.now - said.at <= STALE_INTERVALS * self.interval_seconds
+        return said is not None and abs(self.now - said.at) <= STALE_INTERVALS * self.interval_seconds
+
+    @property
+    def possible(self) -> dict[str, Said]:
+        """What pods have said, but for what is of a time to come: of a clock that was set back since."""
+        latest = self.now + STALE_INTERVALS * self.interval_seconds
+        return {name: said for name, said in self.said.items() if said.at <= latest}
 
     def _silent(self, ready: list[Pod]) -> list[Pod]:
         """One that has been Ready for less than two readings has not been asked yet."""

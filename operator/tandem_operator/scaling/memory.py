@@ -37,6 +37,8 @@ class Memory:
 
     since: float | None = None
     """When this operator began to decide; nothing goes down before it has seen enough itself."""
+    seen_at: float = 0.0
+    """When it, or the one before, has decided last."""
     readings: Mapping[str, Reading] = field(default_factory=dict)
     """The last of each pod."""
     flow: Flow = field(default_factory=Flow)
@@ -92,12 +94,15 @@ class Memory:
         if version != VERSION:
             raise ValueError(f"version (is {version!r}): must be {VERSION}")
         try:
+            changes = tuple(Change(finite(at), int(by)) for at, by in data["changes"])
+            wanted = tuple(Wanted(finite(at), int(replicas)) for at, replicas in data["wanted"])
             return cls(
+                seen_at=max((0.0, *(each.at for each in changes), *(each.at for each in wanted))),
                 learned={kind: _learned_of(each) for kind, each in data["learned"].items()},
                 cold_starts={kind: tuple(map(finite, each)) for kind, each in data["coldStarts"].items()},
                 flow=Flow(history=tuple((finite(at), finite(rate)) for at, rate in data["history"])),
-                wanted=tuple(Wanted(finite(at), int(replicas)) for at, replicas in data["wanted"]),
-                changes=tuple(Change(finite(at), int(by)) for at, by in data["changes"]),
+                wanted=wanted,
+                changes=changes,
                 changed_at=finite(data["changedAt"]),
                 patience=max(1.0, finite(data["patience"])),
                 taken_back_at=finite(data["takenBackAt"]),

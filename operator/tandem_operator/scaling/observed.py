@@ -98,6 +98,14 @@ class Observed:
         return len(seen) / len(self.ready) if seen else 1.0
 
     def is_fresh(self, name: str) -> bool:
-        """Whether a pod's reading is new enough to go by."""
+        """Whether a pod's reading is new enough to go by. One of a time to come is of a clock that was set back since,
+        and as old as nobody knows.
+        """
         reading = self.readings.get(name)
-        return reading is not None and self.now - reading.at <= STALE_INTERVALS * self.interval_seconds
+        return reading is not None and abs(self.now - reading.at) <= STALE_INTERVALS * self.interval_seconds
+
+    @property
+    def possible(self) -> dict[str, Reading]:
+        """Readings but for those of a time to come."""
+        latest = self.now + STALE_INTERVALS * self.interval_seconds
+        return {name: reading for name, reading in self.readings.items() if reading.at <= latest}

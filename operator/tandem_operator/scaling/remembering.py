@@ -11,6 +11,7 @@ from tandem_operator.scaling.learning import Cell, Learned, Watch, learned_from,
 from tandem_operator.scaling.memory import LEAST_DERATE, Memory
 from tandem_operator.scaling.observed import Observed
 from tandem_operator.scaling.policy import Policy
+from tandem_operator.scaling.set_back import of_the_clock
 from tandem_operator.scaling.traffic import passed
 
 COLD_STARTS_KEPT = 20
@@ -32,6 +33,8 @@ DERATE_DOWN, DERATE_UP = 0.97, 0.0015
 
 def remembered(policy: Policy, seen: Observed, memory: Memory) -> Memory:
     """The same with what is seen now."""
+    memory = of_the_clock(memory, now=seen.now, interval_seconds=seen.interval_seconds)
+    seen = replace(seen, readings=seen.possible)
     flow = flowed(memory.flow, seen, before=memory.readings, history_seconds=policy.surge_history_seconds)
     traffic = passed(memory.traffic, seen.readings, before=memory.readings)
     watches, learned = _learned(policy, seen, replace(memory, traffic=traffic))
@@ -42,6 +45,7 @@ def remembered(policy: Policy, seen: Observed, memory: Memory) -> Memory:
     memory = replace(
         memory,
         since=seen.now if memory.since is None else memory.since,
+        seen_at=seen.now,
         readings={**memory.readings, **seen.readings} if seen.readings else memory.readings,
         flow=flow,
         idle_since=since,

@@ -57,6 +57,7 @@ async def _serve(options: GateOptions, key: str) -> None:
         await gate.start(options.host, options.http_port)
         logger.info("holds requests for %s until a pod at %s answers", options.served_name, options.upstream)
         await stop_wanted.wait()
+        await gate.leave(options.leaving_seconds)
         logger.info("stopping: what is held waits for at most %d s more", options.drain_seconds)
         await gate.stop(options.drain_seconds)
     finally:

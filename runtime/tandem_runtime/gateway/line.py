@@ -37,6 +37,11 @@ class Line:
         self._giving: asyncio.Task[None] | None = None
         self._is_closed = False
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether nobody gets a turn any more."""
+        return self._is_closed
+
     def join(self) -> Turn:
         """At the end, for a request that is whole. Raises SentAwayError once the line is closed."""
         turn = Turn(None)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
 import aiohttp
@@ -16,6 +18,7 @@ from tandem_contracts.gate import GateOptions
 from tandem_runtime.gateway import passing
 from tandem_runtime.gateway.answers import SentAwayError, refusal, told
 from tandem_runtime.gateway.figures import Figures, Outcome
+from tandem_runtime.gateway.leaving import gone
 from tandem_runtime.gateway.line import Line
 from tandem_runtime.gateway.pods import Pods
 from tandem_runtime.gateway.room import Place, Room
@@ -27,6 +30,9 @@ HELD_PATHS = (
 )  # fmt: skip
 """What only an engine can answer. POST requests to them are arrivals; nothing else may wake a model."""
 TRIES = 2
+SERVED_SECONDS = 10.0
+"""A pod has answered for so long, and the Service selects it: then nobody needs a gate any more."""
+BETWEEN_LOOKS_SECONDS = 0.1
 CUT_SECONDS = 1.0
 """For the last words to clients when the time to stop is over."""
 
@@ -36,14 +42,23 @@ logger = logging.getLogger(__name__)
 class Gate:
     """One deployment's gate. To be made in an event loop."""
 
-    def __init__(self, options: GateOptions, *, key: str = "", figures: Figures | None = None) -> None:
-        """`key`: what clients must show as a bearer token; empty: nothing."""
+    def __init__(
+        self,
+        options: GateOptions,
+        *,
+        key: str = "",
+        figures: Figures | None = None,
+        is_gone: Callable[[str], Awaitable[None]] = gone,
+    ) -> None:
+        """`key`: what clients must show as a bearer token; empty: nothing. `is_gone` returns once a Service is."""
         self._options, self._figures = options, figures or Figures()
         self._expected = _digest(key) if key else b""
         self._session = passing.make_session()
         self._pods = Pods(options.upstreams, found=self._figures.found)
         self._line = Line(self._pods)
         self._room = Room(options, changed=self._count)
+        self._is_gone = is_gone
+        self._going: asyncio.Task[None] | None = None
         self._all_over = asyncio.Event()
         self._all_over.set()
         self._started = int(time.time())
@@ -69,6 +84,31 @@ class Gate:
         await site.start()
         return int(self._runner.addresses[0][1])
 
+    async def leave(self, limit_seconds: float) -> None:
+        """Take requests on for as long as this, unless a pod takes them or the deployment is gone.
+
+        Where a node is drained the next gate is not there yet, and the Service goes on to select this one till then.
+        Once the deployment is gone what is held is sent away, now or while the gate stops.
+        """
+        if self._options.service:
+            self._going = asyncio.create_task(self._send_away(self._options.service), name="going")
+        if not limit_seconds:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_seconds):
+                while not (self._line.is_closed or self._is_served()):
+                    await self._pods.look()
+                    await asyncio.sleep(BETWEEN_LOOKS_SECONDS)
+
+    async def _send_away(self, service: str) -> None:
+        await self._is_gone(service)
+        logger.info("there is no Service %s any more: nobody will answer what is held", service)
+        await self._line.close()
+
+    def _is_served(self) -> bool:
+        is_answering = self._pods.next(but=None) is not None
+        return is_answering and asyncio.get_running_loop().time() - self._pods.ready_since >= SERVED_SECONDS
+
     async def stop(self, drain_seconds: float) -> None:
         """Take no new connection, hold and answer what is here for as long as this, send the rest away, end."""
         for site in tuple(self._runner.sites):
@@ -78,6 +118,9 @@ class Gate:
         if not await self._is_all_over(drain_seconds):
             await self._line.close()
             await self._is_all_over(CUT_SECONDS)
+        if self._going:
+            self._going.cancel()
+            await asyncio.gather(self._going, return_exceptions=True)
         await self._runner.cleanup()
         await self._line.close()
         await self._pods.close()

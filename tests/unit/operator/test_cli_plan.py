@@ -123,6 +123,48 @@ def test_a_draft_that_the_method_leaves_idle_is_told(file: Path, capsys: pytest.
     assert "# draft: not used: spec.speculation.method is NGram" in capsys.readouterr().out
 
 
+def scaled(**autoscaling: Any) -> dict[str, Any]:
+    slo = {"timeToFirstToken": "2s", "timePerOutputToken": "80ms"}
+    return make_spec(autoscaling={"slo": slo, "verifier": {"minReplicas": 2, "maxReplicas": 8}, **autoscaling})
+
+
+def test_how_replicas_are_scaled_is_told(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = scaled(draft={"minReplicas": 0, "maxReplicas": 4}, paused=True)
+    assert main(["plan", "-f", write(file, body_of(spec))]) == 0
+    assert (
+        """\
+# scaling: 95 % of requests within 2s to the first token and 80ms a token after it, by Headroom
+#   verifier: 2 to 8 replicas, 2 at first
+#   draft: 0 to 4 replicas, 1 at first
+#   paused: replicas stay as they are
+#   never to zero: idle is omitted
+# ConfigMap pair-scaling: made beside these, with what scaling has learned
+"""
+        in capsys.readouterr().out
+    )
+
+
+def test_what_zero_needs_is_told_and_printed_by_itself(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = {**scaled(idle={"after": "5m"}), "access": {"allowedFrom": [{"podLabels": {"app": "client"}}]}}
+    assert main(["plan", "-f", write(file, body_of(spec))]) == 0
+    text = capsys.readouterr().out
+    assert "#   draft: always 1\n" in text
+    assert (
+        "#   to zero after 5m without a request; then the wake gate holds 1000 requests at most, each for 10m, until a "
+        "verifier is Ready\n"
+    ) in text
+    serving, at_zero = text.split("# LLMDeployment default/pair on its way to zero: 3 objects more")
+    gate = [
+        each for each in yaml.safe_load_all(at_zero.partition("\n")[2]) if "gate" in str(each["metadata"]["labels"])
+    ]
+    assert sorted(each["kind"] for each in gate) == ["Deployment", "NetworkPolicy", "Service"]
+    policies = [each for each in yaml.safe_load_all(serving) if each["kind"] == "NetworkPolicy"]
+    verifiers = next(each for each in policies if each["metadata"]["name"].endswith("verifier"))
+    assert len(verifiers["spec"]["ingress"][0]["from"]) == 3, (
+        "the gate may pass requests on: so the operator applies it"
+    )
+
+
 def test_what_a_list_holds_is_planned(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     second = body_of()
     second["metadata"]["name"] = "second"

@@ -115,6 +115,21 @@ LLMDeployment chat/pair  generation 3, 2h old
     )
 
 
+@pytest.mark.parametrize(
+    ("status", "reason", "mark"),
+    [
+        ("False", "NotLimited", "✓"),
+        ("True", "AtMaximum", "✗"),
+        ("True", "AtMinimum", "…"),
+        ("True", "LimitedByBehavior", "…"),
+        ("Unknown", "NotLimited", "?"),
+    ],
+)
+def test_a_condition_that_is_good_while_it_is_false_is_shown_so(status: str, reason: str, mark: str) -> None:
+    limited = {**ROLLING, "conditions": [condition("ScalingLimited", status, reason, "m")]}
+    assert f"{mark} ScalingLimited" in drawn(body(limited))
+
+
 def test_a_resource_of_which_no_operator_has_heard_says_so() -> None:
     assert drawn(body()) == (
         "LLMDeployment chat/pair  generation 3, 2h old\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -51,14 +52,17 @@ class Cluster:
         return self.memory
 
 
-def why(spec: Manifest, *, status: Any = None, memory: Any = None, drafts: Any = None) -> str:
-    body = {**make_body(spec), "status": status or {}}
+NOW = datetime(2030, 1, 1, 1, tzinfo=UTC)
+
+
+def why(spec: Manifest, *, status: Any = None, memory: Any = None, drafts: Any = None, **metadata: Any) -> str:
+    body = {**make_body(spec, **metadata), "status": status or {}}
     found = (
         None if memory is None else {"data": {"verifier": memory if isinstance(memory, str) else json.dumps(memory)}}
     )
     if found and drafts:
         found["data"]["draft"] = json.dumps(drafts)
-    return run_why(Cluster(body, found), NAME)  # type: ignore[arg-type]
+    return run_why(Cluster(body, found), NAME, now=NOW)  # type: ignore[arg-type]
 
 
 def test_the_decision_comes_first_then_conditions_then_changes_with_their_inputs() -> None:
@@ -111,6 +115,35 @@ def test_drafts_have_a_decision_and_changes_of_their_own() -> None:
 def test_what_it_costs_is_said_where_it_is_known(cost: Any, line: str | None) -> None:
     lines = why(SCALED, status={"scaling": {**TOLD, "cost": cost}}, memory={}).splitlines()
     assert lines[1:] == ([line] if line else [])
+
+
+@pytest.mark.parametrize(
+    ("updated", "line"),
+    [
+        ("2030-01-01T00:59:00Z", None),
+        ("2030-01-01T00:58:59Z", "  these figures are 1 minute old"),
+        ("2030-01-01T00:55:01Z", "  these figures are 4 minutes old"),
+        ("2029-12-31T22:00:00Z", "  these figures are 3 hours old"),
+        ("2029-12-29T00:00:00Z", "  these figures are 3 days old"),
+        ("2031-01-01T00:00:00Z", None),
+        ("2030-01-01T00:00:00", None),
+        ("yesterday", None),
+        (None, None),
+    ],
+)
+def test_figures_that_are_not_new_have_their_age(updated: str | None, line: str | None) -> None:
+    lines = why(SCALED, status={"scaling": {**TOLD, "updated": updated}}, memory={}).splitlines()
+    assert lines[1:] == ([line] if line else [])
+
+
+def test_a_number_that_somebody_has_scaled_to_in_vain_is_said_to_have_no_effect() -> None:
+    fields = {"f:spec": {"f:verifier": {"f:replicas": {}}}}
+    scale = {"manager": "kubectl", "operation": "Update", "subresource": "scale", "fieldsV1": fields}
+    scaled = {**SCALED, "verifier": {**SCALED["verifier"], "replicas": 7}}
+    assert why(scaled, status={"scaling": TOLD}, memory={}, managedFields=[scale]).splitlines()[1:] == [
+        "kubectl has set spec.verifier.replicas to 7, which has no effect with spec.autoscaling: "
+        "its minReplicas and maxReplicas bound the verifiers"
+    ]
 
 
 def test_without_autoscaling_the_spec_is_the_reason() -> None:

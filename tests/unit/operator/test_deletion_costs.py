@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tandem_contracts.launch import Role
-from tandem_operator.deletion_costs import DeletionCost, deletion_costs_of
+from tandem_operator.deletion_costs import DeletionCost, Load, deletion_costs_of, load_of
 from tandem_operator.facts import PodFacts
 from tandem_operator.plan import Plan, plan
 from tandem_operator.rollout import Want
@@ -29,12 +29,12 @@ def pod(name: str, *, age: int = 0, cost: int = 0, **parts: bool) -> PodFacts:
     return replace(made, deletion_cost=cost, **parts)  # type: ignore[arg-type]
 
 
-def load(running: float, waiting: float = 0.0, kv: float = 0.0) -> Reading:
-    return Reading(0.0, running, waiting, kv_usage=kv)
+def load(running: float, waiting: float = 0.0, kv: float = 0.0) -> Load:
+    return load_of(Reading(0.0, running, waiting, kv_usage=kv))
 
 
-def costs(*pods: PodFacts, fewer: int = 1, **readings: Reading) -> dict[str, int]:
-    return {each.ref.name: each.cost for each in deletion_costs_of(pods, readings, fewer=fewer)}
+def costs(*pods: PodFacts, fewer: int = 1, **loads: Load) -> dict[str, int]:
+    return {each.ref.name: each.cost for each in deletion_costs_of(pods, loads, fewer=fewer)}
 
 
 A, B, C = pod("a"), pod("b"), pod("c")
@@ -103,46 +103,45 @@ pods = st.lists(
 def test_the_pods_that_go_are_never_more_loaded_than_those_that_stay(
     drawn: list[tuple[int, int, float, bool, bool, int, int]], fewer: int
 ) -> None:
-    there, readings = [], {}
+    there, loads = [], {}
     for number, (running, waiting, kv, is_ready, is_known, cost, age) in enumerate(drawn):
         there.append(pod(f"p{number}", age=age, cost=cost, is_ready=is_ready))
         if is_known:
-            readings[f"p{number}"] = load(running, waiting, kv)
-    changed = {each.ref: each.cost for each in deletion_costs_of(there, readings, fewer=fewer)}
+            loads[f"p{number}"] = load(running, waiting, kv)
+    changed = {each.ref: each.cost for each in deletion_costs_of(there, loads, fewer=fewer)}
     marked = {each.ref: changed.get(each.ref, each.deletion_cost) for each in there}
     gone = deleted(there, marked, fewer=fewer)
-    known = [each for each in there if each.is_ready and each.ref.name in readings]
+    known = [each for each in there if each.is_ready and each.ref.name in loads]
 
-    def load_of(each: PodFacts) -> tuple[float, float]:
-        reading = readings[each.ref.name]
-        return reading.running + reading.waiting, reading.kv_usage
+    def has(each: PodFacts) -> Load:
+        return loads[each.ref.name]
 
     staying = [each for each in known if each not in gone]
     for one in gone:
         if one in known:
-            assert all(load_of(one) <= load_of(other) for other in staying)
+            assert all(has(one) <= has(other) for other in staying)
         elif one.is_ready:
             assert not staying, "one of which nothing is known goes only after all that are known"
     marked_pods = [replace(each, deletion_cost=marked[each.ref]) for each in there]
-    assert deletion_costs_of(marked_pods, readings, fewer=fewer) == (), "what is marked is not marked again"
+    assert deletion_costs_of(marked_pods, loads, fewer=fewer) == (), "what is marked is not marked again"
 
 
-def planned(replicas: int, *, wanted: int = 3, readings: dict[str, Reading] | None = None) -> Plan:
+def planned(replicas: int, *, wanted: int = 3, loads: dict[str, Load] | None = None) -> Plan:
     facts = make_pair_facts(VERIFIER, DRAFT)
     workloads = (make_workload(Role.VERIFIER, VERIFIER.revision, wanted=wanted, ready=3), *facts.workloads[1:])
     facts = replace(facts, workloads=workloads, pods=(A, B, C))
     wants = {Role.VERIFIER: Want(VERIFIER, replicas), Role.DRAFT: Want(DRAFT, 1)}
-    return plan(OWNER, facts, wants, clock=CLOCK, readings=readings or {})
+    return plan(OWNER, facts, wants, clock=CLOCK, loads=loads or {})
 
 
 LOADS = {"a": load(3), "b": load(1), "c": load(2)}
 
 
 def test_pods_are_marked_where_their_deployment_is_to_have_fewer_and_only_there() -> None:
-    assert planned(2, readings=LOADS).costs == (DeletionCost(B.ref, B.uid, -1),)
-    assert planned(3, readings=LOADS).costs == ()
-    assert planned(4, readings=LOADS).costs == ()
-    assert planned(0, readings=LOADS).costs == (), "all go"
+    assert planned(2, loads=LOADS).costs == (DeletionCost(B.ref, B.uid, -1),)
+    assert planned(3, loads=LOADS).costs == ()
+    assert planned(4, loads=LOADS).costs == ()
+    assert planned(0, loads=LOADS).costs == (), "all go"
     assert planned(2).costs == ()
-    scaled = next(a for a in planned(2, readings=LOADS).apply if a.manifest["kind"] == "Deployment")
+    scaled = next(a for a in planned(2, loads=LOADS).apply if a.manifest["kind"] == "Deployment")
     assert scaled.resource_version == "7", "fewer pods are wanted of the very Deployment that was seen"

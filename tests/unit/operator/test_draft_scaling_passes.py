@@ -24,7 +24,8 @@ AUTOSCALING: Manifest = {
     "draft": {"minReplicas": 0, "maxReplicas": 4},
     "requestsPerReplica": 10,
 }
-ADDRESSES = {Role.VERIFIER: "127.0.0.1", Role.DRAFT: "127.0.0.2"}
+ADDRESSES = {Role.VERIFIER: "127.0.0.1", Role.DRAFT: "127.0.1."}
+"""Of all verifiers, and the beginning of those of drafts."""
 CAPACITY = 2000.0
 """Tokens a second that a draft gives."""
 
@@ -38,11 +39,13 @@ class Site(VerifierSite):
         """Requests of each verifier, draft tokens a second, whether drafts pay."""
         self.starting = {Role.VERIFIER: True, Role.DRAFT: True}
         self.rows = self.drafted_rows = self.tokens = self.busy_seconds = 0.0
+        self.beside = 0.0
+        """Tokens that the first draft has given beside those of the others."""
 
     async def page(self, request: web.Request) -> web.Response:
         """Of an engine and its launcher on one port: each reader looks for what is its own."""
         told = {
-            metrics.DRAFT_SERVER_ASKED_TOKENS: self.tokens,
+            metrics.DRAFT_SERVER_ASKED_TOKENS: self.tokens + self.beside * request.host.startswith("127.0.1.1:"),
             metrics.DRAFT_SERVER_BUSY_SECONDS: self.busy_seconds,
         }
         if request.host.startswith(ADDRESSES[Role.VERIFIER]):
@@ -66,6 +69,7 @@ class Site(VerifierSite):
         self.drafted_rows += 450.0 if drafts and self.pays else 10.0 if drafts else 0.0
         share = min(1.0, self.asked / CAPACITY / drafts) if drafts and self.pays else 0.0
         self.tokens += 5 * share * CAPACITY
+        self.beside += 1.0
         self.busy_seconds += 5 * share
 
     def kubelet(self) -> None:
@@ -77,7 +81,7 @@ class Site(VerifierSite):
                 at = f"/api/v1/namespaces/{NAMESPACE}/pods/{NAME}-{role}-{i}"
                 if i < wanted and self.starting[role] and at not in self.world.server.objects:
                     ready = {"type": "Ready", "status": "True", "lastTransitionTime": written(self.now)}
-                    name, address = f"{NAME}-{role}-{i}", ADDRESSES[role]
+                    name, address = f"{NAME}-{role}-{i}", ADDRESSES[role] + (str(i + 1) if role is Role.DRAFT else "")
                     pod = make_raw_pod(role, revision, name=name, podIP=address, conditions=[ready])
                     self.world.server.put(at, pod)
                 elif i >= wanted and at in self.world.server.objects:
@@ -128,6 +132,20 @@ def test_drafts_follow_what_is_asked_of_them_and_status_says_why() -> None:
         site.asked = 100.0
         await site.live(200)
         assert site.drafts == 1
+
+    play(script)
+
+
+def test_the_draft_that_gives_the_least_goes_first() -> None:
+    async def script(site: Site) -> None:
+        site.asked = 1950.0
+        await site.live(120)
+        assert (site.drafts, [each for each in site.world.writes() if "/pods/" in each]) == (2, [])
+        site.asked = 100.0
+        await site.live(200)
+        assert site.drafts == 1
+        marks = [each.rpartition("/")[2] for each in site.world.writes() if "/pods/" in each]
+        assert marks == [f"{NAME}-draft-1"]
 
     play(script)
 

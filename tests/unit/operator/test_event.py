@@ -6,9 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tandem_contracts.launch import Role
 from tandem_operator.api.deployment import Owner
 from tandem_operator.facts import Manifest
-from tandem_operator.objects.event import NOTE_LIMIT_BYTES, event_of
+from tandem_operator.objects.event import NOTE_LIMIT_BYTES, Rescaled, event_of, rescaled_event_of
 from tests.builders import NAME, NAMESPACE, UID
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -53,3 +54,17 @@ def test_each_condition_and_each_moment_has_an_event_of_its_own() -> None:
 def test_what_somebody_should_look_at_is_a_warning(kind: str, reason: str, expected: str) -> None:
     condition = {"type": kind, "status": "False", "reason": reason, "message": "m"}
     assert event_of(Owner(name=NAME, namespace=NAMESPACE, uid=UID), condition, now=NOW)["type"] == expected
+
+
+def test_a_change_of_replicas_is_told_with_both_numbers_and_why() -> None:
+    owner = Owner(name=NAME, namespace=NAMESPACE, uid=UID)
+    told = rescaled_event_of(owner, Rescaled(Role.DRAFT, 1, 2, "needs 2: 1900 tokens/s"), now=NOW)
+    assert (told["type"], told["reason"], told["note"]) == (
+        "Normal",
+        "Rescaled",
+        "drafts 1 → 2: needs 2: 1900 tokens/s",
+    )
+    other = rescaled_event_of(owner, Rescaled(Role.VERIFIER, 1, 2, "needs 2"), now=NOW)
+    assert told["metadata"]["name"] != other["metadata"]["name"]
+    long = rescaled_event_of(owner, Rescaled(Role.VERIFIER, 1, 2, "…" * NOTE_LIMIT_BYTES), now=NOW)
+    assert len(long["note"].encode()) <= NOTE_LIMIT_BYTES

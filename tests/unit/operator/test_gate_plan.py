@@ -10,7 +10,7 @@ import pytest
 from tandem_contracts.launch import Role
 from tandem_operator.api.rollout import Rollout
 from tandem_operator.facts import Facts, GateFacts, Ref, ServiceFacts, WorkloadFacts
-from tandem_operator.gate_plan import SETTLED_SECONDS, Gatekeeping, Rest, rest_of
+from tandem_operator.gate_plan import NO_GATE, Gatekeeping, Rest, rest_of
 from tandem_operator.objects.gate import GateTerms
 from tandem_operator.rollout import Clock
 
@@ -19,6 +19,7 @@ OLD, NEW = "0badcafe", "deadbeef"
 TERMS = GateTerms("image", "pair", 1000, hold_seconds=60)
 THERE = {Ref("Deployment", "pair-gate"): "g"}
 DRAIN_SECONDS = 600
+SETTLED_SECONDS = NO_GATE.settled_seconds
 
 
 def ago(seconds: float) -> datetime:
@@ -49,7 +50,9 @@ def step(
     **others: Any,
 ) -> Rest:
     service = ServiceFacts(Ref("Service", "pair"), "1", Role.VERIFIER, OLD, is_at_gate=is_at_gate)
-    keeping = Gatekeeping(others.get("terms", TERMS), is_idle=others.get("is_idle", False))
+    keeping = Gatekeeping(
+        others.get("terms", TERMS), is_idle=others.get("is_idle", False), reading_seconds=others.get("every", 5.0)
+    )
     clock = Clock(NOW, Rollout(drain_timeout=f"{DRAIN_SECONDS}s"))
     idle = frozenset(others.get("idle", ()))
     facts = Facts(workloads=workloads, gate=gate)
@@ -84,6 +87,12 @@ def test_verifiers_stay_until_they_are_settled_without_a_request_or_the_drain_is
     rest = step(workload(since=since), is_at_gate=True, idle=(OLD,) if idle else ())
     assert (rest.replicas, rest.is_at_gate) == (left, True)
     assert rest.draining_since == (since if left else None)
+
+
+@pytest.mark.parametrize(("every", "seconds", "left"), [(5, 10, 0), (15, 29, 1), (15, 30, 0)])
+def test_verifiers_stay_for_two_readings_of_whoever_reads_them(every: float, seconds: float, left: int) -> None:
+    rest = step(workload(since=ago(seconds)), is_at_gate=True, idle=(OLD,), every=every)
+    assert rest.replicas == left
 
 
 def test_a_gate_that_breaks_while_verifiers_drain_gives_the_service_back() -> None:

@@ -9,9 +9,10 @@ import pytest
 
 from tandem_operator import names
 from tandem_operator.facts import Manifest
+from tandem_operator.objects.gate import LEAVING_SECONDS
 from tests.builders import KEY, NAME, NAMESPACE, make_role, make_spec
 from tests.unit.operator.reconcile_world import BODY_PATH
-from tests.unit.operator.scaling_site import MEMORY_PATH, Site, play
+from tests.unit.operator.scaling_site import MEMORY_PATH, Site, play, written
 
 AFTER_SECONDS = 60
 
@@ -171,6 +172,23 @@ def test_a_gate_that_falls_silent_at_zero_brings_the_verifiers_back() -> None:
     play(script, IDLE, make=Watched)
 
 
+def test_a_request_that_an_evicted_gate_still_takes_brings_the_verifiers_back() -> None:
+    async def script(site: Site) -> None:
+        assert isinstance(site, Watched)
+        await site.live(10)
+        await site.rest()
+        pod = site.world.server.objects[site.gate_pod]
+        going = {**pod["metadata"], "deletionTimestamp": written(site.now)}
+        site.world.server.put(site.gate_pod, {**pod, "metadata": going})
+        await site.world.reconciler.fill(NAMESPACE)
+        await site.live(20)
+        site.held, site.starts = 1, False
+        await site.live(10)
+        assert (site.replicas, site.is_at_gate) == (1, True)
+
+    play(script, IDLE, make=Watched)
+
+
 def test_another_operator_process_goes_on_at_zero_and_on_the_way() -> None:
     async def script(site: Site) -> None:
         assert isinstance(site, Watched)
@@ -259,7 +277,10 @@ def test_the_gate_takes_the_limits_of_the_spec_and_the_key_that_clients_show() -
         assert "--most-held=7" in container["args"]
         assert "--hold-seconds=90" in container["args"]
         assert container["env"][0]["valueFrom"] == {"secretKeyRef": {"name": "keys", "key": "chat"}}
-        assert pod["terminationGracePeriodSeconds"] > 90
+        assert "--service=pair" in container["args"], "while there is that one, somebody may wake the model"
+        assert f"--leaving-seconds={LEAVING_SECONDS}" in container["args"]
+        before = container["lifecycle"]["preStop"]["sleep"]["seconds"] + LEAVING_SECONDS + 90
+        assert pod["terminationGracePeriodSeconds"] > before, "what is held may be held for as long as any other"
 
     spec = asleep(maxHeldRequests=7, holdTimeout="90s")
     play(script, {**spec, "access": {"apiKey": {"secretKeyRef": {"name": "keys", "key": "chat"}}}}, make=Watched)

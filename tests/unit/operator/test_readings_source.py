@@ -104,6 +104,19 @@ def test_pods_are_read_by_the_operator_itself_while_they_are_not_too_many() -> N
     play(script, most_pods=2)
 
 
+@pytest.mark.parametrize("most_pods", [5, 0])
+def test_pods_are_read_on_where_the_clock_was_set_back(most_pods: int) -> None:
+    async def script(site: Site) -> None:
+        site.now = 100_000.0
+        await site.read(1)
+        for _ in range(2):
+            site.now -= 3600
+            found = await site.read(1)
+            assert [each.at <= site.now for each in found.values()] == [True], "what is told is new"
+
+    play(script, most_pods=most_pods)
+
+
 def test_it_is_the_pods_of_all_deployments_that_must_not_be_too_many() -> None:
     async def script(site: Site) -> None:
         await site.read(2)

@@ -8,10 +8,32 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from tandem_contracts import metrics
-from tandem_operator.scaling.drafting import Proposer, Server, said_in
+from tandem_operator.scaling.drafting import Proposer, Server, said_in, work_between
 from tandem_runtime.draft_server.figures import Figures
 from tandem_runtime.drafting.counters import Counted, Counters
 from tandem_runtime.launch.exporter import ProposerCollector
+
+
+def server(at: float, tokens: float, busy_seconds: float) -> Server:
+    return Server(at, tokens, busy_seconds)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "work"),
+    [
+        (server(10, 100, 1), server(15, 1100, 2), (200.0, 0.2)),
+        (server(10, 100, 1), server(15, 100, 1), (0.0, 0.0)),
+        (server(10, 100, 1), server(10, 100, 1), None),
+        (server(10, 100, 1), server(15, 3, 0.1), None),
+        (None, server(15, 100, 1), None),
+        (Proposer(10, *[0.0] * 7), server(15, 100, 1), None),
+    ],
+    ids=["busy", "idle", "nothing new", "it started anew", "seen first", "no draft pod"],
+)
+def test_what_a_draft_pod_does_is_what_it_has_given_between_two_readings(
+    before: Proposer | Server | None, after: Server, work: tuple[float, float] | None
+) -> None:
+    assert work_between(before, after) == work
 
 
 @pytest.fixture

@@ -33,6 +33,21 @@ def test_replicas_follow_the_load_between_their_bounds_and_status_says_why() -> 
     play(script)
 
 
+def test_every_change_of_replicas_is_one_event() -> None:
+    async def script(site: Site) -> None:
+        await site.live(30)
+        site.running = 14.0
+        await site.live(120)
+        events = [site.world.server.objects[path] for path in site.world.paths("Event")]
+        notes = [each["note"] for each in events if each["reason"] == "Rescaled"]
+        remembered = json.loads(site.world.server.objects[MEMORY_PATH]["data"]["verifier"])["decisions"]
+        told = [f"verifiers {each['from']} → {each['to']}: {each['reason']}" for each in remembered]
+        assert sorted(notes) == sorted(told)
+        assert len(notes) > 1
+
+    play(script)
+
+
 def test_what_the_pods_cost_is_written_with_the_other_figures() -> None:
     async def script(site: Site) -> None:
         await site.live(90)
@@ -89,6 +104,25 @@ def test_replicas_that_somebody_else_has_written_are_left_alone_for_ten_minutes(
         assert len([each for each in site.world.writes()[before:] if each.endswith(path)]) <= 1
         await site.live(600)
         assert site.world.condition("ScalingActive")[0] == "True"  # type: ignore[index]
+
+    play(script)
+
+
+def test_a_number_that_somebody_has_scaled_to_is_said_to_have_no_effect() -> None:
+    async def script(site: Site) -> None:
+        await site.live(30)
+        there = site.world.server.objects[BODY_PATH]
+        fields = {"f:spec": {"f:verifier": {"f:replicas": {}}}}
+        scale = {"manager": "kubectl", "operation": "Update", "subresource": "scale", "fieldsV1": fields}
+        spec = {**there["spec"], "verifier": {**there["spec"]["verifier"], "replicas": 5}}
+        metadata = {**there["metadata"], "generation": 2, "managedFields": [scale]}
+        site.world.server.put(BODY_PATH, {**there, "metadata": metadata, "spec": spec})
+        await site.world.reconciler.fill(NAMESPACE)
+        await site.live(10)
+        assert site.replicas == 2
+        status, reason, message = site.world.condition("ScalingActive") or ("", "", "")
+        assert (status, reason) == ("True", "Deciding")
+        assert "kubectl has set spec.verifier.replicas to 5, which has no effect with spec.autoscaling" in message
 
     play(script)
 

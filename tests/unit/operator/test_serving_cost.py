@@ -12,7 +12,7 @@ from tandem_operator.accelerators import table_of
 from tandem_operator.facts import Facts, PodFacts
 from tandem_operator.scaling.decision import Figures
 from tandem_operator.serving_cost import Cost, cost_of
-from tests.builders import make_config, make_pod, make_revision, make_role, make_spec
+from tests.builders import make_config, make_pod, make_revision, make_role, make_spec, make_workload
 from tests.unit.operator.scaling_world import OUTPUT, PROMPT, World
 
 PAIR = make_spec(
@@ -69,6 +69,19 @@ def test_no_figure_rather_than_a_wrong_one(spec: Any, config: Any) -> None:
     assert cost(spec, **config) is None
 
 
+@pytest.mark.parametrize(
+    ("spec", "known"),
+    [(PAIR, True), (SEVERAL, True), (make_spec(), False)],
+    ids=["a price", "prices", "class cpu has no price"],
+)
+def test_at_zero_a_deployment_costs_nothing_only_where_its_price_is_known(spec: Any, known: bool) -> None:
+    verifier = make_revision(spec)
+    at_zero = Facts(revisions=(verifier,), workloads=(make_workload(Role.VERIFIER, verifier.revision, wanted=0),))
+    assert cost_of(at_zero, Figures(), table=table_of(make_config())) == (Cost(0.0) if known else None)
+    lost = replace(at_zero, revisions=())
+    assert cost_of(lost, Figures(), table=table_of(make_config())) is None
+
+
 def test_of_a_revision_that_is_lost_or_a_class_that_is_gone_nothing_is_known() -> None:
     verifier = make_revision(PAIR)
     there = Facts(revisions=(verifier,), pods=pods(Role.VERIFIER, verifier.revision, "v0"))
@@ -76,7 +89,9 @@ def test_of_a_revision_that_is_lost_or_a_class_that_is_gone_nothing_is_known() -
     assert cost_of(there, Figures(), table=table) == Cost(2 * 6.88)
     assert cost_of(replace(there, revisions=()), Figures(), table=table) is None
     assert cost_of(there, Figures(), table={}) is None
-    assert cost_of(Facts(), Figures(), table={}) == Cost(0.0), "no pods cost nothing"
+    assert cost_of(Facts(), Figures(), table=table_of(make_config())) is None, (
+        "nobody knows yet what pods there will be"
+    )
 
 
 def test_a_million_tokens_cost_what_an_hour_costs_over_the_tokens_of_an_hour() -> None:

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from tandem_contracts import metrics
 from tandem_contracts.gate import GateOptions
 from tandem_runtime.gateway.figures import Figures
+from tandem_runtime.gateway.leaving import gone
 from tandem_runtime.gateway.server import Gate
 
 LIMIT_SECONDS = 20.0
@@ -153,13 +154,15 @@ class Behind:
 
 
 @contextlib.asynccontextmanager
-async def gate(*engines: Engine, key: str = "", **options: Any) -> AsyncIterator[Behind]:
+async def gate(
+    *engines: Engine, key: str = "", is_gone: Callable[[str], Awaitable[None]] = gone, **options: Any
+) -> AsyncIterator[Behind]:
     """A gate before engines of which none listens yet: one unless they are given."""
     made = list(engines) or [Engine()]
     registry = CollectorRegistry()
     upstream = ",".join(engine.address for engine in made)
     settings = GateOptions(**{"served_name": "llama", "upstream": upstream, **options})
-    running = Gate(settings, key=key, figures=Figures(registry))
+    running = Gate(settings, key=key, figures=Figures(registry), is_gone=is_gone)
     port = await running.start(HOST, 0)
     async with aiohttp.ClientSession(auto_decompress=False) as client:
         try:
