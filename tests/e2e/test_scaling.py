@@ -6,7 +6,9 @@ from __future__ import annotations
 import json
 import threading
 import time
+import urllib.error
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from math import sqrt
 from pathlib import Path
@@ -219,3 +221,16 @@ def test_to_zero_and_back_loses_no_request(site: Site) -> None:
     assert conditions["Ready"]["status"] == "True"
     assert openai.models(address) == [SLEEPY], "the gate answers what needs no engine, and wakes nobody"
     assert _scaling(site, SLEEPY)["desiredVerifiers"] == 0
+    _wait_until_sent_away(site, address)
+
+
+def _wait_until_sent_away(site: Site, address: str) -> None:
+    """A request that is held while its deployment is deleted is told so, long before the time that it may be held."""
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(openai.complete, address, model=SLEEPY, prompt="def f(", max_tokens=8, limit_seconds=400)
+        site.wait_until(lambda: _scaling(site, SLEEPY)["desiredVerifiers"] > 0, "it wakes")
+        site.run("delete", f"llm/{SLEEPY}")
+        error = held.exception(timeout=90)
+    assert isinstance(error, urllib.error.HTTPError)
+    assert (error.code, error.headers["Retry-After"]) == (503, "10")
+    site.wait_until(lambda: not _pods(site, "gate"), "the gate goes", limit_seconds=60)
