@@ -26,7 +26,7 @@ test: .venv/ready ## every test
 	@$(BIN)/python -m deploy.local build --with prometheus
 	@$(BIN)/python -m deploy.fixtures
 	@[ "$$(id -u)" -ne 0 ] || $(BIN)/python -m deploy.images build
-	@$(BIN)/python -m pytest -n 2 --durations=25 --durations-min=5 --ignore=tests/e2e
+	@$(BIN)/python -m pytest -n 2 --durations=25 --durations-min=5 --deselect tests/e2e
 	@$(BIN)/python -m pytest --durations=25 --durations-min=5 tests/e2e
 
 campaign: .venv/ready ## every fault, the operator killed around every write, all proofs of drafts, into benchmarks/results/; KEDA; Jobs killed in every step, a full volume
