@@ -149,3 +149,11 @@ def test_an_hour_without_a_step_taken_back_halves_the_wait_again() -> None:
     assert world.memory.patience == 2.0
     world.run(3700)
     assert seconds_kept(world, rate=0.5) < 450
+
+
+def test_a_step_down_at_constant_load_is_not_taken_back_because_fewer_pods_take_longer() -> None:
+    world = learned_world(policy=make_policy())
+    world.run(3600)
+    replicas = [decision.replicas for decision in world.decisions[-720:]]
+    assert replicas[-1] < replicas[0], "the surge of the step has left the history"
+    assert replicas == sorted(replicas, reverse=True)
