@@ -34,7 +34,7 @@ def remembered(policy: Policy, seen: Observed, memory: Memory) -> Memory:
     """The same with what is seen now."""
     flow = flowed(memory.flow, seen, before=memory.readings, history_seconds=policy.surge_history_seconds)
     traffic = passed(memory.traffic, seen.readings, before=memory.readings)
-    watches, learned = _learned(policy, seen, replace(memory, traffic=traffic))
+    watches, learned = _learned(seen, replace(memory, traffic=traffic))
     since = idle_since(seen, memory, flow)
     kept = max(usual_hold_seconds(policy, memory) * MOST_PATIENCE, policy.behavior.up.stabilization_seconds)
     if memory.patience > 1 and seen.now - memory.taken_back_at > PATIENCE_SECONDS:
@@ -80,7 +80,7 @@ def _last_seen(memory: Memory, kind: str) -> float:
     return max((cell.at for cell in cells), default=0.0)
 
 
-def _learned(policy: Policy, seen: Observed, memory: Memory) -> tuple[dict[str, Watch], dict[str, Learned]]:
+def _learned(seen: Observed, memory: Memory) -> tuple[dict[str, Watch], dict[str, Learned]]:
     watches: dict[str, Watch] = {}
     samples: dict[str, list[Cell]] = {}
     context = _context_of_request(memory)
@@ -93,7 +93,7 @@ def _learned(policy: Policy, seen: Observed, memory: Memory) -> tuple[dict[str, 
             samples.setdefault(pod.kind, []).append(sample)
     learned = dict(memory.learned)
     for kind, found in samples.items():
-        learned[kind] = learned_from(learned.get(kind, Learned()), found, prior=policy.prior)
+        learned[kind] = learned_from(learned.get(kind, Learned()), found)
     return watches, learned
 
 

@@ -164,7 +164,7 @@ def _samples(model: StepModel, count: int, *, noise: float = 0.0, seed: int = 1)
 
 
 def test_a_model_is_found_in_samples_of_different_loads() -> None:
-    learned = learned_from(Learned(), _samples(MODEL, 200, noise=0.03), prior=None)
+    learned = learned_from(Learned(), _samples(MODEL, 200, noise=0.03))
     assert learned.model is not None
     for prompt, context, requests in ((0.0, 5e3, 4.0), (300.0, 1e5, 60.0), (50.0, 4e4, 30.0)):
         told = learned.model.seconds(prompt_tokens=prompt, context_tokens=context, requests=requests)
@@ -175,28 +175,21 @@ def test_a_model_is_found_in_samples_of_different_loads() -> None:
 def test_a_few_samples_that_are_far_off_hardly_count() -> None:
     cells = _samples(MODEL, 60)
     off = [replace(cell, seconds=cell.seconds * 8) for cell in cells[:4]]
-    told = fitted([*off, *cells[4:]], prior=None).seconds(prompt_tokens=100, context_tokens=4e4, requests=30)
+    told = fitted([*off, *cells[4:]]).seconds(prompt_tokens=100, context_tokens=4e4, requests=30)
     assert told == pytest.approx(MODEL.seconds(prompt_tokens=100, context_tokens=4e4, requests=30), rel=0.1)
 
 
-@pytest.mark.parametrize("factor", [0.5, 1.5])
-def test_a_prior_that_is_wrong_by_half_is_overcome(factor: float) -> None:
-    prior = StepModel(*(value * factor for value in (MODEL.base, MODEL.prompt, MODEL.context, MODEL.request)))
-    told = fitted(_samples(MODEL, 100), prior=prior).seconds(prompt_tokens=100, context_tokens=4e4, requests=30)
-    assert told == pytest.approx(MODEL.seconds(prompt_tokens=100, context_tokens=4e4, requests=30), rel=0.05)
-
-
 def test_nothing_is_learned_from_few_samples_or_from_one_load() -> None:
-    assert learned_from(Learned(), _samples(MODEL, 11), prior=None).model is None
+    assert learned_from(Learned(), _samples(MODEL, 11)).model is None
     same = [Cell(0.03, 100, 4e4, 30, 1.0, float(i)) for i in range(50)]
-    learned = learned_from(Learned(), same, prior=None)
+    learned = learned_from(Learned(), same)
     assert learned.model is None
     assert len(learned.cells) == 1, "a long time at one load is one sample"
 
 
 @given(st.lists(st.builds(Cell, *(st.floats(1e-4, 1e4),) * 4, st.just(1.0), st.floats(0, 1e9)), max_size=30))
 def test_whatever_is_measured_a_step_never_takes_less_than_nothing(cells: list[Cell]) -> None:
-    learned = learned_from(Learned(), cells, prior=None)
+    learned = learned_from(Learned(), cells)
     model = learned.model
     parts = (model.base, model.prompt, model.context, model.request) if model else ()
     assert all(math.isfinite(part) and part >= 0 for part in parts)
