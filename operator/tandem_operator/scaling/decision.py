@@ -67,5 +67,5 @@ class Decision:
     health: Health = Health.GOOD
     limited: Limited = Limited.NO
     is_learned: bool = False
-    """By a model of step times that was learned; else by rule of thumb, or by what the hardware should do."""
+    """By a model of step times that was learned; else by rule of thumb."""
     figures: Figures = Figures()

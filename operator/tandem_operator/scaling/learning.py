@@ -1,4 +1,4 @@
-"""How long a decode step takes, learned from engines that work: a ridge regression towards what is known before. Pure.
+"""How long a decode step takes, learned from engines that work: a ridge regression. Pure.
 
 `T = base + prompt·p + context·c + request·n`, with no negative part. Samples of like load are kept as one, so that a
 long time at one load does not outweigh the others. Source: ../shared/background/autoscaling.md 6.1.
@@ -21,7 +21,8 @@ _LEAST_SPAN = 2.0
 _CELLS_KEPT = 100
 _MOST_WEIGHT = 20.0
 """A mean moves with a 20th of a new sample: so it follows an engine that changes."""
-_RIDGE = 0.02
+_RIDGE = 2e-5
+"""So little that it decides where samples do not tell parts of a step from each other, and nowhere else."""
 _OUTLIER = 4.0
 """Times the median error, beyond which a sample counts less (Huber)."""
 _FEATURES = 4
@@ -100,7 +101,7 @@ def _sample(watch: Watch, reading: Reading) -> Cell | None:
     )
 
 
-def learned_from(learned: Learned, samples: Sequence[Cell], *, prior: StepModel | None) -> Learned:
+def learned_from(learned: Learned, samples: Sequence[Cell]) -> Learned:
     """The same with more samples."""
     if not samples:
         return learned
@@ -112,18 +113,17 @@ def learned_from(learned: Learned, samples: Sequence[Cell], *, prior: StepModel 
         del cells[min(cells, key=lambda place: cells[place].at)]
     count = learned.samples + len(samples)
     found = list(cells.values())
-    model = fitted(found, prior=prior) if _tells_enough(found, count) else None
+    model = fitted(found) if _tells_enough(found, count) else None
     return Learned(cells, count, model)
 
 
-def fitted(cells: Sequence[Cell], *, prior: StepModel | None) -> StepModel:
+def fitted(cells: Sequence[Cell]) -> StepModel:
     """The coefficients, none negative, that err least by share of the step, and by little where they differ."""
-    known = (prior.base, prior.prompt, prior.context, prior.request) if prior else None
     weights = [cell.weight / cell.seconds**2 for cell in cells]
     scales = [max(max(cell.features[i] for cell in cells), 1e-9) for i in range(_FEATURES)]
     found: tuple[float, ...] = (0.0,) * _FEATURES
     for _ in range(3):
-        found = _least_squares(cells, weights, scales, known)
+        found = _least_squares(cells, weights, scales)
         errors = [abs(_predicted(found, cell) - cell.seconds) / cell.seconds for cell in cells]
         usual = max(sorted(errors)[len(errors) // 2], 0.005)
         weights = [
@@ -137,23 +137,17 @@ def _predicted(found: Sequence[float], cell: Cell) -> float:
     return sum(a * b for a, b in zip(found, cell.features, strict=True))
 
 
-def _least_squares(
-    cells: Sequence[Cell], weights: Sequence[float], scales: Sequence[float], known: Sequence[float] | None
-) -> tuple[float, ...]:
+def _least_squares(cells: Sequence[Cell], weights: Sequence[float], scales: Sequence[float]) -> tuple[float, ...]:
     """Over every choice of coefficients that may be above 0: with four there are few enough to try all."""
     rows = [[value / scale for value, scale in zip(cell.features, scales, strict=True)] for cell in cells]
-    prior = [value * scale for value, scale in zip(known or (0.0,) * _FEATURES, scales, strict=True)]
     total = sum(weights)
     usual = sum(w * cell.seconds for w, cell in zip(weights, cells, strict=True)) / total
-    # Without anything known the base is left free: a step takes some time even with nothing in it.
-    pulls = [_RIDGE * total * (1.0 if known else 1e-3)] * _FEATURES
     gram = [
         [sum(w * row[i] * row[j] for w, row in zip(weights, rows, strict=True)) for j in range(4)] for i in range(4)
     ]
     right = [sum(w * r[i] * cell.seconds for w, r, cell in zip(weights, rows, cells, strict=True)) for i in range(4)]
     for i in range(_FEATURES):
-        gram[i][i] += pulls[i]
-        right[i] += pulls[i] * prior[i]
+        gram[i][i] += _RIDGE * total
     best: tuple[float, list[float]] = (math.inf, [usual, 0.0, 0.0, 0.0])
     for size in range(1, _FEATURES + 1):
         for chosen in itertools.combinations(range(_FEATURES), size):

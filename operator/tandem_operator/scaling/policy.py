@@ -115,8 +115,6 @@ class Policy:
     """That an engine runs at once."""
     requests_per_pod: float = 32.0
     """Running and waiting, of the strategy Concurrency and of Headroom's first minutes without a model."""
-    prior: StepModel | None = None
-    """What a step should take by the hardware's figures; None where nothing is known."""
     idle_seconds: float | None = None
     """Without a request for so long, to zero; None: never."""
     is_paused: bool = False

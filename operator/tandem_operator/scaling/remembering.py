@@ -12,7 +12,7 @@ from tandem_operator.scaling.memory import LEAST_DERATE, Memory
 from tandem_operator.scaling.observed import Observed
 from tandem_operator.scaling.policy import Policy
 from tandem_operator.scaling.set_back import of_the_clock
-from tandem_operator.scaling.traffic import passed
+from tandem_operator.scaling.traffic import passed, stepped_down
 
 COLD_STARTS_KEPT = 20
 COLD_START_QUANTILE = 0.9
@@ -37,7 +37,7 @@ def remembered(policy: Policy, seen: Observed, memory: Memory) -> Memory:
     seen = replace(seen, readings=seen.possible)
     flow = flowed(memory.flow, seen, before=memory.readings, history_seconds=policy.surge_history_seconds)
     traffic = passed(memory.traffic, seen.readings, before=memory.readings)
-    watches, learned = _learned(policy, seen, replace(memory, traffic=traffic))
+    watches, learned = _learned(seen, replace(memory, traffic=traffic))
     since = idle_since(seen, memory, flow)
     kept = max(usual_hold_seconds(policy, memory) * MOST_PATIENCE, policy.behavior.up.stabilization_seconds)
     if memory.patience > 1 and seen.now - memory.taken_back_at > PATIENCE_SECONDS:
@@ -84,7 +84,7 @@ def _last_seen(memory: Memory, kind: str) -> float:
     return max((cell.at for cell in cells), default=0.0)
 
 
-def _learned(policy: Policy, seen: Observed, memory: Memory) -> tuple[dict[str, Watch], dict[str, Learned]]:
+def _learned(seen: Observed, memory: Memory) -> tuple[dict[str, Watch], dict[str, Learned]]:
     watches: dict[str, Watch] = {}
     samples: dict[str, list[Cell]] = {}
     context = _context_of_request(memory)
@@ -97,7 +97,7 @@ def _learned(policy: Policy, seen: Observed, memory: Memory) -> tuple[dict[str, 
             samples.setdefault(pod.kind, []).append(sample)
     learned = dict(memory.learned)
     for kind, found in samples.items():
-        learned[kind] = learned_from(learned.get(kind, Learned()), found, prior=policy.prior)
+        learned[kind] = learned_from(learned.get(kind, Learned()), found)
     return watches, learned
 
 
@@ -160,7 +160,8 @@ def changed(policy: Policy, memory: Memory, *, now: float, by: int) -> Memory:
     is_taken_back = by > 0 and any(each.by < 0 and now - each.at < soon for each in memory.changes)
     if is_taken_back and memory.taken_back_at < max(each.at for each in memory.changes if each.by < 0):
         memory = replace(memory, patience=min(2 * memory.patience, MOST_PATIENCE), taken_back_at=now)
-    return replace(memory, changes=(*memory.changes, Change(now, by)), changed_at=now)
+    traffic = stepped_down(memory.traffic) if by < 0 else memory.traffic
+    return replace(memory, changes=(*memory.changes, Change(now, by)), changed_at=now, traffic=traffic)
 
 
 def usual_hold_seconds(policy: Policy, memory: Memory) -> float:

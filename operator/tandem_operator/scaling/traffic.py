@@ -14,6 +14,7 @@ FADE_SECONDS = 150.0
 _COUNTED = ("prompt_tokens", "cached_tokens", "answered", "answered_tokens", "output_tokens", "rejected")
 _SUMS = ("started", "steps", *_COUNTED)
 _DISTRIBUTIONS = ("first_token", "output_token")
+_FADING = (*_DISTRIBUTIONS, "before_step")
 _LEAST_REQUESTS = 5.0
 _MOST_SPREAD = 3.0
 
@@ -36,6 +37,8 @@ class Traffic:
     """In which all this has come."""
     first_token: Distribution = NOTHING
     output_token: Distribution = NOTHING
+    before_step: Distribution = NOTHING
+    """Of `output_token`, what came before pods were taken away last."""
 
     @property
     def is_known(self) -> bool:
@@ -73,8 +76,12 @@ class Traffic:
         return self.output_tokens / self.seconds if self.seconds else 0.0
 
     def spread(self, share: float) -> float:
-        """How many times the mean time per output token the slower requests take, by a quantile of them."""
-        found = self.output_token
+        """How many times the mean time per output token the slower requests take, by a quantile of them.
+
+        Fewer pods take longer for each: beside what came before, all requests since would look like the slower ones.
+        """
+        found = _since(self.before_step, self.output_token)
+        found = found if found.count >= _LEAST_REQUESTS else self.before_step
         if found.count < _LEAST_REQUESTS or found.seconds <= 0:
             return 1.0
         return min(max(1.0, quantile_in(found, share) * found.count / found.seconds), _MOST_SPREAD)
@@ -93,7 +100,7 @@ def passed(traffic: Traffic, readings: Mapping[str, Reading], *, before: Mapping
         return traffic
     fade = math.exp(-max(now.at - earlier.at for earlier, now in pairs) / FADE_SECONDS)
     faded: dict[str, Any] = {name: getattr(traffic, name) * fade for name in _SUMS}
-    faded |= {name: getattr(traffic, name).times(fade) for name in _DISTRIBUTIONS}
+    faded |= {name: getattr(traffic, name).times(fade) for name in _FADING}
     # Engines are not all read at once: the time that passes is what lies between the newest readings of any.
     passed_seconds = max(now.at for _, now in pairs) - max(earlier.at for earlier in before.values())
     faded["seconds"] = traffic.seconds * fade + max(0.0, passed_seconds)
@@ -143,11 +150,23 @@ def quantile_in(found: Distribution, share: float) -> float:
     return low
 
 
+def stepped_down(traffic: Traffic) -> Traffic:
+    """The same when pods are taken away."""
+    return replace(traffic, before_step=traffic.output_token)
+
+
+def _since(before: Distribution, now: Distribution) -> Distribution:
+    if before.bounds != now.bounds:  # nothing was before, or an engine with another grid
+        return now
+    counts = tuple(max(0.0, a - b) for a, b in zip(now.counts, before.counts, strict=True))
+    return Distribution(now.bounds, counts, max(0.0, now.seconds - before.seconds))
+
+
 def _plus(found: Distribution, now: Distribution, earlier: Distribution) -> Distribution:
     if now.bounds != earlier.bounds or not now.bounds:
         return found
-    counts = tuple(max(0.0, a - b) for a, b in zip(now.counts, earlier.counts, strict=True))
-    seconds = max(0.0, now.seconds - earlier.seconds)
+    more = _since(earlier, now)
     if found.bounds != now.bounds:  # another engine with another grid: what there was cannot be added to
-        return Distribution(now.bounds, counts, seconds)
-    return Distribution(now.bounds, tuple(map(sum, zip(found.counts, counts, strict=True))), found.seconds + seconds)
+        return more
+    counts = tuple(map(sum, zip(found.counts, more.counts, strict=True)))
+    return Distribution(now.bounds, counts, found.seconds + more.seconds)

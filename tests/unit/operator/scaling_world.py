@@ -20,6 +20,7 @@ PROMPT, OUTPUT = 1000.0, 200.0
 KV_TOKENS = 500_000.0
 BOUNDS = (*LATENCY_GRID, math.inf)
 TICK = 5.0
+FIRST = 0.3
 
 
 def make_policy(**others: object) -> Policy:
@@ -29,6 +30,23 @@ def make_policy(**others: object) -> Policy:
 
 
 Decide = Callable[[Policy, Observed, Memory], tuple[Decision, Memory]]
+
+
+@dataclass
+class Histogram:
+    """Of durations."""
+
+    counts: list[float] = field(default_factory=lambda: [0.0] * len(BOUNDS))
+    seconds: float = 0.0
+
+    def add(self, value: float, count: float) -> None:
+        """So many observations of one value."""
+        self.counts = [n + count if value <= bound else n for n, bound in zip(self.counts, BOUNDS, strict=True)]
+        self.seconds += count * value
+
+    @property
+    def now(self) -> Distribution:
+        return Distribution(BOUNDS, tuple(self.counts), self.seconds)
 
 
 @dataclass
@@ -44,29 +62,42 @@ class Engine:
     tokens: float = 0.0
     steps: float = 0.0
     step_seconds: float = 0.0
-    first: float = 0.3
-    """Seconds to the first token, of every request."""
+    first: float | None = None
+    """Seconds to the first token, of every request; None: as the world's."""
     rejected: float = 0.0
+    model: StepModel = MODEL
+    cached_share: float = 0.0
+    """Of the prompts, that are in the prefix cache."""
+    tokens_per_step: float = 1.0
+    slow: float = 1.0
+    """Times the time per output token that a tenth of the requests takes."""
+    running: float = 0.0
+    step: float = MODEL.base
+    first_token: Histogram = field(default_factory=Histogram)
+    output_token: Histogram = field(default_factory=Histogram)
 
     @property
     def pod(self) -> Pod:
         return Pod(self.name, self.kind, self.created_at, self.ready_at)
 
-    def serve(self, rate: float, seconds: float) -> None:
+    def serve(self, rate: float, seconds: float, *, first: float = FIRST) -> None:
         """So many requests came, and as many ended but for those that are in the batch now."""
-        before = self.running
-        slope = MODEL.prompt * PROMPT / OUTPUT + MODEL.context * (PROMPT + OUTPUT / 2) + MODEL.request
-        share = min(rate * OUTPUT * slope, 0.95)
-        self.running = rate * OUTPUT * MODEL.base / (1 - share)
-        self.step = MODEL.base + slope * self.running
-        ended = max(0.0, rate * seconds - (self.running - before))
+        before, steps = self.running, OUTPUT / self.tokens_per_step
+        computed = PROMPT * (1 - self.cached_share)
+        slope = self.model.seconds(prompt_tokens=computed / steps, context_tokens=PROMPT + OUTPUT / 2, requests=1)
+        slope -= self.model.base
+        share = min(rate * steps * slope, 0.95)
+        self.running = min(rate * steps * self.model.base / (1 - share), before + rate * seconds)
+        self.step = self.model.base + slope * self.running
+        ended = rate * seconds - (self.running - before)
         self.finished += ended
         self.tokens += ended * OUTPUT
-        self.steps += ended * (OUTPUT - 1)
-        self.step_seconds += ended * (OUTPUT - 1) * self.step
-
-    running: float = 0.0
-    step: float = MODEL.base
+        self.steps += self.running * seconds / self.step
+        self.step_seconds += self.running * seconds
+        self.first_token.add(first if self.first is None else self.first, ended)
+        output_token = self.step / self.tokens_per_step
+        self.output_token.add(output_token, 0.9 * ended)
+        self.output_token.add(output_token * self.slow, 0.1 * ended)
 
     def reading(self, at: float) -> Reading:
         """As its page would tell now."""
@@ -77,19 +108,16 @@ class Engine:
             finished=self.finished,
             rejected=self.rejected,
             prompt_tokens=self.finished * PROMPT,
-            output_tokens=self.tokens,
+            cached_tokens=self.finished * PROMPT * self.cached_share,
+            output_tokens=self.steps * self.tokens_per_step + self.finished,
             answered=self.finished,
             answered_tokens=self.tokens,
             kv_usage=min(1.0, self.running * (PROMPT + OUTPUT / 2) / KV_TOKENS),
             kv_tokens=KV_TOKENS,
-            steps=_all_at(self.step, self.steps, self.step_seconds),
-            first_token=_all_at(self.first, self.finished, self.finished * self.first),
-            output_token=_all_at(self.step, self.finished, self.finished * self.step),
+            steps=Distribution((math.inf,), (self.steps,), self.step_seconds),
+            first_token=self.first_token.now,
+            output_token=self.output_token.now,
         )
-
-
-def _all_at(value: float, count: float, seconds: float) -> Distribution:
-    return Distribution(BOUNDS, tuple(count if value <= bound else 0.0 for bound in BOUNDS), seconds)
 
 
 @dataclass
@@ -98,6 +126,8 @@ class World:
 
     policy: Policy = field(default_factory=make_policy)
     rate: float = 1.0
+    first: float = FIRST
+    """Seconds to the first token."""
     wanted: int = 3
     cold_start: float = 60.0
     now: float = BEGIN
@@ -128,7 +158,7 @@ class World:
                 engine.ready_at = self.now
         ready = [engine for engine in self.engines if engine.ready_at is not None]
         for engine in ready:
-            engine.serve(self.rate / len(ready), TICK)
+            engine.serve(self.rate / len(ready), TICK, first=self.first)
         decision, self.memory = decide(self.policy, self.seen(), self.memory)
         self.decisions.append(decision)
         while len(self.engines) < decision.replicas:

@@ -37,7 +37,8 @@ class Site(VerifierSite):
         super().__init__(world, port, gate_port)
         self.running, self.asked, self.pays = 4.0, 1000.0, True
         """Requests of each verifier, draft tokens a second, whether drafts pay."""
-        self.starting = {Role.VERIFIER: True, Role.DRAFT: True}
+        self.starting, self.come_up = {Role.VERIFIER: True, Role.DRAFT: True}, True
+        """Whether pods are made, and whether those become Ready."""
         self.rows = self.drafted_rows = self.tokens = self.busy_seconds = 0.0
         self.beside = 0.0
         """Tokens that the first draft has given beside those of the others."""
@@ -73,26 +74,36 @@ class Site(VerifierSite):
         self.busy_seconds += 5 * share
 
     def kubelet(self) -> None:
+        wanted_pods = set()
         for path in self.world.paths("Deployment"):
             there = self.world.server.objects[path]
             labels, wanted = there["metadata"]["labels"], there["spec"]["replicas"]
             role, revision = Role(labels[names.LABEL_ROLE]), labels[names.LABEL_REVISION]
-            for i in range(8):
-                at = f"/api/v1/namespaces/{NAMESPACE}/pods/{NAME}-{role}-{i}"
-                if i < wanted and self.starting[role] and at not in self.world.server.objects:
-                    ready = {"type": "Ready", "status": "True", "lastTransitionTime": written(self.now)}
-                    name, address = f"{NAME}-{role}-{i}", ADDRESSES[role] + (str(i + 1) if role is Role.DRAFT else "")
+            for i in range(wanted):
+                name = f"{NAME}-{role}-{revision}-{i}"
+                address = ADDRESSES[role] + (str(i + 1) if role is Role.DRAFT else "")
+                at = f"/api/v1/namespaces/{NAMESPACE}/pods/{name}"
+                wanted_pods.add(at)
+                if self.starting[role] and at not in self.world.server.objects:
+                    state = "True" if self.come_up else "False"
+                    ready = {"type": "Ready", "status": state, "lastTransitionTime": written(self.now)}
                     pod = make_raw_pod(role, revision, name=name, podIP=address, conditions=[ready])
+                    pod["metadata"]["creationTimestamp"] = written(self.now)
                     self.world.server.put(at, pod)
-                elif i >= wanted and at in self.world.server.objects:
-                    del self.world.server.objects[at]
+        for path in self.world.paths("Pod"):
+            if f"/{NAME}-" in path and path not in wanted_pods:
+                del self.world.server.objects[path]
+        for path in self.world.paths("Deployment"):
+            there = self.world.server.objects[path]
+            labels, wanted = there["metadata"]["labels"], there["spec"]["replicas"]
+            ready_pods = self.ready(Role(labels[names.LABEL_ROLE]), labels[names.LABEL_REVISION])
             counters = {"observedGeneration": there["metadata"]["generation"], "replicas": wanted}
-            status = {**counters, "readyReplicas": self.ready(role)}
+            status = {**counters, "readyReplicas": ready_pods}
             if there.get("status") != status:
                 self.world.server.put(path, {**there, "status": status})
 
-    def ready(self, role: Role) -> int:
-        return len([path for path in self.world.paths("Pod") if f"/{NAME}-{role}-" in path])
+    def ready(self, role: Role, revision: str = "") -> int:
+        return len([path for path in self.world.paths("Pod") if f"/{NAME}-{role}-{revision}" in path])
 
     def path_of(self, role: Role) -> str:
         (path,) = [path for path in self.world.paths("Deployment") if f"/{NAME}-{role}-" in path]
@@ -144,8 +155,9 @@ def test_the_draft_that_gives_the_least_goes_first() -> None:
         site.asked = 100.0
         await site.live(200)
         assert site.drafts == 1
-        marks = [each.rpartition("/")[2] for each in site.world.writes() if "/pods/" in each]
-        assert marks == [f"{NAME}-draft-1"]
+        (mark,) = [each.rpartition("/")[2] for each in site.world.writes() if "/pods/" in each]
+        assert mark.startswith(f"{NAME}-draft-")
+        assert mark.endswith("-1")
 
     play(script)
 
@@ -286,5 +298,43 @@ def test_without_bounds_for_drafts_the_spec_says_how_many_again() -> None:
         assert site.drafts == 3
         assert "desiredDrafts" not in site.told
         assert "draft" not in site.world.server.objects[MEMORY_PATH]["data"]
+
+    play(script)
+
+
+@pytest.mark.parametrize(
+    ("changed", "come_up", "drafts"),
+    [("draft", True, 1), ("verifier", True, 1), ("verifier", False, 0), ("", True, 0)],
+)
+def test_drafts_that_did_not_pay_are_tried_again_once_another_model_of_either_role_can_be_measured(
+    changed: str, drafts: int, *, come_up: bool
+) -> None:
+    async def script(site: Site) -> None:
+        await site.live(120)
+        site.pays = False
+        await site.live(270)
+        assert site.drafts == 0
+        site.come_up = come_up
+        site.world.user_writes({**make_scaled(), **({changed: make_role("another")} if changed else {})}, generation=2)
+        await site.world.reconciler.fill(NAMESPACE)
+        site.pays = True
+        await site.live(150)
+        assert site.drafts == drafts
+
+    play(script)
+
+
+def test_a_spec_that_is_refused_makes_no_other_pair_of_models() -> None:
+    async def script(site: Site) -> None:
+        await site.live(120)
+        site.pays = False
+        await site.live(270)
+        assert site.drafts == 0
+        spec = {**make_scaled(), "draft": make_role("another", ("no-such-class",))}
+        site.world.user_writes(spec, generation=2)
+        await site.world.reconciler.fill(NAMESPACE)
+        await site.live(120)
+        assert site.condition("Accepted")[0] == "False"
+        assert site.drafts == 0
 
     play(script)

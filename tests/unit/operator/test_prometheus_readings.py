@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import math
+import re
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 from aiohttp import web
 
 from tandem_operator.config import InvalidConfigError, OperatorConfig, PrometheusConfig
-from tandem_operator.prometheus_readings import PrometheusError, PrometheusReadings, vector_in
+from tandem_operator.prometheus_readings import ANSWER_LIMIT_BYTES, PrometheusError, PrometheusReadings, vector_in
 from tandem_operator.scaling.reading import reading_in
 from tests.builders import KEY
 from tests.unit.operator.test_scaling_reading import PAGE
@@ -281,6 +283,53 @@ def test_ten_thousand_series_are_read_of_some_pods_at_once() -> None:
         assert readings.latest(KEY, {"pod-7": ""})["pod-7"].finished == 15.0
 
     assert len(series_of(PAGE)) * 500 >= 9_000
+    play(answer, script)
+
+
+def test_an_answer_that_is_far_too_long_is_not_read_to_its_end() -> None:
+    """One that would be good, was it read: blanks may stand before it."""
+    blanks, whole = b" " * (4 << 20), json.dumps(healthy("")).encode()
+    times = 3 * ANSWER_LIMIT_BYTES // len(blanks)
+    sent = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (times * len(blanks) + len(whole)))
+        with contextlib.suppress(ConnectionError):
+            for part in (*[blanks] * times, whole):
+                writer.write(part)
+                await writer.drain()
+                sent.append(part)
+        writer.close()
+
+    async def main() -> None:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        readings = PrometheusReadings(PrometheusConfig(address=address, timeout_seconds=30.0), clock=lambda: 1700.0)
+        assert await read(readings) is None
+        assert f"answered more than {ANSWER_LIMIT_BYTES} bytes" in readings.trouble(KEY)
+        await readings.close()
+        server.close()
+        await server.wait_closed()
+        assert whole not in sent
+
+    asyncio.run(main())
+
+
+def test_a_dot_in_the_name_of_a_pod_means_no_other_pod() -> None:
+    pods = {"pair-v1.5-0": "10.0.0.7", "pair-v1x5-0": "10.0.0.8"}
+
+    def answer(query: str) -> Any:
+        asked = query.partition('pod=~"')[2].partition('"')[0]
+        return vector([each for pod in pods if re.fullmatch(asked, pod) for each in scraped(pod=pod)])
+
+    async def script(readings: PrometheusReadings, server: Prometheus) -> None:
+        only = {"pair-v1.5-0": "10.0.0.7"}
+        readings.latest(KEY, only)
+        await readings.settle(KEY)
+        assert set(readings._watched[KEY].readings) == set(only)
+        assert server.queries[0].count('pod=~"pair-v1[.]5-0"') == 2
+
     play(answer, script)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -21,7 +20,7 @@ from tandem_operator.scaling.drafts import HOLD_SECONDS, MARGIN, SWITCH_SECONDS,
 from tandem_operator.scaling.observed import Observed, Pod
 from tandem_operator.scaling.policy import Behavior, Bounds
 from tandem_operator.scaling.reading import Reading
-from tests.unit.operator.drafts_world import BEGIN, TICK, DraftPod, DraftsWorld, VerifierPod, make_draft_policy
+from tests.unit.operator.drafts_world import BEGIN, DraftPod, DraftsWorld, VerifierPod, make_draft_policy
 
 # -- I1, I12, I18: whatever is seen ------------------------------------------------------------------------------------
 
@@ -115,6 +114,30 @@ def test_steps_that_wait_in_vain_for_busy_drafts_ask_for_more_and_for_idle_ones_
     assert idle.run(300).replicas == 1
 
 
+def test_no_draft_goes_while_steps_wait_in_vain() -> None:
+    world = DraftsWorld(asked=5000.0)
+    world.run(600)
+    world.asked, world.late = 100.0, 0.4
+    decision = world.run(900)
+    assert decision.replicas == 3
+    assert decision.reason.startswith("stays at 3 (steps wait in vain); needs 1: ")
+    world.late = 0.0
+    assert world.run(600).replicas == 1
+
+
+def test_no_draft_goes_while_another_is_still_starting() -> None:
+    world = DraftsWorld(asked=5000.0)
+    world.run(600)
+    world.asked, world.cold_start = 100.0, 1e9
+    world.drafts.append(DraftPod("starting", world.now, None))
+    world.wanted = 4
+    decision = world.run(900)
+    assert decision.replicas == 4
+    assert decision.reason.startswith("stays at 4 (a draft is still starting); needs 1: ")
+    world.drafts[-1].ready_at = world.now
+    assert world.run(60).replicas == 1
+
+
 def test_more_than_the_most_is_told_and_not_had() -> None:
     world = DraftsWorld(asked=60_000.0, policy=make_draft_policy(1, 3))
     decision = world.run(600)
@@ -196,7 +219,7 @@ def test_without_verifiers_there_is_no_draft_and_none_comes_before_a_verifier_is
     assert world.tick().replicas >= 1
 
 
-# -- I2, I9, I16 -------------------------------------------------------------------------------------------------------
+# -- I2, I9 ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("silent", ["one draft", "all drafts", "a verifier", "all verifiers"])
@@ -220,32 +243,6 @@ def test_i9_paused_changes_nothing_and_goes_on_learning() -> None:
     world.run(600)
     assert {decision.replicas for decision in world.decisions} == {1}
     assert world.memory.capacity["a"] == 2000
-
-
-@pytest.mark.parametrize("keeps", ["everything", "nothing"])
-def test_i16_a_restart_takes_no_draft_away_for_a_whole_hold(keeps: str) -> None:
-    world = DraftsWorld(asked=5000.0)
-    world.run(600)
-    data = json.loads(json.dumps(world.memory.to_data()))
-    world.memory = DraftMemory.from_data(data) if keeps == "everything" else DraftMemory()
-    world.asked = 100.0
-    assert world.run(HOLD_SECONDS - TICK).replicas == 3
-    assert world.run(600).replicas == 1
-
-
-def test_i16_that_drafts_do_not_pay_survives_a_restart() -> None:
-    world = DraftsWorld()
-    world.pays = False
-    assert world.run(300).replicas == 0
-    world.memory = DraftMemory.from_data(json.loads(json.dumps(world.memory.to_data())))
-    decision = world.run(600)
-    assert (decision.replicas, decision.is_off) == (0, True)
-
-
-@pytest.mark.parametrize("data", [None, {}, {"version": 0}, {"version": 1}, {"version": 1, "capacity": 3}, [], 3])
-def test_what_nobody_has_written_is_refused(data: Any) -> None:
-    with pytest.raises(ValueError, match=r"version|remembers"):
-        DraftMemory.from_data(data)
 
 
 # -- I13, I14: whether drafts pay --------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 
 from tandem_operator.engine_readings import EngineReadings
 from tandem_operator.facts import Manifest
-from tests.builders import KEY, NAMESPACE, make_role, make_spec
+from tests.builders import KEY, NAMESPACE, make_role, make_spec, make_store
 from tests.unit.operator.fake_api_server import Answer
 from tests.unit.operator.reconcile_world import BODY_PATH
 from tests.unit.operator.scaling_site import MEMORY_PATH, SCALED, Site, play, written
@@ -165,10 +165,27 @@ def test_a_restart_goes_on_from_what_was_remembered_and_takes_nothing_away() -> 
         await site.restart()
         await site.live(280)
         assert site.replicas == 6
+
+    play(script)
+
+
+def test_a_restart_takes_nothing_away_where_the_memory_is_lost() -> None:
+    async def script(site: Site) -> None:
+        site.running = 14.0
+        await site.live(60)
+        site.running = 0.0
+        await site.world.reconciler.close()
         del site.world.server.objects[MEMORY_PATH]
-        await site.restart()
-        await site.live(280)
-        assert site.replicas == 6, "also where the memory is lost"
+        site.world.store = make_store()
+        site.begin()
+        await site.world.reconciler.fill(NAMESPACE)
+        await site.live(5)
+        remembered = json.loads(site.world.server.objects[MEMORY_PATH]["data"]["verifier"])
+        assert remembered["decisions"] == [], "it is lost"
+        await site.live(275)
+        assert site.replicas == 6
+        await site.live(600)
+        assert site.replicas == 2, "they go after the hold"
 
     play(script)
 
@@ -253,8 +270,10 @@ def test_a_memory_that_could_not_be_written_takes_nothing_away_after_a_restart()
         site.world.server.put(MEMORY_PATH, {**there, "data": {"verifier": json.dumps(remembered)}})
         await site.restart()
         await site.world.reconciler.fill(NAMESPACE)
+        before = len(site.world.writes())
         await site.live(5)
         assert site.replicas == 6
+        assert not [each for each in site.world.writes()[before:] if "/deployments/" in each], "nor for a moment"
 
     play(script)
 
