@@ -73,3 +73,19 @@ def test_the_readme_has_no_value_that_the_schema_does_not_know(rows: dict[str, s
         return path[0] in properties and knows(path[1:], properties[path[0]])
 
     assert [key for key in rows if not knows(key.split("."), schema)] == []
+
+
+def test_artifact_hub_is_told_of_the_crds_that_there_are() -> None:
+    annotations = yaml.safe_load((CHART / "Chart.yaml").read_text())["annotations"]
+    told = {(crd["name"], crd["kind"], crd["version"]) for crd in yaml.safe_load(annotations["artifacthub.io/crds"])}
+    files = [yaml.safe_load(file.read_text()) for file in (CHART / "files/crds").glob("*.yaml")]
+    assert told == {
+        (crd["metadata"]["name"], crd["spec"]["names"]["kind"], version["name"])
+        for crd in files
+        for version in crd["spec"]["versions"]
+    }
+    sample = yaml.safe_load((REPOSITORY / "deploy/samples/gpu-pair.yaml").read_text())
+    assert yaml.safe_load(annotations["artifacthub.io/crdsExamples"]) == [sample]
+    changes = yaml.safe_load(annotations["artifacthub.io/changes"])
+    kinds = {"added", "changed", "deprecated", "removed", "fixed", "security"}
+    assert {change["kind"] for change in changes} <= kinds

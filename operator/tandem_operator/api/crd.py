@@ -169,8 +169,8 @@ def _version() -> dict[str, Any]:
 
 
 _NOT_SEEN_YET: Schema = {"default": {"observedGeneration": -1}}
-"""Of a status that nobody has written: kstatus, and so `helm install --wait` of Helm 4 and GitOps tools, takes a resource
-without any for ready."""
+"""Of a status that nobody has written: kstatus, which GitOps tools and Helm 4 wait by, takes a resource without any for
+ready."""
 
 
 def crd_schema() -> Schema:
