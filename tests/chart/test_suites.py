@@ -78,6 +78,7 @@ def test_the_suites_pass_and_every_template_has_one(unittest: str, copied: Path)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.timeout(300)  # some seventy runs of a quarter of a second
 def test_every_branch_of_every_template_is_noticed(unittest: str, copied: Path) -> None:
     unnoticed = []
     count = 0

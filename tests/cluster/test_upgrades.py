@@ -18,6 +18,8 @@ from deploy.local.cluster import Cluster
 from deploy.place import Place, PlaceError, local_place
 from tests.cluster.world import Manifest, World, make_world, sample
 
+pytestmark = pytest.mark.timeout(300)
+
 NAME = "llama-70b"
 PODS = f"tandem.dev/deployment={NAME}"
 REVISION = {"engineImages": {"cpu": "tandem.local/engine-cpu:next", "gpu": "tandem.local/engine-gpu:next"}}
