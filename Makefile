@@ -4,8 +4,9 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
+CHART_PROGRAMS := kubeconform kube-score helm-docs helm-unittest
 
-.PHONY: help demo demo-quantized demo-scaling demo-down test campaign check format crds protocol lock cluster cluster-down cluster-status images models benchmark clean
+.PHONY: help demo demo-quantized demo-scaling demo-down test campaign check format crds chart protocol lock cluster cluster-down cluster-status images models benchmark clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -23,14 +24,15 @@ demo-down: .venv/ready ## take away what `make demo` made (CLUSTER=current: from
 	@$(BIN)/python -m deploy.demo down $(if $(CLUSTER),--cluster $(CLUSTER))
 
 test: .venv/ready ## every test
-	@$(BIN)/python -m deploy.local build --with prometheus
+	@$(BIN)/python -m deploy.local build --with prometheus $(CHART_PROGRAMS:%=--with %)
 	@$(BIN)/python -m deploy.fixtures
 	@[ "$$(id -u)" -ne 0 ] || $(BIN)/python -m deploy.images build
 	@$(BIN)/python -m pytest -n 2 --durations=25 --durations-min=5 --deselect tests/e2e
 	@$(BIN)/python -m pytest --durations=25 --durations-min=5 tests/e2e
 
 campaign: .venv/ready ## every fault, the operator killed around every write, all proofs of drafts, into benchmarks/results/; KEDA; Jobs killed in every step, a full volume
-	@$(BIN)/python -m deploy.local build --with prometheus --with keda
+	@$(BIN)/python -m deploy.local build --with prometheus --with keda --with kubeconform --with kube-score --with kubectl-validate
+	@$(BIN)/python -m pytest tests/chart/test_scanners.py --campaign
 	@$(BIN)/python -m pytest tests/faults --campaign
 	@$(BIN)/python -m pytest tests/cluster/test_keda.py --campaign
 	@$(BIN)/python -m deploy.fixtures
@@ -46,6 +48,7 @@ check: .venv/ready ## format, lint, types, layers, generated files, chart, tests
 	@$(BIN)/python -m deploy.crds --check
 	@$(BIN)/python -m deploy.protocol --check
 	@$(BIN)/python -m deploy.locks --check
+	@$(BIN)/python -m deploy.chart_files --check
 	@$(BIN)/python -m deploy.local helm4 lint --strict charts/tandem
 	@$(BIN)/python -m pytest --collect-only -qq > .venv/collect.log || { cat .venv/collect.log; exit 1; }
 
@@ -55,6 +58,9 @@ format: .venv/ready ## rewrite the sources as `make check` wants them
 
 crds: .venv/ready ## generate the CRDs from the models
 	@$(BIN)/python -m deploy.crds
+
+chart: .venv/ready ## generate the chart's README and the manifests for kustomize
+	@$(BIN)/python -m deploy.chart_files
 
 protocol: .venv/ready ## generate the messages of the draft protocol
 	@$(BIN)/python -m deploy.protocol

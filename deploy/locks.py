@@ -37,6 +37,7 @@ LOCKS = {
     "engine-gpu.txt": ["deploy/images/engine-gpu/requirements.in", "--no-deps"],
     "runtime.txt": ["pyproject.toml", "--extra", "runtime"],
     "go.txt": ["deploy/local/go.in"],
+    "checkov.txt": ["tests/chart/checkov.in"],
 }
 
 

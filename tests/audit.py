@@ -44,3 +44,41 @@ def writers_of(cluster: Cluster, namespace: str, resource: str, *, begin: int = 
         and event["objectRef"].get("namespace") == namespace
         and event["objectRef"]["resource"] == resource
     ]
+
+
+Right = tuple[str, str, str]
+"""API group, resource with its subresource, verb."""
+
+
+def rights_used(events: list[dict[str, Any]]) -> set[Right]:
+    """What an account must be allowed for these requests. Server-side apply of what was not there is a create, too."""
+    used = set()
+    for event in events:
+        if about := event.get("objectRef"):
+            resource = "/".join(part for part in (about["resource"], about.get("subresource", "")) if part)
+            used.add((about.get("apiGroup", ""), resource, event["verb"]))
+            if event["verb"] == "patch" and event["responseStatus"]["code"] == 201:
+                used.add((about.get("apiGroup", ""), resource, "create"))
+    return used
+
+
+def rights_granted(rules: list[dict[str, Any]]) -> set[Right]:
+    """What the rules of a Role allow, whatever names they are limited to."""
+    return {
+        (group, resource, verb)
+        for rule in rules
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def refusals_in(events: list[dict[str, Any]]) -> list[str]:
+    """What was forbidden, such as "list secrets"."""
+    forbidden = [event for event in events if event["responseStatus"]["code"] == 403]
+    return [f"{event['verb']} {event['requestURI']}" for event in forbidden if not _is_for_another_reason(event)]
+
+
+def _is_for_another_reason(event: dict[str, Any]) -> bool:
+    """Admission (a quota, a namespace that goes) answers 403 as well, to who has the right."""
+    return event.get("annotations", {}).get("authorization.k8s.io/decision") == "allow"

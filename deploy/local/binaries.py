@@ -23,6 +23,7 @@ from deploy.local.progress import Progress
 
 BUILD_LIMIT_SECONDS = 3600
 TOOLCHAIN_LIMIT_SECONDS = 900
+DOWNLOAD_LIMIT_SECONDS = 120
 REPORT_SECONDS = 30
 NO_DEBUGGER = "-gcflags=all=-dwarf=false"  # the linker drops the tables anyway: a tenth of the time
 TOOLCHAIN = REPOSITORY / "requirements/go.txt"
@@ -121,6 +122,11 @@ MODULE_LIST: tuple[Module, ...] = (
 """What `up` builds."""
 
 _KEDA = "github.com/kedacore/keda/v2"
+_KUBECONFORM = "github.com/yannh/kubeconform"
+_KUBE_SCORE = "github.com/zegl/kube-score"
+_KUBECTL_VALIDATE = "sigs.k8s.io/kubectl-validate"
+_HELM_DOCS = "github.com/norwoodj/helm-docs"
+_HELM_UNITTEST = "github.com/helm-unittest/helm-unittest"
 
 FURTHER_MODULES: tuple[Module, ...] = (
     Module(
@@ -131,8 +137,16 @@ FURTHER_MODULES: tuple[Module, ...] = (
         tags=("remove_all_sd", "enable_kubernetes_sd"),
     ),
     Module("keda", _KEDA, {"keda-operator": f"{_KEDA}/cmd/operator", "keda-adapter": f"{_KEDA}/cmd/adapter"}),
+    Module("kubeconform", _KUBECONFORM, {"kubeconform": f"{_KUBECONFORM}/cmd/kubeconform"}),
+    Module("kube-score", _KUBE_SCORE, {"kube-score": f"{_KUBE_SCORE}/cmd/kube-score"}),
+    Module("kubectl-validate", _KUBECTL_VALIDATE, {"kubectl-validate": _KUBECTL_VALIDATE}),
+    Module("helm-docs", _HELM_DOCS, {"helm-docs": f"{_HELM_DOCS}/cmd/helm-docs"}),
+    Module("helm-unittest", _HELM_UNITTEST, {"helm-unittest": f"{_HELM_UNITTEST}/cmd/helm-unittest"}),
 )
 """What some tests run beside the cluster: built only when it is named."""
+
+PROMETHEUS_OPERATOR = Module("prometheus-operator", "github.com/prometheus-operator/prometheus-operator", {})
+"""Of which only the files are read, see `source_of`: the CustomResourceDefinitions of its monitors."""
 
 _ALL = (*MODULE_LIST, *FURTHER_MODULES)
 
@@ -179,6 +193,25 @@ def build(layout: Layout, progress: Progress, *, modules: Sequence[Module] = MOD
                 with progress.step(f"built {', '.join(module.programs)}"):
                     _build_module(layout, module, go=go, progress=progress)
     return binaries_of(layout)
+
+
+def source_of(layout: Layout, module: Module, *, progress: Progress) -> Path:
+    """The folder with the module's own files, fetched into Go's cache and checked by its go.sum.
+
+    Raises ClusterError.
+    """
+    asked = f"{module.path}@{module.version}"
+    argv = [go_command(layout, progress), "mod", "download", "-json", asked]
+    folder = MODULES / module.folder
+    try:
+        done = subprocess.run(
+            argv, cwd=folder, capture_output=True, text=True, check=False, timeout=DOWNLOAD_LIMIT_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        raise ClusterError(f"downloading {asked} took more than {DOWNLOAD_LIMIT_SECONDS} s") from None
+    if done.returncode != 0:
+        raise ClusterError(f"downloading {asked} ended with {done.returncode}: {done.stderr or done.stdout}")
+    return Path(json.loads(done.stdout)["Dir"])
 
 
 def build_file(layout: Layout, source: Path, program: Path, *, progress: Progress) -> None:

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -72,6 +73,42 @@ def test_an_uninstall_leaves_crd_and_resources_and_a_second_install_takes_them_u
     chart.uninstall(place, NAMESPACE)
     assert [item["metadata"]["name"] for item in place.get(CRD, "-n", NAMESPACE)["items"]] == ["ngram"]
     _install(place, keep=True)
+
+
+def earlier_chart(folder: Path) -> Path:
+    """The chart of an earlier version, whose LLMDeployment had no autoscaling."""
+    made = Path(shutil.copytree(chart.CHART, folder / "earlier"))
+    file = made / "files/crds/llmdeployments.yaml"
+    crd = yaml.safe_load(file.read_text())
+    for version in crd["spec"]["versions"]:
+        schema = version["schema"]["openAPIV3Schema"]
+        del schema["properties"]["spec"]["properties"]["autoscaling"]
+        for at in (schema, schema["properties"]["spec"]):  # rules that speak of it
+            rules = at.get("x-kubernetes-validations", [])
+            at["x-kubernetes-validations"] = [rule for rule in rules if "autoscaling" not in rule["rule"]]
+    file.write_text(yaml.safe_dump(crd))
+    return made
+
+
+def test_an_upgrade_brings_new_fields_to_the_crd_and_leaves_resources_alone(place: Place, tmp_path: Path) -> None:
+    def fields() -> Any:
+        schema = place.get("crd", CRD)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+        return schema["properties"]["spec"]["properties"].keys()
+
+    values = tmp_path / "values.yaml"
+    values.write_text(yaml.safe_dump(chart.values_of(IMAGES, replicas=0)))
+    release = (chart.RELEASE, "-n", NAMESPACE)
+    place.run_helm("install", chart.RELEASE, str(earlier_chart(tmp_path)), "-n", NAMESPACE, "-f", str(values), "--wait")
+    place.run("wait", "--for=condition=Established", f"crd/{CRD}", "--timeout=30s")
+    assert "autoscaling" not in fields()
+    place.apply(yaml.safe_load((REPOSITORY / "deploy/samples/ngram.yaml").read_text()), namespace=NAMESPACE)
+    before = place.get("llm", "ngram", "-n", NAMESPACE)["metadata"]
+    chart.install(place, NAMESPACE, values=chart.values_of(IMAGES, replicas=0))
+    assert "autoscaling" in fields()
+    after = place.get("llm", "ngram", "-n", NAMESPACE)["metadata"]
+    assert (after["uid"], after["generation"]) == (before["uid"], before["generation"])
+    place.run_helm("rollback", *release, "1", "--wait")
+    assert place.get("llm", "ngram", "-n", NAMESPACE)["metadata"]["uid"] == before["uid"]
 
 
 def test_a_crd_that_is_not_to_be_kept_goes_with_the_release(place: Place) -> None:

@@ -5,100 +5,32 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-from deploy.local.binaries import Binaries, build
-from deploy.local.layout import layout_of
-from deploy.local.progress import Progress
-from tandem_contracts.ports import METRICS_PORT
+from deploy.local.binaries import Binaries
+from tandem_contracts.launch import Role
+from tandem_contracts.ports import HTTP_PORT, HTTP_PORT_NAME, METRICS_PORT, METRICS_PORT_NAME
 from tandem_contracts.termination import Phase
 from tandem_operator import __main__, names
 from tandem_operator.config import OperatorConfig
 from tandem_operator.objects.protection import NAMESPACE_NAME, OPERATOR_PODS
+from tests.chart.rendering import (
+    CHART,
+    DIGEST,
+    HELMS,
+    LIMIT_SECONDS,
+    NAMESPACE,
+    OLDEST_KUBERNETES,
+    VALUES,
+    Manifest,
+    objects,
+    one,
+    rendered,
+    run,
+)
 from tests.pod_security import pods_of, violations_beyond_restricted, violations_of_restricted
-
-Manifest = dict[str, Any]
-CHART = Path(__file__).parents[2] / "charts" / "tandem"
-HELMS = ("helm3", "helm4")
-OLDEST_KUBERNETES = "1.30.0"
-DIGEST = f"sha256:{'a' * 64}"
-NAMESPACE = "chat"
-LIMIT_SECONDS = 60
-
-VALUES: dict[str, Manifest] = {
-    "defaults": {},
-    "stopped": {"replicas": 0},
-    "by digest": {"image": {"repository": "registry.example/tandem/operator", "tag": "1", "digest": DIGEST}},
-    "without crds": {"crds": {"install": False}},
-    "with claims": {"rbac": {"create": True, "resourceClaims": True}},
-    "with issuer discovery": {"rbac": {"create": True, "issuerDiscovery": True}},
-    "crds that go": {"crds": {"keep": False}},
-    "foreign account": {"serviceAccount": {"create": False, "name": "ours"}, "rbac": {"create": False}},
-    "placed": {
-        "nodeSelector": {"pool": "system"},
-        "tolerations": [{"key": "system", "operator": "Exists"}],
-        "affinity": {"nodeAffinity": {}},
-        "priorityClassName": "system-cluster-critical",
-        "imagePullSecrets": [{"name": "pull"}],
-    },
-    "named": {"fullnameOverride": "pairs", "commonLabels": {"team": "inference"}, "args": ["--log-level=DEBUG"]},
-    "configured": {
-        "config": {
-            "engineImages": {"cpu": "registry.example/engine@" + DIGEST},
-            "accelerators": {"mine": {"resource": "example.com/npu", "quantity": "1", "hostMemory": "17179869184"}},
-            "resyncSeconds": 1000000,
-            "prometheus": {
-                "address": "https://prometheus.example:9090",
-                "abovePods": 0,
-                "caFile": "/etc/prometheus-access/ca.crt",
-            },
-        },
-        "prometheusSecretName": "prometheus",
-    },
-    "as a dependency": {"global": {"anything": True}},
-}
-
-
-@pytest.fixture(scope="session")
-def binaries() -> Binaries:
-    """The local cluster's programs; built already, unless this is the first test that ever runs."""
-    return build(layout_of(), Progress())
-
-
-@pytest.fixture(params=HELMS)
-def helm(request: pytest.FixtureRequest, binaries: Binaries) -> str:
-    """Both Helms, one after the other."""
-    return binaries[request.param]
-
-
-def run(helm: str, values: Manifest, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Render the chart; the exit status is not checked."""
-    file = folder / "values.yaml"
-    file.write_text(yaml.safe_dump(values))
-    argv = [helm, "template", "release", str(CHART), "--namespace", NAMESPACE, "--values", str(file)]
-    argv += ["--kube-version", OLDEST_KUBERNETES]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False)
-
-
-def rendered(helm: str, values: Manifest, folder: Path) -> str:
-    """The chart's manifests as text."""
-    done = run(helm, values, folder)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def objects(helm: str, values: Manifest, folder: Path) -> list[Manifest]:
-    """The chart's objects."""
-    return [found for found in yaml.safe_load_all(rendered(helm, values, folder)) if found]
-
-
-def one(found: list[Manifest], kind: str) -> Manifest:
-    """The only object of a kind."""
-    (match,) = [o for o in found if o["kind"] == kind]
-    return match
 
 
 @pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
@@ -120,7 +52,7 @@ def test_every_object_is_named_placed_and_labelled(values: Manifest, helm: str, 
         assert labels["app.kubernetes.io/instance"] == "release"
         assert labels["helm.sh/chart"].startswith("tandem-")
         assert values.get("commonLabels", {}).items() <= labels.items()
-        if found["kind"].startswith("ClusterRole"):
+        if found["kind"].startswith(("ClusterRole", "ValidatingAdmissionPolicy")):
             assert metadata["name"].startswith(f"{NAMESPACE}-"), "another release must be able to have its own"
             assert "namespace" not in metadata
         elif found["kind"] != "CustomResourceDefinition":
@@ -191,6 +123,60 @@ def test_the_keys_of_tokens_are_all_that_may_be_read_of_the_whole_cluster(helm: 
     assert binding["subjects"] == one(found, "RoleBinding")["subjects"]
 
 
+def test_what_is_of_the_whole_cluster_is_there_only_when_asked_for(helm: str, tmp_path: Path) -> None:
+    def cluster_wide(values: Manifest) -> set[str]:
+        return {o["kind"] for o in objects(helm, values, tmp_path) if "namespace" not in o["metadata"]}
+
+    assert cluster_wide({}) == {"CustomResourceDefinition"}
+    assert cluster_wide({"crds": {"install": False}}) == set()
+    policy = {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
+    assert cluster_wide(VALUES["guarded"]) - cluster_wide({}) == policy
+    assert cluster_wide(VALUES["with roles for users"]) - cluster_wide({}) == {"ClusterRole"}
+
+
+def test_users_get_no_right_to_write_what_the_operator_writes(helm: str, tmp_path: Path) -> None:
+    found = [o for o in objects(helm, VALUES["with roles for users"], tmp_path) if o["kind"] == "ClusterRole"]
+    view, edit = sorted(found, key=lambda role: role["metadata"]["name"], reverse=True)
+    aggregated = "rbac.authorization.k8s.io/aggregate-to-"
+    assert view["metadata"]["labels"][f"{aggregated}view"] == "true"
+    assert edit["metadata"]["labels"][f"{aggregated}edit"] == "true"
+    assert {verb for rule in view["rules"] for verb in rule["verbs"]} == {"get", "list", "watch"}
+    verbs = {resource: set(rule["verbs"]) for rule in edit["rules"] for resource in rule["resources"]}
+    assert verbs.keys() == {names.PLURAL, f"{names.PLURAL}/scale", names.ARTIFACT_PLURAL}
+    assert verbs[names.ARTIFACT_PLURAL] == {"delete"}
+
+
+def test_several_operators_are_kept_apart_and_evicted_one_by_one(helm: str, tmp_path: Path) -> None:
+    found = objects(helm, {"replicas": 2}, tmp_path)
+    deployment, budget = one(found, "Deployment")["spec"], one(found, "PodDisruptionBudget")["spec"]
+    assert budget["selector"] == deployment["selector"]
+    assert budget["maxUnavailable"] == 1
+    (term,) = deployment["template"]["spec"]["affinity"]["podAntiAffinity"][
+        "preferredDuringSchedulingIgnoredDuringExecution"
+    ]
+    assert term["podAffinityTerm"]["labelSelector"] == deployment["selector"]
+    together = objects(helm, VALUES["two operators, evicted together"], tmp_path)
+    assert "PodDisruptionBudget" not in {o["kind"] for o in together}
+    single = objects(helm, {}, tmp_path)
+    assert "PodDisruptionBudget" not in {o["kind"] for o in single}, "it would only stop whoever empties the node"
+    assert "affinity" not in one(single, "Deployment")["spec"]["template"]["spec"]
+
+
+def test_what_the_user_says_of_placement_is_taken_as_it_is(helm: str, tmp_path: Path) -> None:
+    values = VALUES["two operators, placed"]
+    found = objects(helm, values, tmp_path)
+    pod, selector = one(found, "Deployment")["spec"]["template"]["spec"], one(found, "Deployment")["spec"]["selector"]
+    assert pod["affinity"] == values["affinity"]
+    zone, node = pod["topologySpreadConstraints"]
+    assert zone == {**values["topologySpreadConstraints"][0], "labelSelector": selector}
+    assert node == values["topologySpreadConstraints"][1]
+
+
+def test_an_upgrade_ends_no_operator_before_the_next_one_is_ready(helm: str, tmp_path: Path) -> None:
+    strategy = one(objects(helm, {}, tmp_path), "Deployment")["spec"]["strategy"]
+    assert strategy == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+
+
 def test_a_pod_that_is_alive_is_told_from_one_that_is_ready(helm: str, tmp_path: Path) -> None:
     (container,) = one(objects(helm, {}, tmp_path), "Deployment")["spec"]["template"]["spec"]["containers"]
     paths = {probe: container[f"{probe}Probe"]["httpGet"]["path"] for probe in ("startup", "liveness", "readiness")}
@@ -249,6 +235,67 @@ def test_the_operators_metrics_are_read_only_from_where_prometheus_is_said_to_be
     assert metrics["from"] == [
         {"namespaceSelector": {"matchExpressions": [{"key": NAMESPACE_NAME, "operator": "In", "values": ["b", "a"]}]}}
     ]
+
+
+def test_with_the_ports_of_the_api_server_the_operator_reaches_nothing_that_it_does_not_need(
+    helm: str, tmp_path: Path
+) -> None:
+    def egress(**config: object) -> list[Manifest] | None:
+        values = {**VALUES["a way out to the API server"], "config": config}
+        spec = policies(objects(helm, values, tmp_path))["release-tandem-operator"]
+        assert spec["policyTypes"] == ["Ingress", "Egress"]
+        rules: list[Manifest] = spec["egress"]
+        return rules
+
+    def ports(rule: Manifest) -> list[int]:
+        return [port["port"] for port in rule["ports"]]
+
+    api, engines = egress() or []
+    assert ports(api) == [443, 6443, 53, 53]
+    assert ports(engines) == [HTTP_PORT, METRICS_PORT]
+    assert engines["to"] == [{"podSelector": {"matchLabels": {names.LABEL_MANAGED_BY: names.MANAGED_BY}}}]
+    for address, port in {"http://p.m:9090": 9090, "https://p.m": 443, "http://p.m/under": 80}.items():
+        (_, _, metrics) = egress(prometheus={"address": address}) or []
+        assert ports(metrics) == [port]
+    (_, _, pods, _) = egress(prometheus={"address": "http://p.m"}, prometheusNamespaces=["m"]) or []
+    assert "ports" not in pods
+    assert "Egress" not in policies(objects(helm, {}, tmp_path))["release-tandem-operator"]["policyTypes"]
+
+
+def test_without_network_policies_there_is_none(helm: str, tmp_path: Path) -> None:
+    assert policies(objects(helm, VALUES["without network policies"], tmp_path)) == {}
+
+
+def test_prometheus_finds_every_port_with_metrics(helm: str, tmp_path: Path) -> None:
+    found = objects(helm, VALUES["watched"], tmp_path)
+    pods, service = one(found, "PodMonitor"), one(found, "ServiceMonitor")
+    assert pods["metadata"]["labels"]["release"] == service["metadata"]["labels"]["release"] == "prometheus"
+    assert pods["spec"]["selector"]["matchLabels"] == {names.LABEL_MANAGED_BY: names.MANAGED_BY}
+    endpoints = pods["spec"]["podMetricsEndpoints"]
+    assert [endpoint["port"] for endpoint in endpoints] == [HTTP_PORT_NAME, METRICS_PORT_NAME]
+    (kept,) = endpoints[0]["relabelings"]
+    assert kept["regex"] == Role.VERIFIER, "a wake gate's port of that name has no metrics"
+    labels = one(found, "Service")["metadata"]["labels"]
+    assert service["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    pod = one(found, "Deployment")["spec"]["template"]
+    assert one(found, "Service")["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
+    ports = [port["name"] for port in pod["spec"]["containers"][0]["ports"]]
+    assert one(found, "Service")["spec"]["ports"][0]["targetPort"] in ports
+    unwatched = {o["kind"] for o in objects(helm, {}, tmp_path)}
+    assert not {"PodMonitor", "ServiceMonitor", "Service"} & unwatched
+
+
+def test_prometheus_may_find_the_operator_by_annotations(helm: str, tmp_path: Path) -> None:
+    def annotations(values: Manifest) -> Manifest:
+        found: Manifest = one(objects(helm, values, tmp_path), "Deployment")["spec"]["template"]["metadata"]
+        return {key: text for key, text in found["annotations"].items() if key.startswith("prometheus.io/")}
+
+    assert annotations({}) == {}
+    assert annotations(VALUES["watched by annotations"]) == {
+        "prometheus.io/scrape": "true",
+        "prometheus.io/port": str(__main__.METRICS_PORT),
+        "prometheus.io/path": "/metrics",
+    }
 
 
 def test_jobs_that_make_models_reach_nothing_and_are_asked_only_how_far_they_are(helm: str, tmp_path: Path) -> None:
@@ -395,6 +442,9 @@ REFUSED: dict[str, Manifest] = {
     "policy": {"image": {"pullPolicy": "Sometimes"}},
     "accelerator that is no object": {"config": {"accelerators": {"mine": 1}}},
     "no limits": {"resources": {"limits": None}},
+    "a port that there cannot be": {"networkPolicy": {"apiServerPorts": [0]}},
+    "an interval without a unit": {"metrics": {"podMonitor": {"interval": "15"}}},
+    "something else for a switch": {"admissionPolicy": {"create": "yes"}},
 }
 
 
@@ -410,9 +460,3 @@ def test_lint_finds_nothing(helm: str) -> None:
     done = subprocess.run(argv, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "[WARNING]" not in done.stdout + done.stderr
-
-
-def test_the_readme_names_every_value() -> None:
-    text = (CHART / "README.md").read_text()
-    values = yaml.safe_load((CHART / "values.yaml").read_text())
-    assert [key for key in values if f"`{key}" not in text] == []

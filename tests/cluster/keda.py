@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from deploy.local.addresses import free_ports
-from deploy.local.binaries import build, go_command, module_of
+from deploy.local.binaries import build, module_of, source_of
 from deploy.local.cluster import Cluster
-from deploy.local.layout import MODULES
 from deploy.local.processes import Process, end, start, wait_until
 from tests.cluster.aggregation import host_of, issue_for, registered
 
 GROUP, VERSION = "external.metrics.k8s.io", "v1beta1"
 SERVICE = "keda-metrics-apiserver"
 KINDS = "scaledobjects,scaledjobs,triggerauthentications,clustertriggerauthentications"
-DOWNLOAD_LIMIT_SECONDS = 60
 
 
 @contextmanager
@@ -26,17 +22,7 @@ def running_keda(cluster: Cluster, namespace: str, folder: Path) -> Iterator[Pat
     """For ScaledObjects of this namespace; its operator's log."""
     module = module_of("keda-operator")
     programs = build(cluster.layout, cluster.progress, modules=[module])
-    download = [
-        go_command(cluster.layout, cluster.progress),
-        "mod",
-        "download",
-        "-json",
-        f"{module.path}@{module.version}",
-    ]
-    told = subprocess.run(
-        download, cwd=MODULES / module.folder, capture_output=True, check=True, timeout=DOWNLOAD_LIMIT_SECONDS
-    )
-    kinds = Path(json.loads(told.stdout)["Dir"]) / "config/crd/bases"
+    kinds = source_of(cluster.layout, module, progress=cluster.progress) / "config/crd/bases"
     cluster.kubectl.run("apply", "--server-side", "-f", str(kinds))
     wait_until(
         lambda: cluster.kubectl.attempt("get", KINDS, "--all-namespaces").returncode == 0,

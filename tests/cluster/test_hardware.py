@@ -262,6 +262,7 @@ def test_what_is_planned_of_a_claim_is_what_the_api_server_gives_back(claiming: 
     assert not needs_apply(template, there)
 
 
+@pytest.mark.lacks_rights
 def test_without_the_right_to_claims_their_deployment_says_so_and_others_go_on(world: World) -> None:
     operator = world.operator(engineImages=IMAGES, accelerators=CLAIMED, resyncSeconds=0.5)
     operator.start()

@@ -84,6 +84,7 @@ def site(cluster: Cluster, models: ModelPair) -> Iterator[Site]:
     place.run("apply", "--server-side", "--force-conflicts", "-f", "crds")
     chart.install(place, namespace, values={**chart.values_of(references), "crds": {"install": False}})
     yield Site(cluster, place, namespace, references)
+    assert audit.refusals_in(audit.events_of(cluster, namespace)) == []
     # Before the namespace: it would wait for as long as pods may take to end, not for as long as they do.
     place.run("delete", "llm", "--all", "-n", namespace, "--wait=true", limit_seconds=60)
     pods = ("pods", "-l", "tandem.dev/deployment", "-n", namespace)

@@ -21,8 +21,17 @@
 {{- end -}}
 
 {{/* Of the whole cluster, where the release's namespace tells one from another. */}}
+{{- define "tandem.clusterName" -}}
+{{- printf "%s-%s" .Release.Namespace (include "tandem.operatorName" .) -}}
+{{- end -}}
+
 {{- define "tandem.issuerDiscoveryName" -}}
-{{- printf "%s-%s-keys" .Release.Namespace (include "tandem.operatorName" .) -}}
+{{- printf "%s-keys" (include "tandem.clusterName" .) -}}
+{{- end -}}
+
+{{/* On every pod that the operator makes; the same in every release. */}}
+{{- define "tandem.managedLabels" -}}
+app.kubernetes.io/managed-by: tandem-operator
 {{- end -}}
 
 {{/*

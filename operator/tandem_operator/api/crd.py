@@ -168,6 +168,11 @@ def _version() -> dict[str, Any]:
     }
 
 
+_NOT_SEEN_YET: Schema = {"default": {"observedGeneration": -1}}
+"""Of a status that nobody has written: kstatus, which GitOps tools and Helm 4 wait by, takes a resource without any for
+ready."""
+
+
 def crd_schema() -> Schema:
     """The structural schema of an LLMDeployment."""
     return {
@@ -179,7 +184,7 @@ def crd_schema() -> Schema:
             "kind": {"type": "string"},
             "metadata": {"type": "object"},
             "spec": structural(LLMDeploymentSpec.model_json_schema(by_alias=True)),
-            "status": structural(LLMDeploymentStatus.model_json_schema(by_alias=True)),
+            "status": {**structural(LLMDeploymentStatus.model_json_schema(by_alias=True)), **_NOT_SEEN_YET},
         },
         "x-kubernetes-validations": [rule.as_cel() for rule in RESOURCE_RULES],
     }
