@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CHART_PROGRAMS := kubeconform kube-score helm-docs helm-unittest
 
-.PHONY: help demo demo-quantized demo-scaling demo-down test campaign check format crds chart protocol lock cluster cluster-down cluster-status images models benchmark clean
+.PHONY: help demo demo-quantized demo-scaling demo-down test campaign check format crds chart dashboards protocol lock cluster cluster-down cluster-status images models benchmark clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -47,6 +47,7 @@ check: .venv/ready ## format, lint, types, layers, generated files, chart, tests
 	@$(BIN)/lint-imports > .venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
 	@$(BIN)/python -m deploy.crds --check
 	@$(BIN)/python -m deploy.protocol --check
+	@$(BIN)/python -m deploy.grafana --check
 	@$(BIN)/python -m deploy.locks --check
 	@$(BIN)/python -m deploy.chart_files --check
 	@$(BIN)/python -m deploy.local helm4 lint --strict charts/tandem
@@ -61,6 +62,9 @@ crds: .venv/ready ## generate the CRDs from the models
 
 chart: .venv/ready ## generate the chart's README and the manifests for kustomize
 	@$(BIN)/python -m deploy.chart_files
+
+dashboards: .venv/ready ## generate the chart's dashboards and rules from deploy/grafana
+	@$(BIN)/python -m deploy.grafana
 
 protocol: .venv/ready ## generate the messages of the draft protocol
 	@$(BIN)/python -m deploy.protocol

@@ -132,7 +132,7 @@ FURTHER_MODULES: tuple[Module, ...] = (
     Module(
         "prometheus",
         "github.com/prometheus/prometheus",
-        {"prometheus": "github.com/prometheus/prometheus/cmd/prometheus"},
+        {name: f"github.com/prometheus/prometheus/cmd/{name}" for name in ("prometheus", "promtool")},
         # Of some thirty ways to find targets, most bring a provider's library with them.
         tags=("remove_all_sd", "enable_kubernetes_sd"),
     ),

@@ -15,6 +15,7 @@ from tandem_operator import __version__
 from tandem_operator.accelerators import table_of
 from tandem_operator.artifact_figures import ArtifactFigures
 from tandem_operator.config import InvalidConfigError, OperatorConfig
+from tandem_operator.deployment_figures import DeploymentFigures
 from tandem_operator.handlers import Shell, registry_of, settings_of
 from tandem_operator.logs import FORMATS, set_up
 
@@ -34,7 +35,8 @@ def main() -> int:
         return 2
     shell = Shell(namespace=options.namespace, identity=_identity(), config=config, health_port=options.health_port)
     if options.metrics_port:
-        REGISTRY.register(ArtifactFigures(shell.store, options.namespace))
+        for figures in (ArtifactFigures, DeploymentFigures):
+            REGISTRY.register(figures(shell.store, options.namespace))
         start_http_server(options.metrics_port)
     logging.getLogger(__name__).info("Tandem %s for namespace %s", __version__, options.namespace)
     kopf.run(

@@ -113,7 +113,7 @@ class DraftScalings:
             scaled.role.change(key.name, decision.replicas, reason=decision.reason, inputs=inputs, now=now)
             scaled.is_news = True
         scaled.is_news |= decision.is_off is not was_off
-        scaling_figures.show_drafts(key.name, decision)
+        scaling_figures.show_drafts(key.name, decision, policy.bounds)
         return decision
 
     def loads(self, key: Key) -> Mapping[str, Load]:

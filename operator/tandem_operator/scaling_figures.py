@@ -7,6 +7,7 @@ from prometheus_client import Counter, Gauge
 from tandem_contracts.launch import Role
 from tandem_operator.scaling.decision import Decision, Health
 from tandem_operator.scaling.drafts import DraftDecision
+from tandem_operator.scaling.policy import Bounds, Policy
 from tandem_operator.serving_cost import Cost
 
 _LABELS = ["deployment"]
@@ -19,6 +20,9 @@ COLD_START = Gauge("tandem_scaling_cold_start_seconds", "Of most replicas, from 
 ATTAINMENT = Gauge(
     "tandem_scaling_attainment_ratio", "Share of the last minutes' requests within a target.", [*_LABELS, "target"]
 )
+TARGET = Gauge("tandem_scaling_target_seconds", "What a share of the requests has to keep.", [*_LABELS, "target"])
+TARGET_SHARE = Gauge("tandem_scaling_target_ratio", "That share.", _LABELS)
+BOUND = Gauge("tandem_scaling_replicas_bound", "Fewest and most replicas.", [*_OF_ROLE, "bound"])
 COST = Gauge(
     "tandem_scaling_cost_per_hour", "Of all pods, in the currency of the accelerator table: US dollars.", _LABELS
 )
@@ -34,11 +38,16 @@ _OF_BOTH, _PLAIN = (DESIRED, BLIND), (DEMAND, SURGE, CAPACITY, COLD_START)
 _OF_DRAFTS = (DRAFT_DEMAND, DRAFT_CAPACITY, DRAFTS_OFF)
 _TARGETS = ("timeToFirstToken", "timePerOutputToken")
 _TOKENS = ("all", "output")
+_BOUNDS = ("min", "max")
 
 
-def show(name: str, decision: Decision, cost: Cost | None) -> None:
-    """Export a decision on verifiers, and what the pods cost where that is known."""
-    figures = decision.figures
+def show(name: str, decision: Decision, cost: Cost | None, *, policy: Policy) -> None:
+    """Export a decision on verifiers, by which policy, and what the pods cost where that is known."""
+    figures, latencies = decision.figures, policy.target
+    _show_bounds(name, policy.bounds, Role.VERIFIER)
+    TARGET_SHARE.labels(name).set(latencies.share)
+    for kind, seconds in zip(_TARGETS, (latencies.first_token_seconds, latencies.output_token_seconds), strict=True):
+        _set_or_drop(TARGET, seconds, name, kind)
     DESIRED.labels(name, Role.VERIFIER.value).set(decision.replicas)
     DEMAND.labels(name).set(figures.requests_rate)
     SURGE.labels(name).set(figures.surge_rate)
@@ -54,8 +63,9 @@ def show(name: str, decision: Decision, cost: Cost | None) -> None:
         _set_or_drop(TOKEN_COST, per_million, name, tokens)
 
 
-def show_drafts(name: str, decision: DraftDecision) -> None:
+def show_drafts(name: str, decision: DraftDecision, bounds: Bounds) -> None:
     """Export a decision on drafts."""
+    _show_bounds(name, bounds, Role.DRAFT)
     DESIRED.labels(name, Role.DRAFT.value).set(decision.replicas)
     BLIND.labels(name, Role.DRAFT.value).set(decision.health is Health.BLIND)
     DRAFTS_OFF.labels(name).set(decision.is_off)
@@ -73,12 +83,12 @@ def count_change(name: str, *, before: int, after: int, role: Role) -> None:
 
 def forget(name: str) -> None:
     """Export nothing of a deployment that is scaled no more."""
-    for gauge in (*_PLAIN, COST):
+    for gauge in (*_PLAIN, COST, TARGET_SHARE):
         _drop(gauge, name)
-    for gauge in _OF_BOTH:
-        _drop(gauge, name, Role.VERIFIER.value)
+    _forget_role(name, Role.VERIFIER)
     for target in _TARGETS:
         _drop(ATTAINMENT, name, target)
+        _drop(TARGET, name, target)
     for tokens in _TOKENS:
         _drop(TOKEN_COST, name, tokens)
 
@@ -94,8 +104,19 @@ def forget_drafts(name: str) -> None:
     """Export nothing of a deployment whose drafts are scaled no more."""
     for gauge in _OF_DRAFTS:
         _drop(gauge, name)
+    _forget_role(name, Role.DRAFT)
+
+
+def _show_bounds(name: str, bounds: Bounds, role: Role) -> None:
+    for bound, replicas in zip(_BOUNDS, (bounds.least, bounds.most), strict=True):
+        BOUND.labels(name, role.value, bound).set(replicas)
+
+
+def _forget_role(name: str, role: Role) -> None:
     for gauge in _OF_BOTH:
-        _drop(gauge, name, Role.DRAFT.value)
+        _drop(gauge, name, role.value)
+    for bound in _BOUNDS:
+        _drop(BOUND, name, role.value, bound)
 
 
 def _drop(gauge: Gauge, *labels: str) -> None:

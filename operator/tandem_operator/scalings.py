@@ -119,7 +119,7 @@ class Scalings:
             policy = replace(policy, is_paused=True)
         seen, decision = self._decided(key, scaled, policy, facts=facts, now=now)
         cost = cost_of(facts, decision.figures, table=self._table)
-        scaling_figures.show(key.name, decision, cost)
+        scaling_figures.show(key.name, decision, cost, policy=policy)
         verifiers = Verifiers(seen, decision.replicas, decision.figures.cold_start_seconds)
         intent = intent.scaled(decision.replicas)
         intent, drafts = self._drafts.scale(key, intent, facts, verifiers=verifiers, owner_uid=owner_uid, now=now)

@@ -106,8 +106,15 @@ class Store:
 
     def artifacts(self, namespace: str) -> tuple[Manifest, ...]:
         """All artifacts of a namespace, in a stable order. For any thread: metrics are read in one of their own."""
+        return self._all(names.ARTIFACT_KIND, namespace)
+
+    def deployments(self, namespace: str) -> tuple[Manifest, ...]:
+        """The same of deployments."""
+        return self._all(names.KIND, namespace)
+
+    def _all(self, kind: str, namespace: str) -> tuple[Manifest, ...]:
         there = list(self._objects.items())  # at once: what comes in meanwhile would end an iteration
-        found = {at: held for at, held in there if at[0] == namespace and at[1].kind == names.ARTIFACT_KIND}
+        found = {at: held for at, held in there if at[0] == namespace and at[1].kind == kind}
         return tuple(found[at].read() for at in sorted(found))
 
     def keys(self) -> tuple[Key, ...]:

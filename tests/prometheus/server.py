@@ -120,6 +120,30 @@ def finding_verifiers(kubeconfig: Path, namespace: str, *further: dict[str, str]
     return {"job_name": "verifiers", "kubernetes_sd_configs": [found], "relabel_configs": labels}
 
 
+def finding_everything(kubeconfig: Path, namespace: str) -> list[dict[str, Any]]:
+    """Scrape configurations as the chart's PodMonitor and ServiceMonitor are, with the labels that those give."""
+    found = {
+        "role": "pod",
+        "kubeconfig_file": str(kubeconfig),
+        "namespaces": {"names": [namespace]},
+        "selectors": [{"role": "pod", "label": "app.kubernetes.io/part-of=tandem"}],
+    }
+    labels: list[dict[str, Any]] = [
+        {
+            "source_labels": [
+                "__meta_kubernetes_pod_container_port_name",
+                "__meta_kubernetes_pod_label_tandem_dev_role",
+            ],
+            "regex": "metrics;.*|http;verifier",
+            "action": "keep",
+        },
+        {"regex": "__meta_kubernetes_pod_label_(tandem_dev_.+)", "action": "labelmap"},
+        {"source_labels": ["__meta_kubernetes_namespace"], "target_label": "namespace"},
+        {"source_labels": ["__meta_kubernetes_pod_name"], "target_label": "pod"},
+    ]
+    return [{"job_name": "tandem", "kubernetes_sd_configs": [found], "relabel_configs": labels}]
+
+
 def scraping(job: str, address: str, *pods: str, namespace: str = "chat") -> dict[str, Any]:
     """A scrape configuration for these pods, whose pages are at `address`."""
     return {"job_name": job, "static_configs": targets_of(address, *pods, namespace=namespace)}

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tandem_operator import __main__ as program
 from tandem_operator import names
 from tandem_operator.artifact_figures import ArtifactFigures
+from tandem_operator.deployment_figures import DeploymentFigures
 from tandem_operator.facts import Manifest
 from tandem_operator.store import Key, Store
 from tests.builders import NAMESPACE
@@ -194,4 +195,4 @@ def test_the_operator_exports_them_where_it_has_a_port_for_metrics(monkeypatch: 
     for port, is_exported in (("0", False), ("9090", True)):
         monkeypatch.setattr(sys, "argv", ["tandem_operator", "--namespace", NAMESPACE, "--metrics-port", port])
         assert program.main() == 0
-        assert [type(each) for each in registered] == [ArtifactFigures] * is_exported
+        assert [type(each) for each in registered] == [ArtifactFigures, DeploymentFigures] * is_exported

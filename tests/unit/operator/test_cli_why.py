@@ -7,15 +7,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from prometheus_client import REGISTRY
 
-from tandem_operator import names, scaling_figures
+from tandem_operator import names
 from tandem_operator.cli.inputs import CommandError
 from tandem_operator.cli.why import run_why
 from tandem_operator.facts import Manifest
-from tandem_operator.scaling.decision import Decision, Figures, Health
-from tandem_operator.scaling.drafts import DraftDecision
-from tandem_operator.serving_cost import Cost
 from tests.builders import NAME, make_body, make_spec
 
 SCALED = make_spec(autoscaling={"slo": {"timeToFirstToken": "2s"}, "verifier": {"maxReplicas": 4}})
@@ -159,42 +155,3 @@ def test_what_may_not_be_read_is_said_and_the_rest_is_shown() -> None:
     said = why(SCALED, status={"scaling": TOLD})
     assert "its last changes are not shown: configmaps is forbidden" in said
     assert "nothing is decided yet" in why(SCALED)
-
-
-def value(name: str, **labels: str) -> float | None:
-    return REGISTRY.get_sample_value(f"tandem_scaling_{name}", {"deployment": "x", **labels})
-
-
-def test_a_decision_is_exported_and_goes_with_the_deployment() -> None:
-    figures = Figures(requests_rate=9.0, capacity_rate=4.2, first_token_attainment=0.97)
-    cost = Cost(13.76, per_million_tokens=0.09)
-    scaling_figures.show("x", Decision(3, "because", Health.BLIND, figures=figures), cost)
-    assert (value("cost_per_hour"), value("cost_per_million_tokens", tokens="all")) == (13.76, 0.09)
-    assert value("cost_per_million_tokens", tokens="output") is None
-    assert value("desired_replicas", role="verifier") == 3
-    assert (value("requests_per_second"), value("blind", role="verifier")) == (9.0, 1)
-    assert value("attainment_ratio", target="timeToFirstToken") == 0.97
-    assert value("attainment_ratio", target="timePerOutputToken") is None
-    scaling_figures.show("x", Decision(3, "because"), None)
-    assert value("cost_per_hour") is None
-    assert value("cost_per_million_tokens", tokens="all") is None
-    scaling_figures.show("x", Decision(3, "because"), cost)
-    assert value("attainment_ratio", target="timeToFirstToken") is None
-    scaling_figures.forget("x")
-    assert value("desired_replicas", role="verifier") is None
-    assert value("cost_per_hour") is None
-
-
-def test_a_decision_on_drafts_is_exported_beside_it_and_goes_by_itself() -> None:
-    scaling_figures.show("x", Decision(3, "because"), None)
-    decision = DraftDecision(2, "because", Health.BLIND, tokens_rate=1500.0, capacity_rate=2000.0)
-    scaling_figures.show_drafts("x", decision)
-    assert [value("desired_replicas", role=role) for role in ("verifier", "draft")] == [3, 2]
-    assert [value("blind", role=role) for role in ("verifier", "draft")] == [0, 1]
-    assert (value("draft_tokens_per_second"), value("draft_replica_tokens_per_second")) == (1500, 2000)
-    scaling_figures.show_drafts("x", DraftDecision(0, "because", is_off=True, capacity_rate=2000.0))
-    assert (value("draft_tokens_per_second"), value("drafts_off")) == (None, 1)
-    scaling_figures.forget_drafts("x")
-    assert [value("desired_replicas", role=role) for role in ("verifier", "draft")] == [3, None]
-    assert (value("draft_replica_tokens_per_second"), value("drafts_off")) == (None, None)
-    scaling_figures.forget("x")

@@ -1,0 +1,44 @@
+"""The PromQL that dashboards and rules have in common. Labels as the chart's PodMonitor gives them.
+
+Series of pods have the pod's labels `tandem_dev_deployment` and `tandem_dev_role`; the operator's have `deployment`.
+"""
+
+from __future__ import annotations
+
+WINDOW = "$__rate_interval"
+POD = "tandem_dev_deployment"
+OURS = 'namespace=~"$namespace"'
+OF_DEPLOYMENT = f'{OURS}, deployment=~"$deployment"'
+OF_PODS = f'{OURS}, {POD}=~"$deployment"'
+BY_DEPLOYMENT = f"namespace, {POD}"
+NAMED = "{{namespace}}/{{" + POD + "}}"
+
+
+def per_second(counter: str, *, of: str = OF_PODS, by: str = BY_DEPLOYMENT, window: str = WINDOW) -> str:
+    """Of a counter, first by series, since each may begin anew, then summed."""
+    return f"sum by ({by}) (rate({counter}{{{of}}}[{window}]))"
+
+
+def quantile(share: float, histogram: str, *, of: str = OF_PODS, by: str = BY_DEPLOYMENT) -> str:
+    """Of a histogram of many pods: of their summed buckets, never a mean of quantiles."""
+    return f"histogram_quantile({share}, sum by (le, {by}) (rate({histogram}_bucket{{{of}}}[{WINDOW}])))"
+
+
+def mean(histogram: str, *, of: str = OF_PODS, by: str = BY_DEPLOYMENT) -> str:
+    """Of what a histogram has seen."""
+    return ratio(per_second(f"{histogram}_sum", of=of, by=by), per_second(f"{histogram}_count", of=of, by=by))
+
+
+def ratio(part: str, whole: str) -> str:
+    """Nothing, instead of NaN, where the whole is 0."""
+    return f"{part} / ({whole} > 0)"
+
+
+def total(gauge: str, *, of: str = OF_PODS, by: str = BY_DEPLOYMENT) -> str:
+    """Of a gauge over pods."""
+    return f"sum by ({by}) ({gauge}{{{of}}})"
+
+
+def renamed(expression: str) -> str:
+    """The operator's series with the pods' name of the label, to be joined with theirs in a table."""
+    return f'label_replace({expression}, "{POD}", "$1", "deployment", "(.*)")'
