@@ -77,8 +77,11 @@ VALUES: dict[str, Manifest] = {
         "metrics": {
             "podMonitor": {"create": True, "labels": {"release": "prometheus"}},
             "serviceMonitor": {"create": True, "labels": {"release": "prometheus"}},
+            "prometheusRule": {"create": True, "labels": {"release": "prometheus"}},
+            "dashboards": {"create": True},
         },
     },
+    "watched by the Grafana operator": {"metrics": {"grafanaDashboards": {"create": True}}},
     "watched by annotations": {"metrics": {"scrapeAnnotations": True}},
     "guarded": {"admissionPolicy": {"create": True}},
     "with roles for users": {"rbac": {"create": True, "aggregatedRoles": True}},

@@ -38,7 +38,7 @@ SCANNED = {
     # Their point is to be without what the scanners want.
     if name not in {"without network policies", "two operators, evicted together"}
 }
-MONITORS = ("podmonitors", "servicemonitors")
+MONITORS = ("podmonitors", "servicemonitors", "prometheusrules")
 LIMIT_SECONDS = 100
 KNOWN_TO_KUBE_SCORE = {"Deployment", "NetworkPolicy", "PodDisruptionBudget", "Service"}
 CHECKOV_AT_LEAST = 90

@@ -126,7 +126,6 @@ def finding_everything(kubeconfig: Path, namespace: str) -> list[dict[str, Any]]
         "role": "pod",
         "kubeconfig_file": str(kubeconfig),
         "namespaces": {"names": [namespace]},
-        "selectors": [{"role": "pod", "label": "app.kubernetes.io/part-of=tandem"}],
     }
     labels: list[dict[str, Any]] = [
         {
