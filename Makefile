@@ -7,7 +7,7 @@ BIN := .venv/bin
 # The variable silences the theme's notice of its end of life (CONTRIBUTING, Decisions), and nothing that --strict counts.
 MKDOCS := NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs
 
-.PHONY: help demo demo-quantized demo-scaling demo-down test campaign check format crds docs protocol lock cluster cluster-down cluster-status images models benchmark clean
+.PHONY: help demo demo-quantized demo-scaling demo-down test campaign check format crds reference docs protocol lock cluster cluster-down cluster-status images models benchmark clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -46,6 +46,7 @@ check: .venv/ready .venv/docs/ready ## format, lint, types, layers, generated fi
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports > .venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
 	@$(BIN)/python -m deploy.crds --check
+	@$(BIN)/python -m deploy.docs --check
 	@$(BIN)/python -m deploy.protocol --check
 	@$(BIN)/python -m deploy.locks --check
 	@$(BIN)/python -m deploy.local helm4 lint --strict charts/tandem
@@ -58,6 +59,9 @@ format: .venv/ready ## rewrite the sources as `make check` wants them
 
 crds: .venv/ready ## generate the CRDs from the models
 	@$(BIN)/python -m deploy.crds
+
+reference: .venv/ready ## write docs/reference/ from the models, names, metrics and values
+	@$(BIN)/python -m deploy.docs
 
 docs: .venv/ready .venv/docs/ready ## build the documentation into build/site/
 	@$(MKDOCS) build --strict
