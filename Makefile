@@ -88,7 +88,7 @@ images: .venv/ready ## build the container images (REGISTRY=host/repo: and push 
 models: .venv/ready ## train the small pair of models that demo and tests serve
 	@$(BIN)/python -m deploy.fixtures
 
-benchmark: .venv/ready ## the figures that the README quotes, into benchmarks/results/
+benchmark: .venv/ready ## the figures that docs/figures.md quotes, into benchmarks/results/
 	@$(BIN)/python -m benchmarks.first_token
 	@$(BIN)/python -m benchmarks.control_plane
 	@$(BIN)/python -m benchmarks.drafting
