@@ -27,6 +27,8 @@ _TOP_OF_VALUES = """# Values of the chart
 `charts/tandem`, for Helm 3 and 4. A key that is not listed here is refused. What is under `config` becomes the
 operator's [configuration](configuration.md), where each key has its meaning in full.
 """
+_NOT_SET = {"global"}
+"""Put there by Helm itself."""
 _COLUMNS = ("Key", "Type", "Default", "Allowed", "What it is")
 
 
@@ -62,15 +64,37 @@ def _rows(model: type[BaseModel]) -> Iterator[tuple[str, ...]]:
 
 
 def chart_page() -> str:
-    """The page of the chart's values."""
+    """The page of the chart's values: as values.yaml tells of them, else the operator's model or the chart's README."""
     text = (CHART / "values.yaml").read_text(encoding="utf-8")
     schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+    said = {**_said_in_readme(), **_said_of_the_configuration(), **_comments(text)}
     return "\n".join(
         (
             _TOP_OF_VALUES,
-            table(_COLUMNS, _values(yaml.safe_load(text), schema, _comments(text), schema["definitions"])),
+            table(_COLUMNS, _values(yaml.safe_load(text), schema, said, schema["definitions"])),
         )
     )
+
+
+def _said_of_the_configuration() -> dict[str, str]:
+    """By the path of a value under `config`, where the operator's model has it."""
+    parts = {"config": OperatorConfig, "config.gate": GateConfig, "config.prometheus": PrometheusConfig}
+    return {
+        f"{path}.{to_camel(name)}": told for path, model in parts.items() for name, told in docstrings_in(model).items()
+    }
+
+
+def _said_in_readme() -> dict[str, str]:
+    """By the path of a value; a row of the README's table speaks of several, `.name` of what lies beside the first."""
+    found: dict[str, str] = {}
+    for line in (CHART / "README.md").read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.split("|")]
+        if len(cells) != 5 or not cells[1].startswith("`"):
+            continue
+        names = [name.strip("` ") for name in cells[1].split(",")]
+        above = names[0].rpartition(".")[0]
+        found |= {f"{above}{name}" if name.startswith(".") else name: cells[3] for name in names}
+    return found
 
 
 def _values(
@@ -81,16 +105,19 @@ def _values(
     *,
     beginning: str = "",
 ) -> Iterator[tuple[str, ...]]:
-    """A row for each value, in the order of the file; an object whose keys the schema names has a row for each."""
-    for key, value in values.items():
-        path, field = f"{beginning}{key}", resolved(schema["properties"][key], dict(definitions))
+    """A row for each value, in the order of the file, and for each that the schema allows besides."""
+    known = schema["properties"]
+    for key in (*values, *(key for key in known if key not in values and key not in _NOT_SET)):
+        value = values.get(key)
+        path, field = f"{beginning}{key}", resolved(known[key], dict(definitions))
         if isinstance(value, dict) and "properties" in field:
             if path in comments:
                 yield f"`{path}`", "object", "", "", prose(comments[path])
             yield from _values(value, field, comments, definitions, beginning=f"{path}.")
             continue
         allowed = "" if "properties" in field else allowed_in(field, dict(definitions))
-        yield f"`{path}`", type_of(field, dict(definitions)), code(value), allowed, prose(comments.get(path, ""))
+        default = "" if value is None else code(value)
+        yield f"`{path}`", type_of(field, dict(definitions)), default, allowed, prose(comments.get(path, ""))
 
 
 def _comments(text: str) -> dict[str, str]:

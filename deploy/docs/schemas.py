@@ -37,7 +37,9 @@ def type_of(schema: Schema, definitions: dict[str, Schema]) -> str:
     schema = resolved(schema, definitions)
     if schema.get("x-kubernetes-int-or-string"):
         return "integer or string"
-    kind = str(schema.get("type", "any"))
+    if isinstance(schema.get("type"), list):
+        return " or ".join(schema["type"])
+    kind = str(schema.get("type", "string" if "enum" in schema else "any"))
     if kind == "array":
         return f"list of {_plural(type_of(schema.get('items', {}), definitions))}"
     values = schema.get("additionalProperties") or next(iter((schema.get("patternProperties") or {}).values()), None)
