@@ -12,10 +12,7 @@ import pytest
 import yaml
 
 from deploy.local.binaries import Binaries
-from tandem_operator.api.crd import crd_schema
-from tandem_operator.api.deployment import LLMDeployment
 from tandem_operator.cli.main import main as tandem
-from tandem_operator.cli.plan import _unknown_fields
 from tandem_operator.names import API_VERSION
 from tests.docs.blocks import ALL, Block
 
@@ -46,6 +43,12 @@ BASE: dict[str, Any] = {
     },
 }
 """What a piece of a resource is put into, in place of what is there."""
+CONFIGURATION = {
+    "engineImageAllowList": [".*"],
+    "modelHubs": {"mirror": "https://hub.example"},
+    "modelStores": {"minio": "https://minio.example:9000"},
+}
+"""What the pages have an administrator set."""
 
 
 def whole(block: Block) -> dict[str, Any]:
@@ -68,9 +71,9 @@ def test_a_block_says_what_is_allowed(
 ) -> None:
     folder = folder_of(block.page)
     if block.remark("under"):
-        body = whole(block)
-        assert list(_unknown_fields(body["spec"], crd_schema()["properties"]["spec"], "spec")) == []
-        LLMDeployment.parse(body)
+        (folder / "whole.yaml").write_text(yaml.safe_dump(whole(block)))
+        (folder / "config.yaml").write_text(yaml.safe_dump(CONFIGURATION))
+        assert tandem(["plan", "-f", "whole.yaml", "--config", "config.yaml"]) == 0, capsys.readouterr().err
         return
     if block.title.endswith("values.yaml"):
         for helm in (binaries["helm3"], binaries["helm4"]):
@@ -100,11 +103,17 @@ def test_every_block_has_a_language_that_is_looked_at() -> None:
 
 @pytest.mark.parametrize(
     ("path", "text"),
-    [("spec.autoscaling", "slo: {noSuchField: 1}"), ("spec.speculation", "maxDepth: 99"), ("spec", "access: [1]")],
+    [
+        ("spec.autoscaling", "slo: {noSuchField: 1}"),
+        ("spec.speculation", "maxDepth: 99"),
+        ("spec.verifier", "accelerator: {classes: [no-such-class]}"),
+    ],
 )
-def test_a_piece_with_a_mistake_is_found(path: str, text: str) -> None:
-    body = whole(Block(Path("page.md"), 1, "yaml", "", text, (("under", path),)))
-    unknown = list(_unknown_fields(body["spec"], crd_schema()["properties"]["spec"], "spec"))
-    if not unknown:
-        with pytest.raises(ValueError, match="spec"):
-            LLMDeployment.parse(body)
+def test_a_piece_with_a_mistake_is_found(
+    path: str, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "whole.yaml"
+    file.write_text(yaml.safe_dump(whole(Block(Path("page.md"), 1, "yaml", "", text, (("under", path),)))))
+
+    assert tandem(["plan", "-f", str(file)]) == 1
+    assert path in capsys.readouterr().err
