@@ -5,8 +5,10 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 CHART_PROGRAMS := kubeconform kube-score helm-docs helm-unittest
+# The variable silences the theme's notice of its end of life (CONTRIBUTING, Decisions), and nothing that --strict counts.
+MKDOCS := NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs
 
-.PHONY: help demo demo-quantized demo-scaling demo-down test campaign check format crds chart dashboards protocol lock cluster cluster-down cluster-status images models benchmark clean
+.PHONY: help demo demo-quantized demo-scaling demo-down test campaign check format crds chart dashboards reference docs protocol lock cluster cluster-down cluster-status images models benchmark clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -23,7 +25,7 @@ demo-scaling: .venv/ready ## load breaks a latency target, verifiers follow; the
 demo-down: .venv/ready ## take away what `make demo` made (CLUSTER=current: from your cluster)
 	@$(BIN)/python -m deploy.demo down $(if $(CLUSTER),--cluster $(CLUSTER))
 
-test: .venv/ready ## every test
+test: .venv/ready .venv/docs/ready ## every test
 	@$(BIN)/python -m deploy.local build --with prometheus $(CHART_PROGRAMS:%=--with %)
 	@$(BIN)/python -m deploy.fixtures
 	@[ "$$(id -u)" -ne 0 ] || $(BIN)/python -m deploy.images build
@@ -40,17 +42,19 @@ campaign: .venv/ready ## every fault, the operator killed around every write, al
 	@[ "$$(id -u)" -ne 0 ] || $(BIN)/python -m deploy.images build
 	@$(BIN)/python -m pytest tests/e2e/test_killed_jobs.py tests/e2e/test_cache_volume.py --campaign
 
-check: .venv/ready ## format, lint, types, layers, generated files, chart, tests that can be collected
+check: .venv/ready .venv/docs/ready ## format, lint, types, layers, generated files, chart, pages, tests that can be collected
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports > .venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
 	@$(BIN)/python -m deploy.crds --check
+	@$(BIN)/python -m deploy.docs --check
 	@$(BIN)/python -m deploy.protocol --check
 	@$(BIN)/python -m deploy.grafana --check
 	@$(BIN)/python -m deploy.locks --check
 	@$(BIN)/python -m deploy.chart_files --check
 	@$(BIN)/python -m deploy.local helm4 lint --strict charts/tandem
+	@$(MKDOCS) build --strict > .venv/docs.log 2>&1 || { cat .venv/docs.log; exit 1; }
 	@$(BIN)/python -m pytest --collect-only -qq > .venv/collect.log || { cat .venv/collect.log; exit 1; }
 
 format: .venv/ready ## rewrite the sources as `make check` wants them
@@ -65,6 +69,12 @@ chart: .venv/ready ## generate the chart's README and the manifests for kustomiz
 
 dashboards: .venv/ready ## generate the chart's dashboards and rules from deploy/grafana
 	@$(BIN)/python -m deploy.grafana
+
+reference: .venv/ready ## write docs/reference/ from the models, names, metrics and values
+	@$(BIN)/python -m deploy.docs
+
+docs: .venv/ready .venv/docs/ready ## build the documentation into build/site/
+	@$(MKDOCS) build --strict
 
 protocol: .venv/ready ## generate the messages of the draft protocol
 	@$(BIN)/python -m deploy.protocol
@@ -88,7 +98,7 @@ images: .venv/ready ## build the container images (REGISTRY=host/repo: and push 
 models: .venv/ready ## train the small pair of models that demo and tests serve
 	@$(BIN)/python -m deploy.fixtures
 
-benchmark: .venv/ready ## the figures that the README quotes, into benchmarks/results/
+benchmark: .venv/ready ## the figures that docs/figures.md quotes, into benchmarks/results/
 	@$(BIN)/python -m benchmarks.first_token
 	@$(BIN)/python -m benchmarks.control_plane
 	@$(BIN)/python -m benchmarks.drafting
@@ -98,8 +108,12 @@ benchmark: .venv/ready ## the figures that the README quotes, into benchmarks/re
 	@$(BIN)/python -m benchmarks.scaling --workloads all --seeds 3 --json benchmarks/results/scaling.json
 
 clean: ## remove what was made inside the checkout; the caches outside stay
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 .venv/ready: requirements/dev.txt pyproject.toml
 	@$(PYTHON) -m deploy.environment
+	@touch $@
+
+.venv/docs/ready: .venv/ready requirements/docs.txt
+	@$(PYTHON) -m deploy.environment docs
 	@touch $@

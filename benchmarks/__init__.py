@@ -1,1 +1,1 @@
-"""Every figure that the README quotes, with the command that measures it: `python -m benchmarks.NAME [--json FILE]`."""
+"""Every figure of docs/figures.md, with the command that measures it: `python -m benchmarks.NAME [--json FILE]`."""

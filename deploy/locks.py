@@ -17,6 +17,7 @@ LIMIT_SECONDS = 300
 LOCKS = {
     "operator.txt": ["pyproject.toml", "--extra", "operator"],
     "dev.txt": ["pyproject.toml", "--extra", "operator", "--extra", "runtime", "--group", "dev"],
+    "docs.txt": ["pyproject.toml", "--group", "docs"],
     "engine-cpu.txt": [
         "deploy/images/engine-cpu/requirements.in",
         "--override",

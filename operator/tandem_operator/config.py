@@ -125,9 +125,9 @@ class PrometheusConfig(BaseModel):
     ca_file: Path | None = None
     """File with the authorities that may have signed its certificate; omitted: the system's."""
     certificate_file: Path | None = None
-    """The operator's own certificate, with its key_file."""
+    """The operator's own certificate, with its keyFile."""
     key_file: Path | None = None
-    """The key of certificate_file."""
+    """The key of certificateFile."""
     timeout_seconds: Annotated[float, Field(gt=0, le=30)] = 5.0
     """Limit of one query."""
 

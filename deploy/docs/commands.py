@@ -1,0 +1,51 @@
+"""The page of the `tandem` command, from its parser: the same words as `--help`, whatever Python prints them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+from deploy.docs.markdown import prose, table
+from tandem_operator.cli.main import _parser
+
+parser = _parser
+
+
+def commands_page() -> str:
+    """The page."""
+    whole = parser()
+    parts = [
+        "# The command `tandem`\n",
+        prose(whole.description or "")
+        + " In a folder of `PATH` under the name `kubectl-tandem` it is `kubectl tandem`. In a checkout it is "
+        "`.venv/bin/tandem`.\n",
+        "Exit code 1: the input is wrong, and standard error says how; of `status` also: the resource is not Ready. "
+        "2: there is no such resource, or the options are wrong.\n",
+    ]
+    for name, command in commands_of(whole).items():
+        parts += [
+            f"## `tandem {name}` {{#{name}}}\n",
+            prose(command.description or "") + "\n",
+            table(("Option", "What it is"), _rows(command)),
+        ]
+    return "\n".join(parts)
+
+
+def commands_of(whole: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The subcommands by name."""
+    (found,) = (each for each in whole._actions if isinstance(each, argparse._SubParsersAction))  # noqa: SLF001
+    return dict(found.choices)
+
+
+def _rows(command: argparse.ArgumentParser) -> Iterator[tuple[str, str]]:
+    for action in command._actions:  # noqa: SLF001 -- argparse has no other list of what a parser takes
+        if isinstance(action, argparse._HelpAction):  # noqa: SLF001
+            continue
+        value = action.metavar or ("|".join(action.choices) if action.choices else action.dest.upper())
+        names = ", ".join(f"`{name} {value}`" for name in action.option_strings) or f"`{value}`"
+        told = [action.help or ""]
+        if action.required and action.option_strings:
+            told.append("required")
+        if action.default is not None:
+            told.append(f"omitted: `{action.default}`")
+        yield names.replace("|", "\\|"), "; ".join(prose(each) for each in told if each)

@@ -1,0 +1,263 @@
+"""Every command that the pages and the README show is run, or else checked, by what its own program says of it.
+
+Run: `tandem plan`, `tandem accelerators`, `helm template`, and as that also `helm install` and `helm upgrade`. Checked:
+all others, since they need a cluster or take long. kubectl itself is asked, at an address where nothing answers: it
+gets as far as to say so only with a verb, options and files that it understands. What a remark `on a cluster: FILE`
+names does the same on a real API server.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+
+from deploy.docs.commands import parser
+from deploy.local.binaries import Binaries
+from tandem_operator import names
+from tandem_operator.api.crd import artifact_crd, crd, crd_schema
+from tandem_operator.cli.main import main as tandem
+from tandem_runtime import conformance
+from tests.docs.blocks import ALL, ROOT, Command, commands_of
+
+COMMANDS = [command for block in ALL if block.language == "console" for command in commands_of(block)]
+LIMIT_SECONDS = 60
+REUSING = "--reset-then-reuse-values"
+NOWHERE = "https://127.0.0.1:1"
+OURS = {
+    word
+    for definition in (crd(), artifact_crd())
+    for word in (
+        definition["spec"]["names"]["plural"],
+        definition["spec"]["names"]["singular"],
+        *definition["spec"]["names"]["shortNames"],
+    )
+}
+THEIRS = {"configmap", "deployment", "job", "jobs", "lease", "pod", "pods", "secret", "service", "token"}
+ON_RESOURCES = {"delete", "describe", "explain", "get", "scale", "wait"}
+WITHOUT_A_CLUSTER = {"plan", "accelerators"}
+TANDEM = {"tandem", ".venv/bin/tandem"}
+LABELS = {value for name, value in vars(names).items() if name.startswith("LABEL_")}
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=map(str, COMMANDS))
+def test_a_command_does_what_the_page_says_or_could(
+    command: Command,
+    folder_of: Callable[[Path], Path],
+    binaries: Binaries,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = folder_of(command.block.page)
+    program, *arguments = command.words
+    if program in TANDEM or command.words[:2] == ("kubectl", "tandem"):
+        check_tandem(arguments[1:] if program == "kubectl" else arguments, capsys)
+    elif program == "kubectl":
+        check_kubectl(binaries["kubectl"], arguments, folder)
+    elif program == "helm":
+        check_helm(binaries, arguments)
+    elif program == "make":
+        check_make(arguments)
+    elif program == "tandem-draft-conformance":
+        check_options(conformance.main, arguments, capsys)
+    elif program == "python":
+        assert arguments[0] == "-m"
+        assert importlib.util.find_spec(arguments[1]) is not None
+    elif program == "curl":
+        check_curl(arguments)
+    elif program == "export":
+        assert all(re.fullmatch(r"[A-Z_]+=\S+", word) for word in arguments)
+    else:
+        pytest.fail(f"nobody knows how to check {program}")
+
+
+def check_tandem(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Run it where it needs no cluster; else its parser takes every word."""
+    if arguments[0] in WITHOUT_A_CLUSTER:
+        assert tandem(arguments) == 0, capsys.readouterr().err
+        assert capsys.readouterr().out
+        return
+    assert parser().parse_args(list(arguments)).command == arguments[0]
+
+
+def check_kubectl(kubectl: str, arguments: Sequence[str], folder: Path) -> None:
+    """All is right with it but that nothing answers."""
+    verb = arguments[0]
+    if verb in ON_RESOURCES:
+        check_resource(verb, arguments[1:])
+    for label in _values(arguments, "-l"):
+        assert {each.partition("=")[0] for each in label.split(",")} <= LABELS
+    for path in _values(arguments, "-o"):
+        if path.startswith("jsonpath="):
+            assert any(is_field(path.removeprefix("jsonpath={.").rstrip("}").split("."), part) for part in _PARTS), path
+    for file in _values(arguments, "-f"):
+        assert (folder / file).is_file(), f"there is no {file}"
+        assert all("kind" in document for document in yaml.safe_load_all((folder / file).read_text()) if document)
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "nowhere", "cluster": {"server": NOWHERE}}],
+        "contexts": [{"name": "nowhere", "context": {"cluster": "nowhere", "user": "nobody"}}],
+        "users": [{"name": "nobody", "user": {"token": "none"}}],
+        "current-context": "nowhere",
+    }
+    (folder / "kubeconfig").write_text(json.dumps(config))
+    environment = {**os.environ, "KUBECONFIG": str(folder / "kubeconfig"), "HOME": str(folder)}
+    done = subprocess.run(
+        [kubectl, *arguments], capture_output=True, text=True, timeout=LIMIT_SECONDS, cwd=folder, env=environment
+    )
+    assert done.returncode != 0
+    assert "127.0.0.1:1 was refused" in done.stderr or "connect: connection refused" in done.stderr, done.stderr
+
+
+_PARTS = [crd_schema()["properties"]]
+
+
+def is_field(path: Sequence[str], members: dict[str, dict[str, object]]) -> bool:
+    """Whether a path leads to a field, beginning at the members of an object."""
+    for name in path:
+        if name not in members:
+            return False
+        field = members[name]
+        field = field.get("items", field)  # type: ignore[assignment]
+        members = field.get("properties", {})  # type: ignore[assignment]
+    return True
+
+
+def check_resource(verb: str, arguments: Sequence[str]) -> None:
+    """The kinds are ours or known ones; what follows of them is there in the schema."""
+    named = next(word for at, word in enumerate(arguments) if not word.startswith("-") and not _is_value(arguments, at))
+    if verb == "explain":
+        kind, *path = named.split(".")
+        assert kind in OURS
+        assert is_field(path, crd_schema()["properties"])
+        return
+    assert set(named.split("/")[0].split(",")) <= OURS | THEIRS, named
+    for condition in (word for word in arguments if word.startswith("--for=condition=")):
+        assert condition.rpartition("=")[2] in set(names.ConditionType)
+
+
+def _is_value(arguments: Sequence[str], at: int) -> bool:
+    """Whether a word belongs to the option before it: of options without `=`, those that pages use take a value."""
+    return at > 0 and re.fullmatch(r"-[nolf]|--[a-z-]+", arguments[at - 1]) is not None and "=" not in arguments[at - 1]
+
+
+def _values(arguments: Sequence[str], option: str) -> list[str]:
+    return [arguments[at + 1] for at, word in enumerate(arguments[:-1]) if word == option]
+
+
+def check_helm(binaries: Binaries, arguments: Sequence[str]) -> None:
+    """Render it with both Helms where it installs; else its help knows every option."""
+    verb, *others = arguments
+    for helm in (binaries["helm3"], binaries["helm4"]):
+        if verb in {"install", "upgrade", "template"}:
+            rest = [word for word in others if word != REUSING]  # nothing is there that could be used again
+            assert REUSING not in others or f"{REUSING} " in _help_of(helm, verb)
+            argv = [helm, "template", *rest, "--kube-version", "1.30.0"]
+            done = subprocess.run(argv, capture_output=True, text=True, timeout=LIMIT_SECONDS)
+            assert done.returncode == 0, done.stderr
+            assert "kind: Deployment" in done.stdout
+            continue
+        verbs = [word for word in arguments if not word.startswith("-")][:2] if verb == "get" else [verb]
+        told = _help_of(helm, *verbs)
+        assert [word for word in others if word.startswith("--") and word.partition("=")[0] not in told] == []
+
+
+def _help_of(helm: str, *verbs: str) -> str:
+    done = subprocess.run([helm, *verbs, "--help"], capture_output=True, text=True, timeout=LIMIT_SECONDS)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def check_make(arguments: Sequence[str]) -> None:
+    """The Makefile has the target, and reads the variables."""
+    text = (ROOT / "Makefile").read_text()
+    variables = [word.partition("=")[0] for word in arguments if "=" in word]
+    targets = [word for word in arguments if "=" not in word]
+    assert targets
+    assert [target for target in targets if re.search(rf"^{re.escape(target)}:", text, re.MULTILINE) is None] == []
+    assert [name for name in variables if f"$({name})" not in text] == []
+
+
+def check_options(
+    main: Callable[[list[str]], int], arguments: Sequence[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its help knows every option."""
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    told = capsys.readouterr().out
+    assert [word for word in arguments if word.startswith("--") and word not in told] == []
+
+
+def check_curl(arguments: Sequence[str]) -> None:
+    """The address is one, and what is sent is JSON."""
+    (address,) = (urlsplit(word) for word in arguments if word.startswith("http"))
+    assert address.netloc
+    assert [json.loads(sent) for sent in _values(arguments, "-d")]
+
+
+def test_there_are_commands_of_every_kind() -> None:
+    """A pattern that finds nothing would pass."""
+    programs = {command.words[0] for command in COMMANDS}
+
+    assert len(COMMANDS) > 60
+    assert programs >= {"tandem", "kubectl", "helm", "make"}
+
+
+def test_a_test_on_a_cluster_that_a_page_names_is_there() -> None:
+    named = {block.remark("on a cluster:") for block in ALL} - {""}
+
+    assert len(named) > 5
+    assert [file for file in named if "\ndef test_" not in (ROOT / file).read_text()] == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["get", "llm", "--no-such-option"],
+        ["no-such-verb", "llm"],
+        ["apply", "-f", "missing.yaml"],
+        ["explain", "llmdeployment.spec.noSuchField"],
+        ["get", "no-such-kind"],
+        ["wait", "--for=condition=NoSuchCondition", "llm/a"],
+        ["get", "llm", "a", "-o", "jsonpath={.status.noSuchField}"],
+        ["get", "pods", "-l", "no-such-label=a"],
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_kubectl_command_is_found(wrong: list[str], binaries: Binaries, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError):
+        check_kubectl(binaries["kubectl"], wrong, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["template", "tandem", str(ROOT / "charts/tandem"), "--set", "config.noSuchValue=1"],
+        ["install", "tandem", str(ROOT / "charts/tandem"), "--no-such-option"],
+        ["rollback", "tandem", "--no-such-option"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_wrong_helm_command_is_found(wrong: list[str], binaries: Binaries) -> None:
+    with pytest.raises(AssertionError):
+        check_helm(binaries, wrong)
+
+
+@pytest.mark.parametrize("wrong", [["status"], ["why", "a", "--no-such-option"], ["no-such-command", "a"]])
+def test_a_wrong_tandem_command_is_found(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        check_tandem(wrong, capsys)
+
+
+def test_a_wrong_make_command_is_found() -> None:
+    for wrong in (["no-such-target"], ["images", "NO_SUCH_VARIABLE=a"]):
+        with pytest.raises(AssertionError):
+            check_make(wrong)
