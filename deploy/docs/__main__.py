@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from deploy.docs.accelerators import accelerators_page
+from deploy.docs.alerts import alerts_page
 from deploy.docs.commands import commands_page
 from deploy.docs.conditions import conditions_page
 from deploy.docs.configuration import chart_page, configuration_page
@@ -23,6 +24,7 @@ def pages() -> dict[str, str]:
         **resource_pages(),
         "conditions.md": conditions_page(),
         "metrics.md": metrics_page(),
+        "alerts.md": alerts_page(),
         "configuration.md": configuration_page(),
         "chart.md": chart_page(),
         "commands.md": commands_page(),

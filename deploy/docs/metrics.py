@@ -16,6 +16,7 @@ from deploy.docs.markdown import docstrings_in, prose, table
 from tandem_contracts import metrics
 from tandem_contracts.ports import HTTP_PORT, METRICS_PORT
 from tandem_operator.artifact_figures import ArtifactFigures
+from tandem_operator.deployment_figures import DeploymentFigures
 from tandem_operator.store import Store
 
 GROUPS = {
@@ -45,7 +46,7 @@ def metrics_page() -> str:
         "For Prometheus. A histogram has the endings `_bucket`, `_sum` and `_count`.\n",
         "## The operator {#operator}\n",
         f"Port {OPERATOR_PORT} of the operator's pod.\n",
-        table(("Metric", "Type", "Labels", "What it is"), sorted({*_of_the_operator(), *_of_artifacts()})),
+        table(("Metric", "Type", "Labels", "What it is"), sorted({*_of_the_operator(), *_of_the_store()})),
     ]
     for anchor, (title, where, _) in GROUPS.items():
         rows = [_row(name, text) for name, text in named if _group_of(name) == anchor]
@@ -83,9 +84,9 @@ def _of_the_operator() -> Iterator[tuple[str, ...]]:
                 yield f"`{family.name}{ending}`", family.type, labels, prose(family.documentation)
 
 
-def _of_artifacts() -> Iterator[tuple[str, ...]]:
+def _of_the_store() -> Iterator[tuple[str, ...]]:
     """Those that are read from the store when they are asked for."""
-    empty = cast("Store", SimpleNamespace(artifacts=lambda _: ()))
-    for family in ArtifactFigures(empty, "").collect():
+    empty = cast("Store", SimpleNamespace(artifacts=lambda _: (), deployments=lambda _: ()))
+    for family in (*ArtifactFigures(empty, "").collect(), *DeploymentFigures(empty, "").collect()):
         labels = ", ".join(f"`{label}`" for label in family._labelnames)  # type: ignore[attr-defined]  # noqa: SLF001
         yield f"`{family.name}`", family.type, labels, prose(family.documentation)
