@@ -146,7 +146,8 @@ FURTHER_MODULES: tuple[Module, ...] = (
 """What some tests run beside the cluster: built only when it is named."""
 
 PROMETHEUS_OPERATOR = Module("prometheus-operator", "github.com/prometheus-operator/prometheus-operator", {})
-"""Of which only the files are read, see `source_of`: the CustomResourceDefinitions of its monitors."""
+GRAFANA_OPERATOR = Module("grafana-operator", "github.com/grafana/grafana-operator/v5", {})
+"""Of which only the files are read, see `source_of`: CustomResourceDefinitions."""
 
 _ALL = (*MODULE_LIST, *FURTHER_MODULES)
 

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from deploy.fixtures.environment import checkov_environment
-from deploy.local.binaries import PROMETHEUS_OPERATOR, Binaries, build, module_of, source_of
+from deploy.local.binaries import GRAFANA_OPERATOR, PROMETHEUS_OPERATOR, Binaries, build, module_of, source_of
 from deploy.local.cluster import Cluster
 from deploy.local.kubectl import Kubectl
 from deploy.local.layout import layout_of
@@ -101,16 +101,17 @@ def test_kube_score_finds_nothing(name: str, manifests: dict[str, Path]) -> None
 
 @pytest.fixture(scope="module")
 def monitors(cluster: Cluster) -> Kubectl:
-    """Our API server with the kinds of the Prometheus operator and ours."""
-    folder = (
-        source_of(cluster.layout, PROMETHEUS_OPERATOR, progress=cluster.progress) / "example/prometheus-operator-crd"
-    )
-    for kind in MONITORS:
-        cluster.kubectl.run("apply", "--server-side", "-f", str(folder / f"monitoring.coreos.com_{kind}.yaml"))
+    """Our API server with the kinds of the Prometheus operator, of the Grafana operator, and ours."""
+    modules = (PROMETHEUS_OPERATOR, GRAFANA_OPERATOR)
+    prometheus, grafana = (source_of(cluster.layout, module, progress=cluster.progress) for module in modules)
+    files = [prometheus / f"example/prometheus-operator-crd/monitoring.coreos.com_{kind}.yaml" for kind in MONITORS]
+    for file in (*files, grafana / "config/crd/bases/grafana.integreatly.org_grafanadashboards.yaml"):
+        cluster.kubectl.run("apply", "--server-side", "-f", str(file))
     cluster.kubectl.run("apply", "--server-side", "--force-conflicts", "-f", str(CHART / "files/crds"))
+    groups = ("apis/monitoring.coreos.com/v1", "apis/grafana.integreatly.org/v1beta1")
     wait_until(
-        lambda: "apis/monitoring.coreos.com/v1" in cluster.kubectl.run("get", "--raw", "/openapi/v3"),
-        "the API server's description of monitors",
+        lambda: all(group in cluster.kubectl.run("get", "--raw", "/openapi/v3") for group in groups),
+        "the API server's description of monitors and dashboards",
         limit_seconds=30,
         log=cluster.layout.log_of("apiserver"),
     )
@@ -167,7 +168,11 @@ def test_the_oldest_kubernetes_knows_every_key(manifests: dict[str, Path], tmp_p
     folder = tmp_path / "old"
     folder.mkdir()
     for name, file in manifests.items():
-        own = [o for o in yaml.safe_load_all(file.read_text()) if "coreos" not in o["apiVersion"]]
+        own = [
+            o
+            for o in yaml.safe_load_all(file.read_text())
+            if not o["apiVersion"].startswith(("monitoring.coreos", "grafana."))
+        ]
         (folder / f"{name}.yaml").write_text(yaml.safe_dump_all(own))
     done = run(program("kubectl-validate"), str(folder), "--version", "1.30", "--local-crds", str(CHART / "files/crds"))
     assert done.returncode == 0, done.stdout + done.stderr

@@ -77,7 +77,7 @@ def test_each_audit_event_of_a_write_is_kept() -> None:
 def test_every_module_pins_a_version_and_names_its_programs() -> None:
     modules = [*MODULE_LIST, *FURTHER_MODULES]
     names = [name for module in modules for name in module.programs]
-    assert len(names) == len(set(names)) == 22
+    assert len(names) == len(set(names)) == 23
     assert all(re.fullmatch(r"v\d+\.\d+\.\d+", module.version) for module in modules)
 
 
