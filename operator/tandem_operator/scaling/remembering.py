@@ -12,7 +12,7 @@ from tandem_operator.scaling.memory import LEAST_DERATE, Memory
 from tandem_operator.scaling.observed import Observed
 from tandem_operator.scaling.policy import Policy
 from tandem_operator.scaling.set_back import of_the_clock
-from tandem_operator.scaling.traffic import passed, stepped_down
+from tandem_operator.scaling.traffic import passed
 
 COLD_STARTS_KEPT = 20
 COLD_START_QUANTILE = 0.9
@@ -160,8 +160,7 @@ def changed(policy: Policy, memory: Memory, *, now: float, by: int) -> Memory:
     is_taken_back = by > 0 and any(each.by < 0 and now - each.at < soon for each in memory.changes)
     if is_taken_back and memory.taken_back_at < max(each.at for each in memory.changes if each.by < 0):
         memory = replace(memory, patience=min(2 * memory.patience, MOST_PATIENCE), taken_back_at=now)
-    traffic = stepped_down(memory.traffic) if by < 0 else memory.traffic
-    return replace(memory, changes=(*memory.changes, Change(now, by)), changed_at=now, traffic=traffic)
+    return replace(memory, changes=(*memory.changes, Change(now, by)), changed_at=now)
 
 
 def usual_hold_seconds(policy: Policy, memory: Memory) -> float:

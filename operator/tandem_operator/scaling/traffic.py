@@ -14,9 +14,11 @@ FADE_SECONDS = 150.0
 _COUNTED = ("prompt_tokens", "cached_tokens", "answered", "answered_tokens", "output_tokens", "rejected")
 _SUMS = ("started", "steps", *_COUNTED)
 _DISTRIBUTIONS = ("first_token", "output_token")
-_FADING = (*_DISTRIBUTIONS, "before_step")
+_FADING = (*_DISTRIBUTIONS, "spreads")
 _LEAST_REQUESTS = 5.0
-_MOST_SPREAD = 3.0
+_BATCH_REQUESTS = 20.0
+_RATIOS = (*(0.05 * i for i in range(1, 61)), math.inf)
+"""Bounds of the times per output token, over the mean of their batch; beyond the last one nothing is told apart."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,10 @@ class Traffic:
     """In which all this has come."""
     first_token: Distribution = NOTHING
     output_token: Distribution = NOTHING
-    before_step: Distribution = NOTHING
-    """Of `output_token`, what came before pods were taken away last."""
+    batch: Distribution = NOTHING
+    """Of `output_token`, what has come since a batch was full."""
+    spreads: Distribution = NOTHING
+    """Of the requests of all batches, over `_RATIOS`."""
 
     @property
     def is_known(self) -> bool:
@@ -78,13 +82,11 @@ class Traffic:
     def spread(self, share: float) -> float:
         """How many times the mean time per output token the slower requests take, by a quantile of them.
 
-        Fewer pods take longer for each: beside what came before, all requests since would look like the slower ones.
+        Compared with those of the same time: with fewer pods or more load all take longer, and beside earlier ones they
+        would look like the slower ones.
         """
-        found = _since(self.before_step, self.output_token)
-        found = found if found.count >= _LEAST_REQUESTS else self.before_step
-        if found.count < _LEAST_REQUESTS or found.seconds <= 0:
-            return 1.0
-        return min(max(1.0, quantile_in(found, share) * found.count / found.seconds), _MOST_SPREAD)
+        found = self.spreads if self.spreads.count else _over_mean(self.output_token)
+        return max(1.0, quantile_in(found, share)) if found.count >= _LEAST_REQUESTS else 1.0
 
     def attainments(self, target: Target) -> tuple[float | None, float | None, float]:
         """Shares of the requests within the targets, and by how much they may be wrong at most."""
@@ -104,6 +106,7 @@ def passed(traffic: Traffic, readings: Mapping[str, Reading], *, before: Mapping
     # Engines are not all read at once: the time that passes is what lies between the newest readings of any.
     passed_seconds = max(now.at for _, now in pairs) - max(earlier.at for earlier in before.values())
     faded["seconds"] = traffic.seconds * fade + max(0.0, passed_seconds)
+    batch = traffic.batch
     for earlier, now in pairs:
         if now.finished < earlier.finished or now.first_token.count < earlier.first_token.count:
             continue  # it started anew
@@ -113,7 +116,11 @@ def passed(traffic: Traffic, readings: Mapping[str, Reading], *, before: Mapping
             faded[name] += getattr(now, name) - getattr(earlier, name)
         for name in _DISTRIBUTIONS:
             faded[name] = _plus(faded[name], getattr(now, name), getattr(earlier, name))
-    return replace(traffic, **faded)
+        batch = _plus(batch, now.output_token, earlier.output_token)
+    if batch.count >= _BATCH_REQUESTS:
+        faded["spreads"] = _plus(faded["spreads"], _over_mean(batch), Distribution(_RATIOS, (0.0,) * len(_RATIOS), 0.0))
+        batch = NOTHING
+    return replace(traffic, **faded, batch=batch)
 
 
 def attained(found: Distribution, target: float | None, *, rejected: float) -> tuple[float | None, float]:
@@ -150,23 +157,29 @@ def quantile_in(found: Distribution, share: float) -> float:
     return low
 
 
-def stepped_down(traffic: Traffic) -> Traffic:
-    """The same when pods are taken away."""
-    return replace(traffic, before_step=traffic.output_token)
+def _over_mean(found: Distribution) -> Distribution:
+    """The same over its mean, as if observations between two bounds were spread evenly."""
+    if found.count <= 0 or found.seconds <= 0:
+        return NOTHING
+    mean = found.seconds / found.count
+    return Distribution(_RATIOS, tuple(_below(found, ratio * mean) for ratio in _RATIOS), found.count)
 
 
-def _since(before: Distribution, now: Distribution) -> Distribution:
-    if before.bounds != now.bounds:  # nothing was before, or an engine with another grid
-        return now
-    counts = tuple(max(0.0, a - b) for a, b in zip(now.counts, before.counts, strict=True))
-    return Distribution(now.bounds, counts, max(0.0, now.seconds - before.seconds))
+def _below(found: Distribution, seconds: float) -> float:
+    """How many observations took at most so long."""
+    low = below = 0.0
+    for bound, count in zip(found.bounds, found.counts, strict=True):
+        if seconds <= bound:
+            return count if math.isinf(bound) else below + (count - below) * (seconds - low) / (bound - low)
+        low, below = bound, count
+    return found.count
 
 
 def _plus(found: Distribution, now: Distribution, earlier: Distribution) -> Distribution:
     if now.bounds != earlier.bounds or not now.bounds:
         return found
-    more = _since(earlier, now)
+    counts = tuple(max(0.0, a - b) for a, b in zip(now.counts, earlier.counts, strict=True))
+    seconds = max(0.0, now.seconds - earlier.seconds)
     if found.bounds != now.bounds:  # another engine with another grid: what there was cannot be added to
-        return more
-    counts = tuple(map(sum, zip(found.counts, more.counts, strict=True)))
-    return Distribution(now.bounds, counts, found.seconds + more.seconds)
+        return Distribution(now.bounds, counts, seconds)
+    return Distribution(now.bounds, tuple(map(sum, zip(found.counts, counts, strict=True))), found.seconds + seconds)

@@ -153,7 +153,7 @@ def test_misses_of_requests_that_are_long_over_keep_no_pod() -> None:
 def test_i6_a_need_has_to_be_lower_for_the_whole_hold() -> None:
     world = learned_world(wanted=6)
     world.rate = 24.0
-    settled = world.run(900).replicas
+    settled = world.run(1800).replicas
     before = len(world.decisions)
     for _ in range(8):
         world.rate = 2.0

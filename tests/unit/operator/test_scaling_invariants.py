@@ -185,14 +185,12 @@ def test_a_load_that_jumps_up_and_down_by_half_moves_replicas_ever_more_rarely(t
     assert min(changes) * 6.6 > 20.0
 
 
-@pytest.mark.xfail(strict=True, reason="the pace of different loads counts as a spread between requests of one load")
 @pytest.mark.parametrize("ticks", [1, 3])
 def test_a_load_that_jumps_up_and_down_by_half_moves_no_replicas_up_and_down(ticks: int) -> None:
     world = jumping(ticks)
     assert len({decision.replicas for decision in world.decisions[720:]}) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="the pace of different loads counts as a spread between requests of one load")
 def test_i5_pods_that_are_starting_are_not_asked_for_again_while_the_others_have_too_much_to_do() -> None:
     world = learned_world(wanted=5, rate=20.0)
     world.rate, world.cold_start = 41.8, 1e9
