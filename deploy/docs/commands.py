@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from deploy.docs.markdown import prose, table
-from tandem_operator.cli.main import _parser
+from tandem_operator.cli.command import Command
+from tandem_operator.cli.main import COMMANDS, make_parser
 
-parser = _parser
+parser = make_parser
 
 
 def commands_page() -> str:
@@ -23,18 +24,35 @@ def commands_page() -> str:
         "2: there is no such resource, or the options are wrong.\n",
     ]
     for name, command in commands_of(whole).items():
+        told = _told(name.split(), COMMANDS)
         parts += [
-            f"## `tandem {name}` {{#{name}}}\n",
+            f"## `tandem {name}` {{#{name.replace(' ', '-')}}}\n",
             prose(command.description or "") + "\n",
             table(("Option", "What it is"), _rows(command)),
         ]
+        if told.keys:
+            keys = [(f"`{key}`", prose(each)) for key, each in told.keys.items()]
+            parts += ["What `-o` writes:\n", table(("Key", "What it is"), keys)]
+        if told.examples:
+            parts += ["```text\n" + told.examples + "\n```\n"]
     return "\n".join(parts)
 
 
+def _told(words: list[str], commands: Mapping[str, Command]) -> Command:
+    first, *rest = words
+    return _told(rest, commands[first].subcommands) if rest else commands[first]
+
+
 def commands_of(whole: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    """The subcommands by name."""
+    """The commands by name, those of a command that only has some in its place."""
     (found,) = (each for each in whole._actions if isinstance(each, argparse._SubParsersAction))  # noqa: SLF001
-    return dict(found.choices)
+    made: dict[str, argparse.ArgumentParser] = {}
+    for name, command in found.choices.items():
+        if any(isinstance(each, argparse._SubParsersAction) for each in command._actions):  # noqa: SLF001
+            made |= {f"{name} {below}": each for below, each in commands_of(command).items()}
+        else:
+            made[name] = command
+    return made
 
 
 def _rows(command: argparse.ArgumentParser) -> Iterator[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from yaml import YAMLError
 from tandem_operator.cli.inputs import CommandError
 from tandem_operator.cluster import KINDS
 from tandem_operator.facts import Manifest
+from tandem_operator.masking import one_line
 
 LIMIT_SECONDS = 15
 
@@ -43,15 +45,37 @@ class Connection:
             ) from error
         return cls(api, namespace or chosen["context"].get("namespace") or "default")
 
+    @classmethod
+    def of(cls, options: argparse.Namespace) -> Connection:
+        """Connect as a command's options say."""
+        return cls.open(kubeconfig=options.kubeconfig, context=options.context, namespace=options.namespace)
+
     def get(self, kind: str, name: str = "", **query: str) -> Manifest:
         """The object, or without a name the list. Raises CommandError with exit code 2 when there is none."""
-        return self._request("GET", kind, name, query=query)
+        return self._object("GET", kind, name, query=query)
 
     def patch(self, kind: str, name: str, body: Any, *, content_type: str) -> Manifest:
         """Change an object: `content_type` says whether by merge or by JSON patch."""
-        return self._request("PATCH", kind, name, body=body, content_type=content_type)
+        return self._object("PATCH", kind, name, body=body, content_type=content_type)
 
-    def _request(
+    def page(self, pod: str, port: int, path: str = "metrics") -> str:
+        """What a pod answers at a port, by way of the API server. Raises CommandError."""
+        where = KINDS["Pod"].path(self.namespace, f"{pod}:{port}", subresource=f"proxy/{path}")
+        right = "the right to get pods/proxy is missing"
+        return self._text(where, f"pod {self.namespace}/{pod}, port {port}", right=right)
+
+    def log(self, pod: str, container: str, *, lines: int, is_previous: bool) -> str:
+        """The last lines that a container wrote, or the one that ran before it. Raises CommandError."""
+        where = KINDS["Pod"].path(self.namespace, pod, subresource="log")
+        query = {"container": container, "tailLines": str(lines), "previous": str(is_previous).lower()}
+        what = f"log of {self.namespace}/{pod}, container {container}"
+        return self._text(where, what, right="the right to get pods/log is missing", query=query)
+
+    def version(self) -> Manifest:
+        """Of the API server. Raises CommandError."""
+        return _parsed(self._text("/version", "version of the API server", right="it may not be asked"), "/version")
+
+    def _object(
         self,
         method: str,
         kind: str,
@@ -62,7 +86,36 @@ class Connection:
         content_type: str = "application/json",
     ) -> Manifest:
         where = KINDS[kind].path(self.namespace, name)
-        headers = {"Accept": "application/json", "Content-Type": content_type}
+        status, raw = self._send(method, where, query=query, body=body, content_type=content_type)
+        answer = _parsed(raw, f"{method} {where}")
+        if status >= 300:
+            told = f"{kind} {self.namespace}/{name}: {answer.get('message', status)}"
+            raise CommandError(told, exit_code=2 if status == 404 else 1)
+        return answer
+
+    def _text(self, where: str, what: str, *, right: str, query: Mapping[str, str] | None = None) -> str:
+        status, raw = self._send("GET", where, query=query, accept="*/*")
+        if status >= 300:
+            try:
+                told = json.loads(raw)["message"]
+            except (ValueError, KeyError, TypeError):
+                told = f"it answers {status}"
+            missing = f"{right}: " if status == 403 else ""
+            raise CommandError(one_line(f"{what}: {missing}{told}"), exit_code=2 if status == 404 else 1)
+        return raw.decode(errors="replace")
+
+    def _send(
+        self,
+        method: str,
+        where: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+        accept: str = "application/json",
+    ) -> tuple[int, bytes]:
+        """Status and body of the answer, whatever it is. Raises CommandError where there is none."""
+        headers = {"Accept": accept, "Content-Type": content_type}
         prepared = self._api.param_serialize(
             method,
             where,
@@ -76,16 +129,18 @@ class Connection:
             response = self._api.rest_client.request(
                 verb, url, headers=header_params, body=payload, _request_timeout=LIMIT_SECONDS
             )
-            answer: Manifest = json.loads(response.read())
+            return response.status, response.read()
         except (urllib3.exceptions.HTTPError, OSError) as error:
             server = self._api.configuration.host
             raise CommandError(f"no answer from the API server {server}: {_cause(error)}") from error
-        except ValueError as error:
-            raise CommandError(f"{method} {where}: the answer is no JSON: {error}") from error
-        if response.status >= 300:
-            told = f"{kind} {self.namespace}/{name}: {answer.get('message', response.status)}"
-            raise CommandError(told, exit_code=2 if response.status == 404 else 1)
-        return answer
+
+
+def _parsed(raw: str | bytes, what: str) -> Manifest:
+    try:
+        answer: Manifest = json.loads(raw)
+    except ValueError as error:
+        raise CommandError(f"{what}: the answer is no JSON: {error}") from error
+    return answer
 
 
 def _cause(error: Exception) -> str:

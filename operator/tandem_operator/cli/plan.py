@@ -5,7 +5,9 @@ Uses the operator's own pure code on empty facts, so that what it prints is what
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,9 +27,11 @@ from tandem_operator.artifact_needs import Need, Settings, needs_in, needs_of
 from tandem_operator.artifact_plan import Unmakeable
 from tandem_operator.artifact_steps import Measurement, Step, first_step_of
 from tandem_operator.artifact_terms import Referrers, job_maker
+from tandem_operator.cli.command import Command, with_config, with_output, written
 from tandem_operator.cli.inputs import CommandError, configuration_in, deployments_in
 from tandem_operator.cli.prospects import OPTIONS, prospect_lines
 from tandem_operator.cli.scaling_lines import gate_of, keeping_of, scaling_lines
+from tandem_operator.cli.screen import DIM, PLAIN, Paint, Screen
 from tandem_operator.config import OperatorConfig
 from tandem_operator.facts import ArtifactFacts, Facts, Manifest
 from tandem_operator.manifest_yaml import manifest_yaml
@@ -43,10 +47,74 @@ from tandem_operator.targets import wants_of
 UNKNOWN_UID = "00000000-0000-0000-0000-000000000000"
 
 
-def run_plan(
+KEYS = {
+    "apiVersion": "v1",
+    "kind": "List",
+    "items": "every object, in the order in which it would be made",
+    "notes": "what the YAML has as comments: sizing, speed, what is waited for",
+}
+
+
+@dataclass(frozen=True)
+class Section:
+    """Objects, and what is to say of them."""
+
+    notes: tuple[str, ...]
+    objects: tuple[Manifest, ...]
+
+    def text(self, paint: Paint = PLAIN) -> str:
+        """As YAML documents with comments before them."""
+        comments = (paint(f"# {note}", DIM) + "\n" for note in self.notes)
+        return "".join([*comments, *(f"---\n{manifest_yaml(each)}" for each in self.objects)])
+
+
+def _add_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("-f", "--filename", required=True, help="YAML file with LLMDeployments; - for standard input")
+    command.add_argument("-n", "--namespace", default="default", help="namespace of resources that name none")
+    command.add_argument(
+        "--model", type=Path, metavar="DIR", help="folder of the verifier's model, for sizing and speed"
+    )
+    command.add_argument("--draft-model", type=Path, metavar="DIR", help="folder of the draft's model")
+    with_config(command)
+    with_output(command)
+
+
+def _run(options: argparse.Namespace, screen: Screen) -> int:
+    given = {Role.VERIFIER: options.model, Role.DRAFT: options.draft_model}
+    folders = {role: folder for role, folder in given.items() if folder is not None}
+    namespace, config = options.namespace, options.config
+    sections = planned_sections(options.filename, namespace=namespace, config=config, model_folders=folders)
+    if options.output == "json":
+        screen.write(written(document_of(sections), options.output))
+    else:
+        screen.write("".join(section.text(screen.paint) for section in sections))
+    return 0
+
+
+PLAN = Command(
+    "print every object that a resource would create; needs no cluster",
+    _run,
+    add_arguments=_add_arguments,
+    description="Print every object that the LLMDeployments of a file would create, as YAML, with the reasons as "
+    "comments; with -o json, as one List. Needs no cluster.",
+    keys=KEYS,
+)
+
+
+def document_of(sections: Sequence[Section]) -> Manifest:
+    """A List as kubectl takes it."""
+    return {
+        "apiVersion": "v1",
+        "kind": "List",
+        "items": [manifest for section in sections for manifest in section.objects],
+        "notes": [note for section in sections for note in section.notes],
+    }
+
+
+def planned_sections(
     filename: str, *, namespace: str, config: Path | None, model_folders: Mapping[Role, Path] | None = None
-) -> str:
-    """The plan of every LLMDeployment in the file, as YAML documents with comments.
+) -> Sequence[Section]:
+    """The plan of every LLMDeployment in the file.
 
     `model_folders`: where the models lie on this machine; with one, the file must hold one LLMDeployment.
     Raises CommandError.
@@ -57,8 +125,12 @@ def run_plan(
     if models and len(bodies) > 1:
         options = " and ".join(OPTIONS[role] for role in models)
         raise CommandError(f"{filename}: holds {len(bodies)} of {names.KIND}, and {options} speaks of one")
-    own = [_planned(body, filename=filename, config=settings, table=table, models=models) for body in bodies]
-    return "".join([*own, *_shared(bodies, Settings(table, settings), models)])
+    own = [
+        section
+        for body in bodies
+        for section in _planned(body, filename=filename, config=settings, table=table, models=models)
+    ]
+    return [*own, *_shared(bodies, Settings(table, settings), models)]
 
 
 def plan_of(body: Manifest, config: OperatorConfig, *, models: Mapping[Role, ModelFacts] | None = None) -> Plan:
@@ -89,7 +161,7 @@ def _planned(
     config: OperatorConfig,
     table: Mapping[str, AcceleratorClass],
     models: Mapping[Role, ModelFacts],
-) -> str:
+) -> Iterator[Section]:
     name, namespace = body["metadata"]["name"], body["metadata"]["namespace"]
     unknown = list(_unknown_fields(body.get("spec"), crd_schema()["properties"]["spec"], "spec"))
     if unknown:
@@ -115,10 +187,11 @@ def _planned(
         lines.append(f"ConfigMap {keys}: made beside these, with the keys that the API server publishes")
     lines += scaling_lines(deployment)
     lines += planned.details
-    own = _commented(lines, (apply.manifest for apply in planned.apply))
+    yield Section(tuple(lines), tuple(apply.manifest for apply in planned.apply))
     gate = gate_of(deployment, config)
     told = f"{names.KIND} {namespace}/{name} on its way to zero: {len(gate)} objects more, until a verifier is Ready"
-    return own + (_commented([told], gate) if gate else "")
+    if gate:
+        yield Section((told,), gate)
 
 
 def _as_made(need: Need, model: ModelFacts | None) -> ArtifactFacts:
@@ -138,7 +211,7 @@ def _told(need: Need) -> str:
     return f": {form}{chosen}; the pods are made once it is published" if form else ": fetched before the pods are made"
 
 
-def _shared(bodies: Sequence[Manifest], settings: Settings, models: Mapping[Role, ModelFacts]) -> Iterator[str]:
+def _shared(bodies: Sequence[Manifest], settings: Settings, models: Mapping[Role, ModelFacts]) -> Iterator[Section]:
     """What is made once for all deployments of a namespace that serve the same model, and belongs to none of them."""
     needed = {
         (body["metadata"]["namespace"], spec.key): (spec, need, models.get(role))
@@ -151,7 +224,7 @@ def _shared(bodies: Sequence[Manifest], settings: Settings, models: Mapping[Role
         naming = [body for body in bodies if body["metadata"]["namespace"] == namespace]
         owner = Owner(name=spec.key, namespace=namespace, uid=UNKNOWN_UID)
         jobs = list(_jobs(owner, spec, need, model=model, naming=naming, settings=settings))
-        yield _commented(lines, [artifact_of(spec, namespace), *jobs])
+        yield Section(tuple(lines), (artifact_of(spec, namespace), *jobs))
 
 
 def _jobs(
@@ -177,10 +250,6 @@ def _jobs(
         job = make(step)
         if not isinstance(job, Unmakeable):
             yield job
-
-
-def _commented(lines: Iterable[str], manifests: Iterable[Manifest]) -> str:
-    return "".join([*(f"# {line}\n" for line in lines), *(f"---\n{manifest_yaml(each)}" for each in manifests)])
 
 
 def _unknown_fields(value: Any, schema: Manifest, path: str) -> Iterator[str]:

@@ -5,6 +5,7 @@ Both only write to the resource, with the user's own rights; the operator does t
 
 from __future__ import annotations
 
+import argparse
 import copy
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -12,12 +13,41 @@ from datetime import UTC, datetime
 from tandem_contracts.launch import Role, Speculation
 from tandem_operator import names
 from tandem_operator.api.deployment import InvalidSpecError, LLMDeployment
+from tandem_operator.cli.command import Command, on_a_resource
 from tandem_operator.cli.connection import Connection
 from tandem_operator.cli.inputs import CommandError
+from tandem_operator.cli.screen import Screen
 from tandem_operator.facts import Facts, Manifest, RevisionFacts
 from tandem_operator.facts_parsing import facts_of
 from tandem_operator.inputs import requested_of, role_of_request
 from tandem_operator.targets import is_request_of
+
+
+def _refresh(options: argparse.Namespace, screen: Screen) -> int:
+    screen.write(run_refresh(Connection.of(options), options.name))
+    return 0
+
+
+def _add_arguments_of_rollback(command: argparse.ArgumentParser) -> None:
+    on_a_resource(command)
+    command.add_argument("--role", choices=[role.value for role in Role], default=Role.VERIFIER.value)
+    command.add_argument("--to", metavar="REVISION", help="omitted: the newest other one that has not failed")
+
+
+def _rollback(options: argparse.Namespace, screen: Screen) -> int:
+    role = Role(options.role)
+    screen.write(run_rollback(Connection.of(options), options.name, role=role, revision=options.to))
+    return 0
+
+
+REFRESH = Command(
+    "roll out what the operator's present defaults make of an unchanged spec", _refresh, add_arguments=on_a_resource
+)
+ROLLBACK = Command(
+    "ask again for what an earlier revision of a role was asked for",
+    _rollback,
+    add_arguments=_add_arguments_of_rollback,
+)
 
 
 def run_refresh(connection: Connection, name: str) -> str:

@@ -5,15 +5,19 @@ Reads with the user's own rights. What is printed is a pure function of the reso
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from datetime import datetime
+import argparse
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from tandem_contracts.launch import Role
 from tandem_operator import names
+from tandem_operator.cli.command import Command, on_a_resource, with_output, written
 from tandem_operator.cli.connection import Connection
 from tandem_operator.cli.cost import cost_in
 from tandem_operator.cli.inputs import CommandError
+from tandem_operator.cli.screen import BOLD, DIM, PLAIN, YELLOW, Paint, Screen
+from tandem_operator.cli.status_document import conditions_of, shown
 from tandem_operator.facts import Manifest
 from tandem_operator.masking import one_line
 from tandem_operator.objects.scaling_memory import remembered_in
@@ -40,11 +44,55 @@ _INPUTS = {
 }
 
 
-def run_why(connection: Connection, name: str, *, now: datetime) -> str:
-    """The text. Raises CommandError, with exit code 2 when there is no such resource."""
+_CONDITIONS = frozenset({"ScalingActive", "ScalingLimited", "LatencyTargetMet"})
+_OF_A_ROLE = {
+    "desired": "replicas that are wanted; null: nothing is decided yet",
+    "reason": "why, in a sentence",
+    "changes[].at": "when; the newest comes first",
+    "changes[].from": "replicas before",
+    "changes[].to": "replicas since",
+    "changes[].reason": "why",
+    "changes[].inputs": f"figures that it was decided by, as texts: {', '.join(_INPUTS)}",
+}
+KEYS = {
+    "name": "of the resource",
+    "namespace": "of the resource",
+    "autoscaled": "false: spec.verifier.replicas is all that counts",
+    "updated": "when the figures were written; null: never",
+    **{f"verifier.{key}": told for key, told in _OF_A_ROLE.items()},
+    "draft": "the same of drafts; null: autoscaling does not decide on them",
+    "conditions": f"{', '.join(sorted(_CONDITIONS))}, as in the resource",
+    "cost": "as in the resource's status.scaling; null: not known",
+    "notes": "what has no effect, and what could not be read",
+}
+
+
+def _add_arguments(command: argparse.ArgumentParser) -> None:
+    on_a_resource(command)
+    with_output(command)
+
+
+def _run(options: argparse.Namespace, screen: Screen) -> int:
+    connection, now = Connection.of(options), datetime.now(UTC)
+    screen.write(run_why(connection, options.name, now=now, paint=screen.paint, form=options.output))
+    return 0
+
+
+WHY = Command(
+    "say why a resource has as many replicas as it has, and its last changes",
+    _run,
+    add_arguments=_add_arguments,
+    keys=KEYS,
+)
+
+
+def run_why(connection: Connection, name: str, *, now: datetime, paint: Paint = PLAIN, form: str | None = None) -> str:
+    """The text, or what `form` says. Raises CommandError, with exit code 2 when there is no such resource."""
     body = connection.get(names.KIND, name)
     if not (body.get("spec") or {}).get("autoscaling"):
         wanted = ((body.get("spec") or {}).get("verifier") or {}).get("replicas", 1)
+        if form:
+            return written(document_of(body, None, notes=[]), form)
         return f"{name} has no spec.autoscaling: spec.verifier.replicas says how many, {wanted}\n"
     try:
         memory: Manifest | None = connection.get("ConfigMap", names.scaling_name(name))
@@ -52,33 +100,72 @@ def run_why(connection: Connection, name: str, *, now: datetime) -> str:
         memory, note = None, f"its last changes are not shown: {error}"
     else:
         note = ""
-    return "\n".join(_lines(body, memory, now=now, note=note)) + "\n"
+    if form:
+        notes = [each for each in (unheeded_of(body), note) if each]
+        return written(document_of(body, memory, notes=notes), form)
+    return "\n".join(_lines(body, memory, now=now, note=note, paint=paint)) + "\n"
+
+
+def document_of(body: Manifest, memory: Manifest | None, *, notes: Sequence[str]) -> Manifest:
+    """For programs, under KEYS."""
+    spec, status = body.get("spec") or {}, body.get("status") or {}
+    told, is_autoscaled = status.get("scaling") or {}, bool(spec.get("autoscaling"))
+    by_hand = {
+        "desired": (spec.get("verifier") or {}).get("replicas", 1),
+        "reason": "spec.verifier.replicas",
+        "changes": [],
+    }
+    drafts = _role(told.get("desiredDrafts"), told.get("draftReason"), _decisions(memory, Role.DRAFT))
+    verifiers = _role(told.get("desiredVerifiers"), told.get("reason"), _decisions(memory, Role.VERIFIER))
+    return {
+        "name": body["metadata"]["name"],
+        "namespace": body["metadata"]["namespace"],
+        "autoscaled": is_autoscaled,
+        "updated": told.get("updated"),
+        "verifier": verifiers if is_autoscaled else by_hand,
+        "draft": drafts if "desiredDrafts" in told or drafts["changes"] else None,
+        "conditions": [shown(each) for each in conditions_of(body) if each["type"] in _CONDITIONS],
+        "cost": shown(told.get("cost")),
+        "notes": [one_line(note) for note in notes],
+    }
+
+
+def _role(desired: object, reason: object, decisions: Sequence[Manifest]) -> Manifest:
+    changes = [
+        {
+            **{key: shown(each.get(key)) for key in ("at", "from", "to", "reason")},
+            "inputs": shown(each.get("inputs")) if isinstance(each.get("inputs"), dict) else None,
+        }
+        for each in reversed(decisions)
+    ]
+    return {"desired": desired, "reason": one_line(str(reason or "")), "changes": changes}
 
 
 def _counted(count: object, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
-def _lines(body: Manifest, memory: Manifest | None, *, now: datetime, note: str) -> Iterator[str]:
+def _lines(body: Manifest, memory: Manifest | None, *, now: datetime, note: str, paint: Paint) -> Iterator[str]:
     told = (body.get("status") or {}).get("scaling")
     if not told:
         yield "nothing is decided yet: does an operator run in this namespace?"
     else:
-        yield f"{_counted(told.get('desiredVerifiers'), 'verifier')}: {one_line(str(told.get('reason', '')))}"
+        verifiers, drafts = _counted(told.get("desiredVerifiers"), "verifier"), told.get("desiredDrafts")
+        yield f"{paint(verifiers, BOLD)}: {one_line(str(told.get('reason', '')))}"
         if "desiredDrafts" in told:
-            yield f"{_counted(told['desiredDrafts'], 'draft')}: {one_line(str(told.get('draftReason', '')))}"
+            yield f"{paint(_counted(drafts, 'draft'), BOLD)}: {one_line(str(told.get('draftReason', '')))}"
         if cost := cost_in(told):
             yield f"  {cost}"
         for condition in body["status"].get("conditions") or []:
-            if condition["type"] in {"ScalingActive", "ScalingLimited", "LatencyTargetMet"}:
+            if condition["type"] in _CONDITIONS:
                 yield f"  {condition['type']} {condition['status']} ({condition['reason']})"
-        yield from _age(told.get("updated"), now)
+        yield from (paint(line, YELLOW) for line in _age(told.get("updated"), now))
     if unheeded := unheeded_of(body):
-        yield one_line(unheeded)
+        yield paint(one_line(unheeded), YELLOW)
     if note:
-        yield note
-    yield from _changes(remembered_in(memory), "last changes")
-    yield from _changes(remembered_in(memory, Role.DRAFT), "last changes of drafts")
+        yield paint(note, YELLOW)
+    yield from _changes(_decisions(memory, Role.VERIFIER), "last changes", paint)
+    yield from _changes(_decisions(memory, Role.DRAFT), "last changes of drafts", paint)
 
 
 def _age(updated: object, now: datetime) -> Iterator[str]:
@@ -92,14 +179,18 @@ def _age(updated: object, now: datetime) -> Iterator[str]:
         yield f"  these figures are {_counted(int(seconds // size), unit)} old"
 
 
-def _changes(remembered: Mapping[str, Any], title: str) -> Iterator[str]:
-    found = remembered.get("decisions")
-    decisions = [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+def _decisions(memory: Manifest | None, role: Role) -> list[Manifest]:
+    """The oldest first; nothing where somebody has spoilt them."""
+    found: Any = remembered_in(memory, role).get("decisions")
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+
+
+def _changes(decisions: Sequence[Manifest], title: str, paint: Paint) -> Iterator[str]:
     if decisions:
-        yield f"{title}, the newest first:"
+        yield paint(f"{title}, the newest first:", BOLD)
     for each in reversed(decisions[-_SHOWN:]):
         yield f"  {each.get('at')}  {each.get('from')} → {each.get('to')}  {one_line(str(each.get('reason', '')))}"
         inputs = each.get("inputs") if isinstance(each.get("inputs"), dict) else {}
-        shown = [text.format(inputs[key]) for key, text in _INPUTS.items() if inputs and key in inputs]
-        if shown:
-            yield f"      {', '.join(shown)}"
+        figures = [text.format(inputs[key]) for key, text in _INPUTS.items() if inputs and key in inputs]
+        if figures:
+            yield paint(f"      {', '.join(figures)}", DIM)

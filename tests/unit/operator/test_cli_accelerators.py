@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tandem_operator.accelerators import SHIPPED
+from tandem_operator.cli.accelerators import KEYS
 from tandem_operator.cli.main import main
+from tests.unit.operator.documents_written import absent, untold
 
 
 def listed(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, str]:
@@ -60,3 +64,17 @@ def test_a_wrong_configuration_is_an_error_that_names_it(capsys: pytest.CaptureF
     path.write_text("accelerators: {npu: {quantity: '1'}}")
     assert main(["accelerators", "--config", str(path)]) == 1
     assert f"{path}: accelerators.npu.resource (is omitted)" in capsys.readouterr().err
+
+
+def test_a_program_reads_every_class_under_the_keys_that_the_help_tells(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["accelerators", "-o", "json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert main(["accelerators", "-o", "yaml"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out) == document
+    assert untold(document, KEYS) == set()
+    assert absent(document, KEYS) == set()
+    classes = {each["name"]: each for each in document["classes"]}
+    assert {line.name for line in SHIPPED} < classes.keys()
+    assert classes["nvidia-h100-80gb"]["memoryGiB"] == 79.6
+    assert classes["amd-alveo-u55c-16gb"]["teraflops"] is None
+    assert classes["google-tpu-v6e-32gb-spot"]["capacity"] == "Spot"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 from collections import Counter
 from datetime import date
 from pathlib import Path
@@ -14,6 +15,7 @@ import yaml
 
 from tandem_operator import names
 from tandem_operator.cli.main import main
+from tandem_operator.cli.plan import KEYS
 from tandem_operator.config import OperatorConfig
 from tests.builders import make_body, make_role, make_spec
 
@@ -357,3 +359,17 @@ def test_a_command_line_without_a_file_is_refused(capsys: pytest.CaptureFixture[
         main(["plan"])
     assert ended.value.code == 2
     assert "--filename" in capsys.readouterr().err
+
+
+def test_a_program_reads_one_list_of_the_same_objects(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    filename = write(file, body_of())
+    assert main(["plan", "-f", filename]) == 0
+    text = capsys.readouterr().out
+    assert main(["plan", "-f", filename, "-o", "yaml"]) == 0
+    assert capsys.readouterr().out == text
+    assert main(["plan", "-f", filename, "-o", "json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document.keys() == KEYS.keys()
+    assert document["kind"] == "List"
+    assert document["items"] == list(yaml.safe_load_all(text))
+    assert [f"# {note}" for note in document["notes"]] == [line for line in text.splitlines() if line.startswith("# ")]

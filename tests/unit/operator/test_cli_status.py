@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import copy
+import json
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import yaml
 
 from tandem_contracts.launch import Role
 from tandem_operator import names
 from tandem_operator.cli.inputs import CommandError
-from tandem_operator.cli.status import Paint, exit_code_of, run_status, tree
+from tandem_operator.cli.screen import Paint
+from tandem_operator.cli.status import exit_code_of, run_status, tree
+from tandem_operator.cli.status_document import KEYS, document_of
 from tandem_operator.facts import Manifest, PodFacts
 from tandem_operator.facts_parsing import pod_of
 from tests.builders import make_body, make_raw_pod
+from tests.unit.operator.documents_written import absent, untold
 
 NOW = datetime(2030, 1, 1, 2, 0, tzinfo=UTC)
 PLAIN, COLOURED = Paint(is_on=False), Paint(is_on=True)
@@ -218,3 +223,52 @@ def test_without_the_right_to_see_pods_the_rest_is_shown() -> None:
 def test_a_resource_that_is_not_there_is_an_error() -> None:
     with pytest.raises(CommandError, match="not found"):
         status_of(**{names.KIND: CommandError("LLMDeployment chat/pair: not found", exit_code=2)})
+
+
+def test_a_program_reads_the_same_under_the_keys_that_the_help_tells() -> None:
+    answers = {names.KIND: body(ROLLING), "Pod": {"items": PODS}}
+    as_json, code = run_status(Answers(**answers), "pair", now=NOW, paint=COLOURED, form="json")  # type: ignore[arg-type]
+    as_yaml, _ = run_status(Answers(**answers), "pair", now=NOW, paint=COLOURED, form="yaml")  # type: ignore[arg-type]
+    document = json.loads(as_json)
+    assert yaml.safe_load(as_yaml) == document
+    assert code == 1
+    assert untold(document, KEYS) == set()
+    assert absent(document, KEYS) == set()
+    assert document["ready"] is False
+    first, second, *_ = document["conditions"]
+    assert (first["type"], first["good"]) == ("Available", True)
+    assert (second["type"], second["good"], second["reason"]) == ("Ready", False, "RollingOut")
+    verifier, draft = document["roles"]
+    assert (verifier["revision"], verifier["targetRevision"], verifier["failed"]) == (OLD, NEW, False)
+    assert {pod["name"][-1]: pod["state"] for pod in verifier["pods"]} == {
+        "a": "Ready",
+        "b": "Ready",
+        "c": "NotReady",
+        "z": "Ended",
+    }
+    assert [pod["trouble"] for pod in verifier["pods"] if pod["revision"] == NEW] == [f"ImagePullBackOff: {NOT_FOUND}"]
+    assert draft["summary"] == "1/1"
+    assert document["cost"] == {"perHour": "13.76"}
+
+
+def test_a_program_is_told_that_nothing_is_known() -> None:
+    shown, code = run_status(
+        Answers(**{names.KIND: body(), "Pod": CommandError("pods is forbidden")}),  # type: ignore[arg-type]
+        "pair",
+        now=NOW,
+        paint=PLAIN,
+        form="json",
+    )
+    document = json.loads(shown)
+    assert code == 1
+    assert (document["conditions"], document["roles"], document["observedGeneration"]) == ([], [], 0)
+    assert document["notes"] == ["pods are not shown: pods is forbidden"]
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "good"),
+    [("False", "NotLimited", True), ("True", "AtMaximum", False), ("True", "AtMinimum", True), ("Unknown", "", None)],
+)
+def test_a_program_is_told_which_conditions_are_good(status: str, reason: str, good: bool | None) -> None:
+    limited = body({**ROLLING, "conditions": [condition("ScalingLimited", status, reason, "m")]})
+    assert document_of(limited, [], notes=[])["conditions"][0]["good"] is good

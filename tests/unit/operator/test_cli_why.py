@@ -7,12 +7,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import yaml
 
 from tandem_operator import names
 from tandem_operator.cli.inputs import CommandError
-from tandem_operator.cli.why import run_why
+from tandem_operator.cli.screen import Paint
+from tandem_operator.cli.why import KEYS, run_why
 from tandem_operator.facts import Manifest
 from tests.builders import NAME, make_body, make_spec
+from tests.unit.operator.documents_written import absent, untold
 
 SCALED = make_spec(autoscaling={"slo": {"timeToFirstToken": "2s"}, "verifier": {"maxReplicas": 4}})
 TOLD = {"desiredVerifiers": 3, "reason": "needs 3: 9.0 requests/s"}
@@ -155,3 +158,49 @@ def test_what_may_not_be_read_is_said_and_the_rest_is_shown() -> None:
     said = why(SCALED, status={"scaling": TOLD})
     assert "its last changes are not shown: configmaps is forbidden" in said
     assert "nothing is decided yet" in why(SCALED)
+
+
+def document(spec: Manifest, *, status: Any = None, memory: Any = None, form: str = "json") -> Any:
+    body = {**make_body(spec), "status": status or {}}
+    found = None if memory is None else {"data": {role: json.dumps(each) for role, each in memory.items()}}
+    said = run_why(Cluster(body, found), NAME, now=NOW, form=form)  # type: ignore[arg-type]
+    return json.loads(said) if form == "json" else yaml.safe_load(said)
+
+
+def test_a_program_reads_the_same_under_the_keys_that_the_help_tells() -> None:
+    status = {
+        "scaling": {
+            **TOLD,
+            "desiredDrafts": 1,
+            "draftReason": "needs 1",
+            "updated": "2030-01-01T00:59:00Z",
+            "cost": {"perHour": "1"},
+        },
+        "conditions": [{"type": "ScalingActive", "status": "True", "reason": "Deciding"}],
+    }
+    older = {**DECISION, "at": "2030-01-01T00:05:00Z"}
+    memory = {"verifier": {"decisions": [older, DECISION]}, "draft": {"decisions": []}}
+    told = document(SCALED, status=status, memory=memory)
+    assert told == document(SCALED, status=status, memory=memory, form="yaml")
+    assert untold(told, KEYS) == set()
+    assert absent(told, KEYS) == set()
+    assert (told["autoscaled"], told["verifier"]["desired"], told["draft"]["desired"]) == (True, 3, 1)
+    assert [each["at"] for each in told["verifier"]["changes"]] == [DECISION["at"], older["at"]]
+    assert told["verifier"]["changes"][0]["inputs"] == DECISION["inputs"]
+
+
+def test_a_program_is_told_what_is_not_known() -> None:
+    told = document(SCALED)
+    assert (told["verifier"]["desired"], told["draft"], told["updated"]) == (None, None, None)
+    assert told["notes"] == ["its last changes are not shown: configmaps is forbidden"]
+    by_hand = document(make_spec(verifier={**make_spec()["verifier"], "replicas": 4}))
+    assert by_hand["autoscaled"] is False
+    assert by_hand["verifier"] == {"desired": 4, "reason": "spec.verifier.replicas", "changes": []}
+
+
+def test_colours_are_there_only_when_they_are_wanted() -> None:
+    body = {**make_body(SCALED), "status": {"scaling": TOLD}}
+    cluster = Cluster(body, {"data": {"verifier": json.dumps({"decisions": [DECISION]})}})
+    coloured = run_why(cluster, NAME, now=NOW, paint=Paint(is_on=True))  # type: ignore[arg-type]
+    assert coloured.startswith("\x1b[1m3 verifiers\x1b[0m: needs 3")
+    assert "\x1b" not in run_why(cluster, NAME, now=NOW)  # type: ignore[arg-type]
