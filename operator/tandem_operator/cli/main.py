@@ -10,6 +10,7 @@ from tandem_operator import __version__
 from tandem_operator.cli.accelerators import ACCELERATORS
 from tandem_operator.cli.command import Command
 from tandem_operator.cli.inputs import CommandError
+from tandem_operator.cli.pausing import PAUSE, RESUME
 from tandem_operator.cli.plan import PLAN
 from tandem_operator.cli.revisions import REFRESH, ROLLBACK
 from tandem_operator.cli.screen import RED, Screen
@@ -23,6 +24,8 @@ COMMANDS: Mapping[str, Command] = {
     "why": WHY,
     "refresh": REFRESH,
     "rollback": ROLLBACK,
+    "pause": PAUSE,
+    "resume": RESUME,
 }
 
 
