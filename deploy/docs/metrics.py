@@ -29,7 +29,11 @@ GROUPS = {
     "draft-server": ("A draft server", f"Port {METRICS_PORT} of draft pods.", ("tandem_draft_server_",)),
     "gate": ("The wake gate", f"Port {METRICS_PORT} of its pod, while a deployment is at zero.", ("tandem_gate_",)),
     "jobs": ("Jobs that make models", f"Port {METRICS_PORT} of their pods.", ("tandem_artifact_step_",)),
-    "engine": ("vLLM's own", f"Port {HTTP_PORT} of verifier pods: those that the operator reads.", ("vllm:",)),
+    "engine": (
+        "vLLM's own",
+        f"Port {HTTP_PORT} of verifier pods: those that the operator and `tandem top` read.",
+        ("vllm:",),
+    ),
 }
 """By anchor: title, where they are, and how their names begin; the longest beginning counts."""
 OPERATOR_PORT = 9090

@@ -9,7 +9,7 @@ from deploy.grafana.promql import OF_DEPLOYMENT, OF_PODS, per_second, quantile, 
 from tandem_contracts import metrics
 
 _BY = "namespace"
-_ACCEPTED = "vllm:spec_decode_num_accepted_tokens_total"
+_ACCEPTED = metrics.ENGINE_ACCEPTED_TOKENS
 _BY_POSITION = "vllm:spec_decode_num_accepted_tokens_per_pos_total"
 _DRAFTED_ROWS = per_second(metrics.ENGINE_DRAFTS, by=_BY)
 _STEPS = per_second(f"{metrics.ENGINE_STEP_SECONDS}_count", by=_BY)

@@ -76,6 +76,10 @@ ENGINE_REQUEST_TOKENS = "vllm:request_generation_tokens"
 """Histogram of the engine itself: tokens that a request has generated, observed at its end."""
 ENGINE_DRAFTS = "vllm:spec_decode_num_drafts_total"
 """Counter of the engine itself: rows of decode steps that had drafts. Absent without speculation."""
+ENGINE_DRAFTED_TOKENS = "vllm:spec_decode_num_draft_tokens_total"
+"""Counter of the engine itself: tokens that were drafted for them, by any method."""
+ENGINE_ACCEPTED_TOKENS = "vllm:spec_decode_num_accepted_tokens_total"
+"""Counter of the engine itself: those of them that it took."""
 
 _MANTISSAS = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
 LATENCY_GRID = (*(round(m * 10.0**exponent, 9) for exponent in range(-3, 3) for m in _MANTISSAS), 1000.0)

@@ -19,6 +19,8 @@ from tandem_operator.facts import Manifest
 from tandem_operator.masking import one_line
 
 LIMIT_SECONDS = 15
+PAGE_LIMIT_SECONDS = 5
+"""Of what a pod is asked: one that hangs shall not hold up the others."""
 
 
 class Connection:
@@ -62,7 +64,8 @@ class Connection:
         """What a pod answers at a port, by way of the API server. Raises CommandError."""
         where = KINDS["Pod"].path(self.namespace, f"{pod}:{port}", subresource=f"proxy/{path}")
         right = "the right to get pods/proxy is missing"
-        return self._text(where, f"pod {self.namespace}/{pod}, port {port}", right=right)
+        what = f"pod {self.namespace}/{pod}, port {port}"
+        return self._text(where, what, right=right, limit_seconds=PAGE_LIMIT_SECONDS)
 
     def log(self, pod: str, container: str, *, lines: int, is_previous: bool) -> str:
         """The last lines that a container wrote, or the one that ran before it. Raises CommandError."""
@@ -93,8 +96,16 @@ class Connection:
             raise CommandError(told, exit_code=2 if status == 404 else 1)
         return answer
 
-    def _text(self, where: str, what: str, *, right: str, query: Mapping[str, str] | None = None) -> str:
-        status, raw = self._send("GET", where, query=query, accept="*/*")
+    def _text(
+        self,
+        where: str,
+        what: str,
+        *,
+        right: str,
+        query: Mapping[str, str] | None = None,
+        limit_seconds: float = LIMIT_SECONDS,
+    ) -> str:
+        status, raw = self._send("GET", where, query=query, accept="*/*", limit_seconds=limit_seconds)
         if status >= 300:
             try:
                 told = json.loads(raw)["message"]
@@ -113,6 +124,7 @@ class Connection:
         body: Any = None,
         content_type: str = "application/json",
         accept: str = "application/json",
+        limit_seconds: float = LIMIT_SECONDS,
     ) -> tuple[int, bytes]:
         """Status and body of the answer, whatever it is. Raises CommandError where there is none."""
         headers = {"Accept": accept, "Content-Type": content_type}
@@ -127,7 +139,7 @@ class Connection:
         verb, url, header_params, payload, _ = prepared
         try:
             response = self._api.rest_client.request(
-                verb, url, headers=header_params, body=payload, _request_timeout=LIMIT_SECONDS
+                verb, url, headers=header_params, body=payload, _request_timeout=limit_seconds
             )
             return response.status, response.read()
         except (urllib3.exceptions.HTTPError, OSError) as error:

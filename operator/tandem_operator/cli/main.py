@@ -15,6 +15,7 @@ from tandem_operator.cli.plan import PLAN
 from tandem_operator.cli.revisions import REFRESH, ROLLBACK
 from tandem_operator.cli.screen import RED, Screen
 from tandem_operator.cli.status import STATUS
+from tandem_operator.cli.top import TOP
 from tandem_operator.cli.why import WHY
 
 COMMANDS: Mapping[str, Command] = {
@@ -22,6 +23,7 @@ COMMANDS: Mapping[str, Command] = {
     "accelerators": ACCELERATORS,
     "status": STATUS,
     "why": WHY,
+    "top": TOP,
     "refresh": REFRESH,
     "rollback": ROLLBACK,
     "pause": PAUSE,
@@ -41,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(str(error), error.exit_code)
     except BrokenPipeError:
         return 0  # `tandem plan … | head`
+    except KeyboardInterrupt:
+        return 130
     except OSError as error:
         return _failed(f"standard output: {error}", 1)
     return exit_code
