@@ -20,6 +20,7 @@ _SECRETS = (
     (re.compile(r"\bhf_[A-Za-z0-9]{16,}"), MASK),
     (re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{12,}"), MASK),
     (re.compile(r"\bgh[pousr]_[A-Za-z0-9]{16,}"), MASK),
+    (re.compile(r"\b(?:sk|glpat|xox[abprs])-[\w-]{16,}"), MASK),
     (re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"), MASK),
     (re.compile(r"\b(Bearer|Basic)\s+[\w.~+/=-]{8,}", re.IGNORECASE), rf"\1 {MASK}"),
     (re.compile(r"\b([a-z][a-z0-9+.-]{0,20}://)[^/\s@\"']{1,400}@", re.IGNORECASE), rf"\1{MASK}@"),
@@ -42,6 +43,11 @@ def masked(text: str) -> str:
     for pattern, replacement in _SECRETS:
         text = pattern.sub(replacement, text)
     return text
+
+
+def masked_lines(text: str) -> str:
+    """Several lines, each masked and without control characters; how far they are indented stays."""
+    return "\n".join(masked(_CONTROL.sub(" ", _ESCAPES.sub("", line))) for line in text.splitlines())
 
 
 def one_line(text: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from tandem_operator import __version__
 from tandem_operator.cli.accelerators import ACCELERATORS
+from tandem_operator.cli.bundle import DEBUG
 from tandem_operator.cli.command import Command
 from tandem_operator.cli.inputs import CommandError
 from tandem_operator.cli.pausing import PAUSE, RESUME
@@ -28,6 +29,7 @@ COMMANDS: Mapping[str, Command] = {
     "rollback": ROLLBACK,
     "pause": PAUSE,
     "resume": RESUME,
+    "debug": DEBUG,
 }
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tandem_operator.masking import masked, one_line
+from tandem_operator.masking import masked, masked_lines, one_line
 
 SECRETS = {
     "a Hugging Face token": ("401 for hf_AbCdEfGhIjKlMnOpQrStUvWx", "hf_AbCdEfGhIjKlMnOpQrStUvWx"),
@@ -15,6 +15,7 @@ SECRETS = {
     "basic credentials": ("authorization: Basic dXNlcjpwYXNzd29yZA==", "dXNlcjpwYXNzd29yZA=="),
     "a password of a URL": ("cannot pull https://user:s3cr3t@reg.example/x", "s3cr3t"),
     "a token that is a user": ("clone https://ghp_0123456789abcdefABCD@git.example/x", "ghp_0123456789abcdefABCD"),
+    "a key of an API": ("Incorrect API key provided: sk-proj-0123456789abcdef.", "sk-proj-0123456789abcdef"),
     "an assignment": ("AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI", "wJalrXUtnFEMI"),
     "JSON": ('{"hf_token": "abcdefgh", "x": 1}', "abcdefgh"),
     "a query": ("GET /v1?api_key=0123456789&x=1", "0123456789"),
@@ -49,6 +50,10 @@ def test_colours_and_newlines_do_not_get_into_a_line() -> None:
     assert (
         one_line("\x1b[31mred\x1b[0m\r\nnext\tcell\x00 \x1b]0;title\x07end\u2028\u202eback") == "red next cell end back"
     )
+
+
+def test_lines_keep_how_far_they_are_indented_and_lose_colours_before_they_are_masked() -> None:
+    assert masked_lines("a:\n  \x1b[31mhf_AbCdEfGhIjKlMnOpQrStUvWx\x1b[0m\n\tb\n") == "a:\n  ***\n b"
 
 
 @given(st.text())
