@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 LIMIT_SECONDS = 300
 LOCKS = {
     "operator.txt": ["pyproject.toml", "--extra", "operator"],
-    "dev.txt": ["pyproject.toml", "--extra", "operator", "--extra", "runtime", "--group", "dev"],
+    "dev.txt": ["pyproject.toml", "--extra", "operator", "--extra", "cli", "--extra", "runtime", "--group", "dev"],
     "docs.txt": ["pyproject.toml", "--group", "docs"],
     "engine-cpu.txt": [
         "deploy/images/engine-cpu/requirements.in",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -10,6 +11,7 @@ from tandem_operator import __version__
 from tandem_operator.cli.accelerators import ACCELERATORS
 from tandem_operator.cli.bundle import DEBUG
 from tandem_operator.cli.command import Command
+from tandem_operator.cli.completion import ASKED, COMPLETION, answer_shell
 from tandem_operator.cli.inputs import CommandError
 from tandem_operator.cli.pausing import PAUSE, RESUME
 from tandem_operator.cli.plan import PLAN
@@ -30,6 +32,7 @@ COMMANDS: Mapping[str, Command] = {
     "pause": PAUSE,
     "resume": RESUME,
     "debug": DEBUG,
+    "completion": COMPLETION,
 }
 
 
@@ -38,8 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     `status` also exits with 1 when the resource is not Ready.
     """
-    options = make_parser().parse_args(arguments)
+    parser = make_parser()
     try:
+        if ASKED in os.environ:
+            answer_shell(parser)
+        options = parser.parse_args(arguments)
         exit_code: int = options.run(options, Screen.of(sys.stdout))
     except CommandError as error:
         return _failed(str(error), error.exit_code)
