@@ -20,7 +20,8 @@ _SECRETS = (
     (re.compile(r"\bhf_[A-Za-z0-9]{16,}"), MASK),
     (re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{12,}"), MASK),
     (re.compile(r"\bgh[pousr]_[A-Za-z0-9]{16,}"), MASK),
-    (re.compile(r"\b(?:sk|glpat|xox[abprs])-[\w-]{16,}"), MASK),
+    # Names of Kubernetes may begin like that, too, but have no capital letters.
+    (re.compile(r"\b(?:sk|glpat|xox[abprs])-(?=[\w-]{0,100}[A-Z])[\w-]{16,}"), MASK),
     (re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"), MASK),
     (re.compile(r"\b(Bearer|Basic)\s+[\w.~+/=-]{8,}", re.IGNORECASE), rf"\1 {MASK}"),
     (re.compile(r"\b([a-z][a-z0-9+.-]{0,20}://)[^/\s@\"']{1,400}@", re.IGNORECASE), rf"\1{MASK}@"),

@@ -27,6 +27,10 @@ _OUR_ANNOTATIONS = (f"{names.GROUP}/", "deployment.kubernetes.io/revision", name
 _PRIVATE_KEY = re.compile(
     r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z)", re.DOTALL
 )
+_EDGES = re.compile(r"^\W+|\W+$")
+_STANDS_IN, _STOOD_IN = "XTAKENOUTX", re.compile("XTAKENOUTX+")
+"""For a value that was taken out, while the text around it is looked at: it may hold a part of a credential, or be one,
+and letters keep what that looks like."""
 _LEAST_LENGTH = 6
 """A shorter value that was taken out is not looked for elsewhere: it would be found in every other word."""
 
@@ -41,7 +45,8 @@ class Redaction:
     @classmethod
     def of(cls, objects: Iterable[Any]) -> Redaction:
         """By all the objects that are to be told of."""
-        found = {value for each in objects for value in _secret_values(each) if len(value) >= _LEAST_LENGTH}
+        found = {_EDGES.sub("", value) for each in objects for value in _secret_values(each)}
+        found = {value for value in found if len(value) >= _LEAST_LENGTH}
         return cls(tuple(sorted(found, key=lambda value: (-len(value), value))))
 
     def object(self, manifest: Manifest) -> Manifest:
@@ -51,9 +56,9 @@ class Redaction:
 
     def text(self, text: str) -> str:
         """Lines to be shown."""
-        for value in self.known:  # before anything is masked, of which a value may hold a part
-            text = text.replace(value, MASK)
-        return masked_lines(_PRIVATE_KEY.sub(MASK, text))
+        for value in self.known:
+            text = text.replace(value, _STANDS_IN.ljust(len(value), "X"))
+        return _STOOD_IN.sub(MASK, masked_lines(_PRIVATE_KEY.sub(MASK, text)))
 
     def _value(self, value: Any, name: str) -> Any:
         if isinstance(value, dict):

@@ -45,7 +45,7 @@ class Canaries:
                 "https://canary:canary{0}@example.com/x",
                 "password=canary-{0}",
                 "eyJcanary{0}.canarycanary.canary",
-                "sk-canary-{0}-canarycanary",
+                "sk-Canary-{0}-canarycanary",
             )
         )
 

@@ -15,7 +15,7 @@ SECRETS = {
     "basic credentials": ("authorization: Basic dXNlcjpwYXNzd29yZA==", "dXNlcjpwYXNzd29yZA=="),
     "a password of a URL": ("cannot pull https://user:s3cr3t@reg.example/x", "s3cr3t"),
     "a token that is a user": ("clone https://ghp_0123456789abcdefABCD@git.example/x", "ghp_0123456789abcdefABCD"),
-    "a key of an API": ("Incorrect API key provided: sk-proj-0123456789abcdef.", "sk-proj-0123456789abcdef"),
+    "a key of an API": ("Incorrect API key provided: sk-proj-0123456789aBcdef.", "sk-proj-0123456789aBcdef"),
     "an assignment": ("AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI", "wJalrXUtnFEMI"),
     "JSON": ('{"hf_token": "abcdefgh", "x": 1}', "abcdefgh"),
     "a query": ("GET /v1?api_key=0123456789&x=1", "0123456789"),
@@ -39,6 +39,7 @@ def test_credentials_are_masked(case: str) -> None:
         "image registry.example/engine@sha256:abc not found",
         'MountVolume.SetUp failed for volume "keys" : secret "keys" not found',
         "https://registry.example/v2/engine/manifests/1: 404",
+        "pod sk-mistral-7b-instruct-verifier-7f3a90c1-x2k9p is Pending",
         "AttributeError: 'Config' object has no attribute 'hf_quantizer'",
     ],
 )
