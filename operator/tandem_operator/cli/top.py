@@ -20,7 +20,7 @@ from tandem_operator.cli.command import Command, on_cluster, with_output, writte
 from tandem_operator.cli.connection import Connection
 from tandem_operator.cli.inputs import CommandError
 from tandem_operator.cli.screen import DIM, Screen
-from tandem_operator.cli.top_figures import Page, Row, figures_between
+from tandem_operator.cli.top_figures import Page, Row, figures_between, held_in
 from tandem_operator.cli.top_table import KEYS, document_of, table
 from tandem_operator.facts import PodFacts
 from tandem_operator.facts_parsing import pod_of
@@ -83,6 +83,8 @@ class Top:
     wait: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.time
     _pages: Mapping[str, Page] = field(default_factory=dict)
+    _gates: Mapping[str, str] = field(default_factory=dict)
+    """Pods of wake gates, with their deployments."""
 
     def once(self, screen: Screen, *, form: str | None) -> str:
         """The table of one interval, or what `form` says. Raises CommandError where no pod at all could be read."""
@@ -92,9 +94,9 @@ class Top:
         if rows and all(row.trouble for row in rows):
             raise CommandError(rows[0].trouble)
         if form:
-            namespace = self.connection.namespace
-            return written(document_of(rows, namespace=namespace, at=self.clock(), seconds=seconds, notes=()), form)
-        lines = table(rows, paint=screen.paint) or [self._nothing()]
+            namespace, notes = self.connection.namespace, self._held()
+            return written(document_of(rows, namespace=namespace, at=self.clock(), seconds=seconds, notes=notes), form)
+        lines = self._table(rows, screen)
         return "".join(f"{line}\n" for line in lines)
 
     def live(self, screen: Screen) -> int:
@@ -125,7 +127,11 @@ class Top:
         except CommandError as error:
             return table((), paint=screen.paint, notes=[str(error)])
         told = f"{self.connection.namespace}, over {seconds:.1f} s; Ctrl-C ends"
-        return [screen.paint(told, DIM), *(table(rows, paint=screen.paint) or [self._nothing()])]
+        return [screen.paint(told, DIM), *self._table(rows, screen)]
+
+    def _table(self, rows: Sequence[Row], screen: Screen) -> list[str]:
+        nothing = f"no pods of {self.name or 'any LLMDeployment'} in namespace {self.connection.namespace}"
+        return table(rows, paint=screen.paint, notes=self._held() or ([] if rows else [nothing]))
 
     def _begin(self) -> None:
         """Raises CommandError, with exit code 2 when there is no such resource."""
@@ -148,9 +154,15 @@ class Top:
     def _pods(self) -> list[tuple[str, PodFacts]]:
         """Deployment and pod, in the order in which they are shown."""
         selector = f"{names.LABEL_DEPLOYMENT}={self.name}" if self.name else names.LABEL_DEPLOYMENT
+        items = self.connection.get("Pod", labelSelector=selector)["items"]
+        self._gates = {
+            item["metadata"]["name"]: item["metadata"]["labels"][names.LABEL_DEPLOYMENT]
+            for item in items
+            if item["metadata"]["labels"].get(names.LABEL_COMPONENT) == names.GATE
+        }
         found = [
             (item["metadata"]["labels"][names.LABEL_DEPLOYMENT], pod)
-            for item in self.connection.get("Pod", labelSelector=selector)["items"]
+            for item in items
             if (pod := pod_of({**item, "kind": "Pod"})) and not pod.is_over
         ]
         return sorted(found, key=lambda each: (each[0], each[1].role is not Role.VERIFIER, each[1].ref.name))
@@ -178,8 +190,16 @@ class Top:
         ):  # a NetworkPolicy may close this port to all but Prometheus; the engine tells nearly as well
             return Page(at, engine)
 
-    def _nothing(self) -> str:
-        return f"no pods of {self.name or 'any LLMDeployment'} in namespace {self.connection.namespace}"
+    def _held(self) -> list[str]:
+        """What wake gates hold, a sentence for each: there may be no other pod of their deployments."""
+        return [f"{deployment}: its wake gate {self._held_by(gate)}" for gate, deployment in self._gates.items()]
+
+    def _held_by(self, gate: str) -> str:
+        try:
+            held = held_in(self.connection.page(gate, METRICS_PORT))
+        except CommandError as error:
+            return f"does not say how many requests it holds: {error}"
+        return "says nothing of requests" if held is None else f"holds {held} request{'' if held == 1 else 's'}"
 
 
 def _fitting(lines: Sequence[str], height: int) -> list[str]:

@@ -113,6 +113,12 @@ def total_of(rows: Iterable[Row]) -> Figures:
     )
 
 
+def held_in(page: str) -> int | None:
+    """Requests that a wake gate holds; None where its page does not tell."""
+    samples = samples_in(page, (metrics.GATE_HELD,)) or []
+    return next((int(each.value) for each in samples if each.name == metrics.GATE_HELD and each.value >= 0), None)
+
+
 def latency_of(found: Distribution) -> dict[str, Any]:
     """Mean and percentile in seconds, and of how many requests."""
     if not found.count:

@@ -35,7 +35,7 @@ KEYS = {
     "pods[].kvUsage": "share of the KV cache in use, from 0 to 1",
     "pods[].busy": "share of the time that a draft drafts what is asked, from 0 to 1",
     "pods[].trouble": "why there are no figures; empty: nothing",
-    "notes": "what else could not be read",
+    "notes": "what wake gates hold, and what else could not be read",
 }
 HEADER = (
     "POD", "RUNNING", "WAITING", "TOKENS/S", "FIRST TOKEN", "P95", "PER TOKEN", "P95", "ACCEPTED", "KV", "BUSY",

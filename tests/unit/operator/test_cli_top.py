@@ -258,6 +258,25 @@ def test_without_pods_it_says_so(cluster: UserCluster) -> None:
     assert top_of(cluster, Time(cluster)).once(screen(), form=None) == f"no pods of {NAME} in namespace {NAMESPACE}\n"
 
 
+@pytest.mark.parametrize(
+    ("page", "told"),
+    [
+        (f"{metrics.GATE_HELD}_bytes 99\n{metrics.GATE_HELD} 3\n", f"{NAME}: its wake gate holds 3 requests"),
+        (f"{metrics.GATE_HELD} 1\n", f"{NAME}: its wake gate holds 1 request"),
+        ("", f"{NAME}: its wake gate says nothing of requests"),
+    ],
+)
+def test_at_zero_it_says_what_the_wake_gate_holds(cluster: UserCluster, page: str, told: str) -> None:
+    for path in [path for path in cluster.objects if "/pods/" in path]:
+        del cluster.objects[path]
+    gate = make_raw_pod(Role.VERIFIER, "", name=f"{NAME}-gate-x", **READY)
+    gate["metadata"]["labels"] = {names.LABEL_DEPLOYMENT: NAME, names.LABEL_COMPONENT: names.GATE}
+    cluster.put("Pod", gate)
+    cluster.serve_page(f"{NAME}-gate-x", METRICS_PORT, page)
+    assert top_of(cluster, Time(cluster)).once(screen(), form=None) == f"{told}\n"
+    assert document(cluster)["notes"] == [told]
+
+
 def test_a_resource_that_is_not_there_is_exit_code_2(cluster: UserCluster, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(cluster.options("top", "nobody")) == 2
     assert "not found" in capsys.readouterr().err
