@@ -158,7 +158,7 @@ ALERTS = (
         "TandemArtifactStuck",
         "tandem_artifact_ready == 0",
         "6h",
-        "warning",
+        "info",
         "{{ $labels.namespace }}/{{ $labels.artifact }}: the model is not ready ({{ $labels.reason }})",
         "It has been in the making for six hours.",
     ),

@@ -31,8 +31,9 @@ _PATH = re.compile(r"^[a-z][A-Za-z]*(\.[a-z][A-Za-z0-9]*)+$")
 _CONDITION = re.compile(r"^([A-Z][A-Za-z]+)=(True|False|Unknown)$")
 _LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
 _FILES = (".yaml", ".md", ".py", ".proto", ".json", ".crt", ".key", ".svc", ".v1", ".dev", ".txt")
-NOT_METRICS = {"tandem_runtime", "tandem_contracts", "tandem_operator"}
-"""Packages."""
+OF_PODS = ("deployment", "role", "revision", "artifact")
+NOT_METRICS = {"tandem_runtime", "tandem_contracts", "tandem_operator", *(f"tandem_dev_{name}" for name in OF_PODS)}
+"""Packages, and what Prometheus makes of the names of pods' labels."""
 THEIRS = {"OOMKilled"}
 """Reasons that are the kubelet's."""
 

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy.local.binaries import Binaries
+from deploy.local.binaries import Binaries, build, module_of
+from deploy.local.layout import layout_of
+from deploy.local.progress import Progress
 from tandem_operator.cli.main import main as tandem
 from tandem_operator.names import API_VERSION
 from tests.docs.blocks import ALL, Block
@@ -82,6 +84,9 @@ def test_a_block_says_what_is_allowed(
             assert done.returncode == 0, done.stderr
         return
     for document in yaml.safe_load_all(block.text):
+        if "scrape_configs" in document:
+            check_prometheus(document, folder)
+            continue
         assert document["metadata"]["name"]
         if document["apiVersion"] != API_VERSION:
             assert document["apiVersion"] in OTHERS
@@ -89,6 +94,15 @@ def test_a_block_says_what_is_allowed(
         file = folder / "one.yaml"
         file.write_text(yaml.safe_dump(document))
         assert tandem(["plan", "-f", str(file)]) == 0, capsys.readouterr().err
+
+
+def check_prometheus(configuration: dict[str, Any], folder: Path) -> None:
+    """By Prometheus' own program."""
+    file = folder / "prometheus.yaml"
+    file.write_text(yaml.safe_dump(configuration))
+    promtool = build(layout_of(), Progress(), modules=[module_of("promtool")])["promtool"]
+    done = subprocess.run([promtool, "check", "config", str(file)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_there_are_blocks_of_every_kind() -> None:

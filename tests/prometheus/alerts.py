@@ -108,7 +108,7 @@ CASES = (
     Case("TandemEngineRestarting", "critical", {_STARTS: "1+0.1x100"}, {_STARTS: "1x100"}),
     Case("TandemGateFailed", "warning", _condition("Stalled", "GateFailed", 1), _condition("Stalled", "VolumeFull", 1)),
     Case("TandemArtifactStuck", "warning", _artifact("SourceDenied", 0), _artifact("Quantizing", 0)),
-    Case("TandemArtifactStuck", "warning", _artifact("Quantizing", 0), _artifact("Published", 1), minutes=400),
+    Case("TandemArtifactStuck", "info", _artifact("Quantizing", 0), _artifact("Published", 1), minutes=400),
     Case(
         "TandemScalingBlind",
         "warning",
