@@ -147,7 +147,8 @@ _DRAWERS = {Kind.SERIES: _series, Kind.STAT: _stat, Kind.TABLE: _table}
 
 
 def _legend(query: Query, line: Line) -> str:
-    return re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda found: line.labels.get(found[1], ""), query.legend)
+    told = re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda found: line.labels.get(found[1], ""), query.legend)
+    return re.sub(r"\S{17,}", lambda found: f"…{found[0][-6:]}", told).strip() or "none"
 
 
 def shown(value: float, unit: str) -> str:

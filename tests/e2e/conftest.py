@@ -119,6 +119,7 @@ def quantizing_site(cluster: Cluster, models: ModelPair, cache: Path) -> Iterato
     place.run("apply", "--server-side", "--force-conflicts", "-f", "crds")
     values = {**values_of(references, namespace), "crds": {"install": False}}
     values["config"]["resyncSeconds"] = 5  # what is due by time alone is seen then
+    values["config"]["accelerators"]["cpu"]["pricePerHour"] = "0.10"
     values["config"]["cacheHighPercent"] = 100  # the folder shares the node's disk, which may be fuller than by default
     chart.install(place, namespace, values=values)
     yield Site(cluster, place, namespace, references)
