@@ -106,7 +106,8 @@ def test_what_rules_and_marks_ask_for_is_there(quantizing: Site, shown: Shown) -
     marks = [mark.expression for dashboard in DASHBOARDS for mark in dashboard.marks]
     recorded = {record.name for record in RECORDS}
     asked = [*marks, *(rule.expression for rule in (*RECORDS, *ALERTS))]
-    series = {name for expression in asked for name in NAMED.findall(re.sub(r'"[^"]*"', "", expression))} - recorded
+    found = {name for expression in asked for name in NAMED.findall(re.sub(r'"[^"]*"', "", expression))}
+    series = {name for name in found - recorded if not name.startswith("tandem_dev_")}  # a label
     assert len(series) > 15
 
     def lacks() -> list[str]:
