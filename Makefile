@@ -35,7 +35,7 @@ test: .venv/ready .venv/docs/ready ## every test
 	@$(BIN)/python -m pytest --durations=25 --durations-min=5 tests/runtime --ignore=tests/runtime/artifacts
 	@$(BIN)/python -m pytest --durations=25 --durations-min=5 tests/e2e
 
-campaign: .venv/ready ## every fault, the operator killed around every write, all proofs of drafts, into benchmarks/results/; KEDA; Jobs killed in every step, a full volume
+campaign: .venv/ready ## every fault, the operator killed around every write, all proofs of drafts, into benchmarks/results/; KEDA; Jobs killed in every step, a full volume; dashboards
 	@$(BIN)/python -m deploy.local build --with prometheus --with keda --with kubeconform --with kube-score --with kubectl-validate
 	@$(BIN)/python -m pytest tests/chart/test_scanners.py --campaign
 	@$(BIN)/python -m pytest tests/faults --campaign
@@ -43,7 +43,7 @@ campaign: .venv/ready ## every fault, the operator killed around every write, al
 	@$(BIN)/python -m deploy.fixtures
 	@$(BIN)/python -m pytest tests/runtime/proof --campaign
 	@[ "$$(id -u)" -ne 0 ] || $(BIN)/python -m deploy.images build
-	@$(BIN)/python -m pytest tests/e2e/test_killed_jobs.py tests/e2e/test_cache_volume.py --campaign
+	@$(BIN)/python -m pytest tests/e2e/test_killed_jobs.py tests/e2e/test_cache_volume.py tests/e2e/test_dashboards.py --campaign
 
 check: .venv/ready .venv/docs/ready ## format, lint, types, layers, generated files, chart, pages, tests that can be collected
 	@$(BIN)/ruff format --check .

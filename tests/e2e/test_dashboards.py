@@ -27,7 +27,7 @@ from tests.e2e.conftest import Site
 from tests.e2e.quantizing import READY_LIMIT_SECONDS, make_deployment
 from tests.prometheus.server import finding_everything, running_prometheus
 
-pytestmark = [pytest.mark.real_node, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.real_node, pytest.mark.campaign, pytest.mark.timeout(900)]
 
 NAME = "shown"
 DATA_LIMIT_SECONDS = 240
