@@ -178,6 +178,7 @@ def _share_with_drafts(site: Site, *, seconds: float) -> float:
     return drafted / steps if steps else 0.0
 
 
+@pytest.mark.campaign  # whether so many rows are too many is the machine's to say: drafts have paid with 32, too
 def test_speculation_goes_off_under_load_and_comes_back_by_measurement(pair: Site) -> None:
     """So many rows of a step keep the CPU busy: what drafts would save is less than what checking them costs."""
     address = pair.address(NAME)
