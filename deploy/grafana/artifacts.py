@@ -7,19 +7,19 @@ from deploy.grafana.parts import Dashboard, Kind, Panel, Query, Row, series, sta
 from deploy.grafana.promql import OURS
 from tandem_contracts import metrics
 
-_WORST = "max by (namespace, artifact)"
+_MOST = "max by (namespace, artifact)"
 
 _TABLE = Panel(
     "Artifacts",
     "Each model as it lies on its volume, and what quantizing it has cost, by the texts that lost the most.",
     "short",
     (
-        Query(f"max by (namespace, artifact) (tandem_artifact_ready{{{OURS}}})", "Ready"),
-        Query(f"max by (namespace, artifact) (tandem_artifact_size_bytes{{{OURS}}})", "Size"),
-        Query(f"max by (namespace, artifact) (tandem_artifact_making_seconds{{{OURS}}})", "Made in"),
-        Query(f"{_WORST} (tandem_artifact_perplexity_increase_ratio{{{OURS}}})", "Perplexity"),
-        Query(f"{_WORST} (tandem_artifact_perplexity_increase_upper_ratio{{{OURS}}})", "at most"),
-        Query(f"{_WORST} (tandem_artifact_kl_divergence_nats{{{OURS}}})", "KL divergence"),
+        Query(f"{_MOST} (tandem_artifact_ready{{{OURS}}})", "Ready"),
+        Query(f"{_MOST} (tandem_artifact_size_bytes{{{OURS}}})", "Size"),
+        Query(f"{_MOST} (tandem_artifact_making_seconds{{{OURS}}})", "Made in"),
+        Query(f"{_MOST} (tandem_artifact_perplexity_increase_ratio{{{OURS}}})", "Perplexity"),
+        Query(f"{_MOST} (tandem_artifact_perplexity_increase_upper_ratio{{{OURS}}})", "at most"),
+        Query(f"{_MOST} (tandem_artifact_kl_divergence_nats{{{OURS}}})", "KL divergence"),
         Query(f"min by (namespace, artifact) (tandem_artifact_top1_agreement_ratio{{{OURS}}})", "Same first token"),
     ),
     Kind.TABLE,

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from deploy.grafana.parts import Dashboard, Kind, Panel, Query, Row, Variable, series, stat
-from deploy.grafana.promql import BY_DEPLOYMENT, NAMED, OURS, per_second, quantile, ratio, renamed, total
+from deploy.grafana.promql import BY_DEPLOYMENT, NAMED, OURS, WINDOW, per_second, quantile, ratio, renamed, total
 from tandem_contracts import metrics
 
 NAMESPACE = Variable("namespace", "Namespace", 'label_values({__name__=~"tandem_.+"}, namespace)')
-_TOKENS_READ = f"rate({metrics.ENGINE_PROMPT_TOKENS}{{{OURS}}}[$__rate_interval])"
-_TOKENS_WRITTEN = f"rate({metrics.ENGINE_OUTPUT_TOKENS}{{{OURS}}}[$__rate_interval])"
 _ACCEPTANCE = ratio(
     per_second(metrics.DRAFT_TOKENS, of=f'outcome="accepted", {OURS}'),
     per_second(metrics.DRAFT_TOKENS, of=f'outcome="drafted", {OURS}'),
@@ -67,11 +65,16 @@ OVERVIEW = Dashboard(
                 ),
                 stat(
                     "Requests",
-                    f"sum(rate({metrics.ENGINE_FINISHED}{{{OURS}}}[$__rate_interval]))",
+                    f"sum(rate({metrics.ENGINE_FINISHED}{{{OURS}}}[{WINDOW}]))",
                     "reqps",
                     "Answered.",
                 ),
-                stat("Output", f"sum({_TOKENS_WRITTEN})", "short", "Tokens a second that are generated."),
+                stat(
+                    "Output",
+                    f"sum(rate({metrics.ENGINE_OUTPUT_TOKENS}{{{OURS}}}[{WINDOW}]))",
+                    "short",
+                    "Tokens a second that are generated.",
+                ),
                 stat(
                     "Cost an hour",
                     f"sum(tandem_scaling_cost_per_hour{{{OURS}}})",
@@ -94,13 +97,13 @@ OVERVIEW = Dashboard(
                     "Output tokens",
                     "That are generated.",
                     "short",
-                    (f"sum by ({BY_DEPLOYMENT}) ({_TOKENS_WRITTEN})", NAMED),
+                    (per_second(metrics.ENGINE_OUTPUT_TOKENS, of=OURS), NAMED),
                 ),
                 series(
                     "Input tokens",
                     "Whose prefill is over, those from the prefix cache included.",
                     "short",
-                    (f"sum by ({BY_DEPLOYMENT}) ({_TOKENS_READ})", NAMED),
+                    (per_second(metrics.ENGINE_PROMPT_TOKENS, of=OURS), NAMED),
                 ),
                 series(
                     "First token, p95",

@@ -13,6 +13,7 @@ _ACCEPTED = metrics.ENGINE_ACCEPTED_TOKENS
 _BY_POSITION = "vllm:spec_decode_num_accepted_tokens_per_pos_total"
 _DRAFTED_ROWS = per_second(metrics.ENGINE_DRAFTS, by=_BY)
 _STEPS = per_second(f"{metrics.ENGINE_STEP_SECONDS}_count", by=_BY)
+_TOKENS_A_STEP = f"1 + {ratio(per_second(_ACCEPTED, by=_BY), _STEPS)}"
 
 
 def _of(outcome: str, counter: str = metrics.DRAFT_TOKENS, by: str = _BY) -> str:
@@ -43,7 +44,7 @@ SPECULATION = Dashboard(
                 stat("Accepted", ratio(_of("accepted"), _of("drafted")), "percentunit", "Of the tokens proposed."),
                 stat(
                     "Tokens a step",
-                    f"1 + {ratio(per_second(_ACCEPTED, by=_BY), _STEPS)}",
+                    _TOKENS_A_STEP,
                     "short",
                     "Of a row: its own token, and what was accepted.",
                 ),
@@ -81,7 +82,7 @@ SPECULATION = Dashboard(
                     "Tokens a step",
                     "Of a row: its own token, and what was accepted of its draft.",
                     "short",
-                    (f"1 + {ratio(per_second(_ACCEPTED, by=_BY), _STEPS)}", "tokens"),
+                    (_TOKENS_A_STEP, "tokens"),
                 ),
                 series(
                     "Depth",

@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy.local.binaries import Binaries, build, module_of
-from deploy.local.layout import layout_of
-from deploy.local.progress import Progress
+from deploy.local.binaries import Binaries
 from tandem_operator.cli.main import main as tandem
 from tandem_operator.names import API_VERSION
 from tests.docs.blocks import ALL, Block
+from tests.prometheus.server import promtool
 
 BLOCKS = [block for block in ALL if block.language == "yaml"]
 LIMIT_SECONDS = 60
@@ -100,9 +99,7 @@ def check_prometheus(configuration: dict[str, Any], folder: Path) -> None:
     """By Prometheus' own program."""
     file = folder / "prometheus.yaml"
     file.write_text(yaml.safe_dump(configuration))
-    promtool = build(layout_of(), Progress(), modules=[module_of("promtool")])["promtool"]
-    done = subprocess.run([promtool, "check", "config", str(file)], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stdout + done.stderr
+    promtool("check", "config", str(file))
 
 
 def test_there_are_blocks_of_every_kind() -> None:

@@ -103,6 +103,14 @@ def _is_started(server: Prometheus) -> bool:
     return "Server is ready to receive web requests" in server.log.read_text()
 
 
+def promtool(*arguments: str) -> str:
+    """What Prometheus' own judge says of files that it finds good."""
+    program = build(layout_of(), Progress(), modules=[module_of("promtool")])["promtool"]
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
 def finding_verifiers(kubeconfig: Path, namespace: str, *further: dict[str, str]) -> dict[str, Any]:
     """A scrape configuration for a namespace's verifiers, with the labels of a PodMonitor; `further` relabel rules."""
     found = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +10,10 @@ import yaml
 
 from deploy.grafana.__main__ import FOLDER
 from deploy.grafana.rules import ALERTS
-from deploy.local.binaries import build, module_of
-from deploy.local.layout import layout_of
-from deploy.local.progress import Progress
 from tests.prometheus.alerts import CASES, Case, Samples
+from tests.prometheus.server import promtool
 
 RULES = FOLDER / "rules.yaml"
-
-
-def promtool(*arguments: str) -> str:
-    program = build(layout_of(), Progress(), modules=[module_of("promtool")])["promtool"]
-    done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
 
 
 def make_test(case: Case, samples: Samples, *, fires: bool) -> dict[str, Any]:
