@@ -28,8 +28,19 @@ class Load:
     A request that fails ends its client; `failed` has what it said.
     """
 
-    def __init__(self, address: str, *, model: str, clients: int, max_tokens: int, prompt: str = "def f(") -> None:
-        self._ask = partial(openai.timed, address, model=model, prompt=prompt, max_tokens=max_tokens)
+    def __init__(
+        self,
+        address: str,
+        *,
+        model: str,
+        clients: int,
+        max_tokens: int,
+        prompt: str = "def f(",
+        temperature: float = 0.0,
+    ) -> None:
+        self._ask = partial(
+            openai.timed, address, model=model, prompt=prompt, max_tokens=max_tokens, temperature=temperature
+        )
         self._is_over = threading.Event()
         self._clients = [threading.Thread(target=self._client, daemon=True) for _ in range(clients)]
         self._seen: list[Seen] = []

@@ -46,12 +46,12 @@ def stream(address: str, *, model: str, prompt: str, max_tokens: int) -> int:
     return sum(1 for _ in _events(address, body))
 
 
-def timed(address: str, *, model: str, prompt: str, max_tokens: int) -> tuple[float, float]:
+def timed(address: str, *, model: str, prompt: str, max_tokens: int, temperature: float = 0.0) -> tuple[float, float]:
     """Seconds to the first token, and to the end, of one streamed completion of exactly so many tokens.
 
     Raises OSError, and EOFError as `stream` does.
     """
-    body = {"model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0, "ignore_eos": True}
+    body = {"model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": temperature, "ignore_eos": True}
     begun, first = time.monotonic(), 0.0
     for _ in _events(address, body):
         first = first or time.monotonic() - begun
