@@ -90,7 +90,7 @@ def _of_the_operator() -> Iterator[tuple[str, ...]]:
 
 def _of_the_store() -> Iterator[tuple[str, ...]]:
     """Those that are read from the store when they are asked for."""
-    empty = cast("Store", SimpleNamespace(artifacts=lambda _: (), deployments=lambda _: ()))
-    for family in (*ArtifactFigures(empty, "").collect(), *DeploymentFigures(empty, "").collect()):
+    empty = cast("Store", SimpleNamespace(artifacts=tuple, deployments=tuple))
+    for family in (*ArtifactFigures(empty).collect(), *DeploymentFigures(empty).collect()):
         labels = ", ".join(f"`{label}`" for label in family._labelnames)  # type: ignore[attr-defined]  # noqa: SLF001
         yield f"`{family.name}`", family.type, labels, prose(family.documentation)

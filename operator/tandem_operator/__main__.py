@@ -1,4 +1,4 @@
-"""`python -m tandem_operator`: run the operator for one namespace."""
+"""`python -m tandem_operator`: run the operator, for one namespace or for all of them."""
 
 from __future__ import annotations
 
@@ -36,14 +36,16 @@ def main() -> int:
     shell = Shell(namespace=options.namespace, identity=_identity(), config=config, health_port=options.health_port)
     if options.metrics_port:
         for figures in (ArtifactFigures, DeploymentFigures):
-            REGISTRY.register(figures(shell.store, options.namespace))
+            REGISTRY.register(figures(shell.store))
         start_http_server(options.metrics_port)
-    logging.getLogger(__name__).info("Tandem %s for namespace %s", __version__, options.namespace)
+    served = f"namespace {shell.served}" if shell.served else f"every namespace, from {options.namespace}"
+    logging.getLogger(__name__).info("Tandem %s for %s", __version__, served)
     kopf.run(
         registry=registry_of(shell),
         settings=settings_of(),
         standalone=True,
-        namespaces=[options.namespace],
+        namespaces=[shell.served] if shell.served else (),
+        clusterwide=not shell.served,
     )
     return 0
 
@@ -55,7 +57,7 @@ def _options() -> argparse.Namespace:
         "--namespace",
         default=environment.get("TANDEM_NAMESPACE"),
         required=not environment.get("TANDEM_NAMESPACE"),
-        help="the namespace that this operator serves (TANDEM_NAMESPACE)",
+        help="the operator's own namespace: the one it serves, unless its scope is Cluster (TANDEM_NAMESPACE)",
     )
     config = environment.get("TANDEM_CONFIG")
     parser.add_argument(

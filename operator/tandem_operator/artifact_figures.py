@@ -24,16 +24,13 @@ EVICTIONS = Counter("tandem_artifact_evictions_total", "Artifacts that were dele
 
 
 class ArtifactFigures(Collector):
-    """What the artifacts of the namespace are, one moment after the other. For any thread."""
+    """What the artifacts are, one moment after the other. For any thread."""
 
-    def __init__(self, store: Store, namespace: str) -> None:
-        self._store, self._namespace = store, namespace
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
     def collect(self) -> Iterator[Metric]:
-        """No label but the artifact's name is anybody's to choose, and texts, of which a status holds few.
-
-        There is none for the namespace: an operator has one, which Prometheus knows as the target's.
-        """
+        """No label but the names is anybody's to choose, and texts, of which a status holds few."""
         ready = _gauge("ready", "1 while it can be served; why, or why not, by its condition Ready.", "reason")
         size = _gauge("size_bytes", "Size of its files on the volume.")
         making = _gauge("making_seconds", "Time that the Job took which made its files.")
@@ -41,22 +38,23 @@ class ArtifactFigures(Collector):
         upper = _gauge("perplexity_increase_upper_ratio", "End of the 95 % interval of that rise.", "texts")
         divergence = _gauge("kl_divergence_nats", "From the source's next token, the mean over tokens.", "texts")
         agreement = _gauge("top1_agreement_ratio", "Share of tokens that both models put first.", "texts")
-        for artifact in self._store.artifacts(self._namespace):
-            name, status = artifact["metadata"]["name"], artifact.get("status") or {}
+        for artifact in self._store.artifacts():
+            metadata, status = artifact["metadata"], artifact.get("status") or {}
+            name = [metadata["namespace"], metadata["name"]]
             known = known_in(status)
             said = {condition["type"]: condition for condition in status.get("conditions") or []}
             condition = said.get(ConditionType.READY, {})
-            ready.add_metric([name, condition.get("reason", "")], condition.get("status") == "True")
+            ready.add_metric([*name, condition.get("reason", "")], condition.get("status") == "True")
             if known.files is not None:
-                size.add_metric([name], known.files.bytes)
-                making.add_metric([name], known.files.seconds)
+                size.add_metric(name, known.files.bytes)
+                making.add_metric(name, known.files.seconds)
             for texts, quality in known.losses.items():
-                increase.add_metric([name, texts], quality.increase_percent / 100)
-                upper.add_metric([name, texts], quality.increase_percent_upper / 100)
-                divergence.add_metric([name, texts], quality.kl_divergence)
-                agreement.add_metric([name, texts], quality.top1_agreement)
+                increase.add_metric([*name, texts], quality.increase_percent / 100)
+                upper.add_metric([*name, texts], quality.increase_percent_upper / 100)
+                divergence.add_metric([*name, texts], quality.kl_divergence)
+                agreement.add_metric([*name, texts], quality.top1_agreement)
         yield from (ready, size, making, increase, upper, divergence, agreement)
 
 
 def _gauge(name: str, told: str, *labels: str) -> GaugeMetricFamily:
-    return GaugeMetricFamily(f"tandem_artifact_{name}", told, labels=["artifact", *labels])
+    return GaugeMetricFamily(f"tandem_artifact_{name}", told, labels=["namespace", "artifact", *labels])

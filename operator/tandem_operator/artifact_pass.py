@@ -31,11 +31,14 @@ from tandem_operator.artifact_status import Progress, artifact_status_of, progre
 from tandem_operator.artifact_steps import Step
 from tandem_operator.artifact_terms import Referrers, job_maker
 from tandem_operator.cluster import Cluster, ClusterError, ConflictError, NotFoundError, RefusedError
+from tandem_operator.config import Scope
 from tandem_operator.facts import Facts, Manifest, Ref, controller_uid
 from tandem_operator.mishaps import Mishaps
 from tandem_operator.objects.artifact_jobs import artifact_of
+from tandem_operator.objects.job_policies import job_policies_of
 from tandem_operator.outcome import Outcome
 from tandem_operator.pod_pages import PodPages
+from tandem_operator.protection_plan import watchers_of
 from tandem_operator.store import Key, Store
 
 _log = logging.getLogger(__name__)
@@ -45,7 +48,7 @@ PROGRESS_EVERY_SECONDS = 10.0
 
 
 class ArtifactPasses:
-    """Passes over the artifacts of one namespace."""
+    """Passes over the artifacts."""
 
     def __init__(self, cluster: Cluster, store: Store, *, settings: Settings, clock: Callable[[], datetime]) -> None:
         self._cluster, self._store, self._settings, self._now = cluster, store, settings, clock
@@ -226,6 +229,10 @@ class ArtifactPasses:
 
     async def _make(self, job: Manifest, artifact: Artifact) -> None:
         """Make the Job, unless one of its name is there that the store does not know. Raises ClusterError."""
+        config = self._settings.config
+        if config.scope is Scope.CLUSTER and artifact.namespace != config.operator_namespace:
+            for policy in job_policies_of(artifact.namespace, watchers_of(config)):
+                self._store.observe(await self._cluster.apply(policy))
         try:
             made = await self._cluster.make(job)
             JOBS.labels(job["metadata"]["labels"][names.LABEL_COMPONENT]).inc()

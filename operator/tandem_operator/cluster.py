@@ -29,8 +29,10 @@ class Kind:
     plural: str
 
     def path(self, namespace: str, name: str = "", *, subresource: str = "") -> str:
+        """Of an object, of all those of a namespace, or of all that there are where none is given."""
         root = "/api/" if "/" not in self.api_version else "/apis/"
-        parts = [root + self.api_version, "namespaces", namespace, self.plural, name, subresource]
+        place = ("namespaces", namespace) if namespace else ()
+        parts = [root + self.api_version, *place, self.plural, name, subresource]
         return "/".join(part for part in parts if part)
 
 
@@ -162,7 +164,7 @@ class Cluster:
         return IssuerKeys(str(discovery["issuer"]), json.dumps(keys, sort_keys=True))
 
     async def list_objects(self, kind: str, namespace: str, *, selector: str = "", fields: str = "") -> Listing:
-        """All objects of a kind that have these labels and fields."""
+        """All objects of a kind that have these labels and fields; of every namespace where none is given."""
         items: list[Manifest] = []
         listing = await self.list_versions(kind, namespace, selector=selector, fields=fields, take=items.append)
         return Listing(tuple(items), listing.version)

@@ -9,7 +9,7 @@ import re
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -105,6 +105,15 @@ class AcceleratorOverride(BaseModel):
     """Why not for the others, shown to a user who asks for one."""
 
 
+class Scope(StrEnum):
+    """Whose deployments an operator serves."""
+
+    NAMESPACE = "Namespace"
+    """Those of its own namespace."""
+    CLUSTER = "Cluster"
+    """Those of every namespace, but for the ones that an operator of their own leads."""
+
+
 class InvalidConfigError(ValueError):
     """The administrator's configuration is wrong; the message names key, value and what is allowed."""
 
@@ -176,6 +185,10 @@ class OperatorConfig(BaseModel):
         "kubernetes.azure.com/scalesetpriority": "spot",
     }
     """Labels by which spot nodes are known, one a provider. GKE and AKS can taint them with the same key and value."""
+    scope: Scope = Scope.NAMESPACE
+    """Whose deployments it serves. Cluster needs the rights to do so, by a ClusterRole, and operatorNamespace."""
+    operator_namespace: DnsLabel | Literal[""] = ""
+    """Of scope Cluster: where the operator runs, which reads the metrics of pods in every namespace."""
     engine_pull_secrets: tuple[DnsSubdomain, ...] = ()
     """Names of Secrets in the deployment's namespace that pull engine images. The operator names them, never reads."""
     prometheus_namespaces: tuple[DnsLabel, ...] = ()
@@ -226,6 +239,15 @@ class OperatorConfig(BaseModel):
             except re.error as error:
                 raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
         return patterns
+
+    @model_validator(mode="after")
+    def _knows_its_own_namespace(self) -> Self:
+        if (self.scope is Scope.CLUSTER) != bool(self.operator_namespace):
+            raise ValueError(
+                f"operatorNamespace (is {self.operator_namespace!r}): must be the operator's own namespace with scope "
+                f"{Scope.CLUSTER}, and empty with scope {Scope.NAMESPACE}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _requests_end_before_the_lease(self) -> Self:

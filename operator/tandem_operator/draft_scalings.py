@@ -57,7 +57,7 @@ class DraftScalings:
         """The deployment is gone, or its spec says how many drafts there are."""
         self._readings.forget(key)
         if self._scaled.pop(key, None) is not None:
-            scaling_figures.forget_drafts(key.name)
+            scaling_figures.forget_drafts(key)
 
     async def close(self) -> None:
         """End the connections to pods."""
@@ -110,10 +110,10 @@ class DraftScalings:
         }
         if decision.replicas != scaled.role.replicas:
             inputs = _inputs_of(decision, seen)
-            scaled.role.change(key.name, decision.replicas, reason=decision.reason, inputs=inputs, now=now)
+            scaled.role.change(key, decision.replicas, reason=decision.reason, inputs=inputs, now=now)
             scaled.is_news = True
         scaled.is_news |= decision.is_off is not was_off
-        scaling_figures.show_drafts(key.name, decision, policy.bounds)
+        scaling_figures.show_drafts(key, decision, policy.bounds)
         return decision
 
     def loads(self, key: Key) -> Mapping[str, Load]:

@@ -137,9 +137,7 @@ def gate_objects_of(owner: Owner, rest: Rest, keeping: Gatekeeping, *, terms: Te
     """What the gate consists of; nothing where the spec does not say any more how it is made: it stays as it is."""
     if not rest.has_gate or keeping.terms is None:
         return []
-    policy = gate_network_policy_of(
-        owner, allowed_from=terms.allowed_from, prometheus_namespaces=terms.prometheus_namespaces
-    )
+    policy = gate_network_policy_of(owner, allowed_from=terms.allowed_from, watchers=terms.watchers)
     around = [policy] if terms.is_spec_known else []
     return [*around, verifiers_service_of(owner), gate_of(owner, keeping.terms, left_since=rest.left_since)]
 

@@ -23,15 +23,17 @@ from tandem_operator.accelerators import table_of
 from tandem_operator.artifact_facts import names_in
 from tandem_operator.artifact_needs import Settings
 from tandem_operator.cluster import KINDS, OPTIONAL_WATCHED, WATCHED, Cluster, ClusterError, watched_of
-from tandem_operator.config import OperatorConfig
+from tandem_operator.config import OperatorConfig, Scope
 from tandem_operator.facts import PROTECTION_KINDS, Manifest, Ref
 from tandem_operator.facts_parsing import pod_of
 from tandem_operator.health import Health, Vitals
 from tandem_operator.kept import kept_of
 from tandem_operator.lease import Lease, LeaseLostError, Terms, lead
+from tandem_operator.neighbours import Neighbours
+from tandem_operator.outcome import Outcome
 from tandem_operator.queue import Queue
 from tandem_operator.reconcile import Reconciler
-from tandem_operator.store import Store, key_of
+from tandem_operator.store import Key, Store, key_of
 
 _log = logging.getLogger(__name__)
 
@@ -63,6 +65,8 @@ class Shell:
 
     def __init__(self, *, namespace: str, identity: str, config: OperatorConfig, health_port: int = 0) -> None:
         self.namespace, self.identity, self.config = namespace, identity, config
+        self.served = "" if config.scope is Scope.CLUSTER else namespace
+        """The namespace whose deployments it serves; empty: every one."""
         self._health_port = health_port
         self.watched = watched_of(table_of(config))
         self.store = Store(partial(names_in, settings=Settings.of(config)))
@@ -78,9 +82,11 @@ class Shell:
         """Answer probes, connect, and compete for the lease in the background: kopf watches only after start-up."""
         await self._health.start(self._health_port)
         self._cluster = await Cluster.connect(timeout_seconds=self.config.request_timeout_seconds)
-        terms = Terms(self.config.lease_seconds)
-        self._lease = Lease(self._cluster, self.namespace, identity=self.identity, terms=terms)
+        self._lease = self._lease_of(self._cluster, self.namespace)
         self._leading = asyncio.create_task(self._lead(self._cluster, self._lease), name="leading")
+
+    def _lease_of(self, cluster: Cluster, namespace: str) -> Lease:
+        return Lease(cluster, namespace, identity=self.identity, terms=Terms(self.config.lease_seconds))
 
     async def stop(self) -> None:
         """Stop working, then let the next operator take over at once."""
@@ -95,7 +101,14 @@ class Shell:
 
     async def _lead(self, cluster: Cluster, lease: Lease) -> None:
         reconciler = Reconciler(cluster, self.store, config=self.config)
-        queue = Queue(reconciler.run)
+        neighbours = Neighbours(partial(self._lease_of, cluster))
+
+        async def run(key: Key) -> Outcome:
+            if not self.served and key.namespace != self.namespace and await neighbours.leads(key.namespace):
+                return Outcome(again_after_seconds=self.config.resync_seconds)
+            return await reconciler.run(key)
+
+        queue = Queue(run)
 
         def work() -> asyncio.Task[None]:
             LEADER.set(1)
@@ -126,7 +139,7 @@ class Shell:
         read = reconciler.fill
         while True:
             try:
-                keys = await read(self.namespace)
+                keys = await read(self.served)
             except ClusterError as error:
                 _log.warning("resync failed, again in a moment: %s", error)
                 await asyncio.sleep(self.config.resync_seconds / 10)

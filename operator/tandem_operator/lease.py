@@ -118,6 +118,19 @@ class Lease:
         except ClusterError as error:
             _log.info("lease %s/%s was not released, it runs out: %s", self._namespace, names.LEASE, error)
 
+    async def others(self) -> str:
+        """Who holds the lease, if that is not this process, and the lease has not run out; empty otherwise.
+
+        Raises ClusterError.
+        """
+        try:
+            lease = await self._cluster.get(self._ref, self._namespace)
+        except NotFoundError:
+            return ""
+        spec = lease.get("spec") or {}
+        holder = spec.get("holderIdentity") or ""
+        return "" if holder == self._identity or self._has_run_out(spec) else holder
+
     async def _try(self) -> str:
         """Take or renew the lease if that is possible; the identity of its holder then.
 

@@ -14,7 +14,7 @@ from tandem_operator.api.deployment import LLMDeploymentSpec, Owner
 from tandem_operator.config import OperatorConfig
 from tandem_operator.facts import Facts, Manifest, ProtectionFacts, Ref
 from tandem_operator.objects.draft_access import keys_config_map_of
-from tandem_operator.objects.protection import disruption_budget_of, network_policy_of, service_account_of
+from tandem_operator.objects.protection import Watchers, disruption_budget_of, network_policy_of, service_account_of
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Terms:
     """Clients of the verifiers; none named: everybody."""
     is_spec_known: bool = True
     """False for a spec that cannot be read: who may talk to the verifiers then stays as it is."""
-    prometheus_namespaces: tuple[str, ...] = ()
+    watchers: Watchers = Watchers()
     pull_secrets: tuple[str, ...] = ()
     has_gate: bool = False
     """A wake gate passes requests on to the verifiers, or may."""
@@ -39,9 +39,14 @@ def terms_of(spec: LLMDeploymentSpec | None, config: OperatorConfig) -> Terms:
     return Terms(
         allowed_from=spec.access.allowed_from if spec else (),
         is_spec_known=spec is not None,
-        prometheus_namespaces=config.prometheus_namespaces,
+        watchers=watchers_of(config),
         pull_secrets=config.engine_pull_secrets,
     )
+
+
+def watchers_of(config: OperatorConfig) -> Watchers:
+    """Who reads the metrics of pods under the operator's configuration."""
+    return Watchers(config.prometheus_namespaces, config.operator_namespace)
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,7 @@ def _protection_of(owner: Owner, role: Role, served: Served, *, terms: Terms) ->
             owner,
             role,
             allowed_from=terms.allowed_from,
-            prometheus_namespaces=terms.prometheus_namespaces,
+            watchers=terms.watchers,
             has_gate=terms.has_gate,
         )
         objects.append(policy)

@@ -62,7 +62,7 @@ NOT_CONVERGING_PASSES = 8
 
 
 class Reconciler:
-    """Passes over the deployments, and those over the artifacts, of one namespace."""
+    """Passes over the deployments, and those over the artifacts."""
 
     def __init__(
         self,
@@ -252,9 +252,9 @@ class Reconciler:
                 _log.warning("%s cannot be read, but a class of the accelerator table needs it: %s", kind, error)
                 continue
             missed = self._store.settle(kind, namespace, listed=listing.items, version=listing.version)
-            for ref in missed:
+            for where, ref in missed:
                 try:
-                    self._store.observe(await self._cluster.get(ref, namespace))
+                    self._store.observe(await self._cluster.get(ref, where))
                 except NotFoundError:
                     continue  # gone since the listing
         return self._store.keys()

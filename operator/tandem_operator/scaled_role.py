@@ -61,11 +61,11 @@ class ScaledRole:
         self.replicas = other.replicas
         return other.told(bounds)
 
-    def change(self, name: str, replicas: int, *, reason: str, inputs: Mapping[str, str], now: datetime) -> None:
-        """Take over what was decided for the deployment `name`: another number than before."""
+    def change(self, key: Key, replicas: int, *, reason: str, inputs: Mapping[str, str], now: datetime) -> None:
+        """Take over what was decided for the deployment `key`: another number than before."""
         told = {"at": timestamp_of(now), "from": self.replicas, "to": replicas, "reason": reason, "inputs": inputs}
         self.decisions.append(told)
-        scaling_figures.count_change(name, before=self.replicas, after=replicas, role=self.role)
+        scaling_figures.count_change(key, before=self.replicas, after=replicas, role=self.role)
         self.replicas = replicas
 
     @property

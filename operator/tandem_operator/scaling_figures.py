@@ -9,8 +9,9 @@ from tandem_operator.scaling.decision import Decision, Health
 from tandem_operator.scaling.drafts import DraftDecision
 from tandem_operator.scaling.policy import Bounds, Policy
 from tandem_operator.serving_cost import Cost
+from tandem_operator.store import Key
 
-_LABELS = ["deployment"]
+_LABELS = ["namespace", "deployment"]
 _OF_ROLE = [*_LABELS, "role"]
 DESIRED = Gauge("tandem_scaling_desired_replicas", "Replicas of a role that are wanted.", _OF_ROLE)
 DEMAND = Gauge("tandem_scaling_requests_per_second", "Requests that arrive.", _LABELS)
@@ -41,56 +42,56 @@ _TOKENS = ("all", "output")
 _BOUNDS = ("min", "max")
 
 
-def show(name: str, decision: Decision, cost: Cost | None, *, policy: Policy) -> None:
+def show(key: Key, decision: Decision, cost: Cost | None, *, policy: Policy) -> None:
     """Export a decision on verifiers, by which policy, and what the pods cost where that is known."""
     figures, latencies = decision.figures, policy.target
-    _show_bounds(name, policy.bounds, Role.VERIFIER)
-    TARGET_SHARE.labels(name).set(latencies.share)
+    _show_bounds(key, policy.bounds, Role.VERIFIER)
+    TARGET_SHARE.labels(*_of(key)).set(latencies.share)
     for kind, seconds in zip(_TARGETS, (latencies.first_token_seconds, latencies.output_token_seconds), strict=True):
-        _set_or_drop(TARGET, seconds, name, kind)
-    DESIRED.labels(name, Role.VERIFIER.value).set(decision.replicas)
-    DEMAND.labels(name).set(figures.requests_rate)
-    SURGE.labels(name).set(figures.surge_rate)
-    CAPACITY.labels(name).set(figures.capacity_rate)
-    COLD_START.labels(name).set(figures.cold_start_seconds)
-    BLIND.labels(name, Role.VERIFIER.value).set(decision.health is Health.BLIND)
+        _set_or_drop(TARGET, seconds, *_of(key), kind)
+    DESIRED.labels(*_of(key), Role.VERIFIER.value).set(decision.replicas)
+    DEMAND.labels(*_of(key)).set(figures.requests_rate)
+    SURGE.labels(*_of(key)).set(figures.surge_rate)
+    CAPACITY.labels(*_of(key)).set(figures.capacity_rate)
+    COLD_START.labels(*_of(key)).set(figures.cold_start_seconds)
+    BLIND.labels(*_of(key), Role.VERIFIER.value).set(decision.health is Health.BLIND)
     shares = (figures.first_token_attainment, figures.output_token_attainment)
     for target, share in zip(_TARGETS, shares, strict=True):
-        _set_or_drop(ATTAINMENT, share, name, target)
-    _set_or_drop(COST, cost.per_hour if cost else None, name)
+        _set_or_drop(ATTAINMENT, share, *_of(key), target)
+    _set_or_drop(COST, cost.per_hour if cost else None, *_of(key))
     of_tokens = (cost.per_million_tokens, cost.per_million_output_tokens) if cost else (None, None)
     for tokens, per_million in zip(_TOKENS, of_tokens, strict=True):
-        _set_or_drop(TOKEN_COST, per_million, name, tokens)
+        _set_or_drop(TOKEN_COST, per_million, *_of(key), tokens)
 
 
-def show_drafts(name: str, decision: DraftDecision, bounds: Bounds) -> None:
+def show_drafts(key: Key, decision: DraftDecision, bounds: Bounds) -> None:
     """Export a decision on drafts."""
-    _show_bounds(name, bounds, Role.DRAFT)
-    DESIRED.labels(name, Role.DRAFT.value).set(decision.replicas)
-    BLIND.labels(name, Role.DRAFT.value).set(decision.health is Health.BLIND)
-    DRAFTS_OFF.labels(name).set(decision.is_off)
+    _show_bounds(key, bounds, Role.DRAFT)
+    DESIRED.labels(*_of(key), Role.DRAFT.value).set(decision.replicas)
+    BLIND.labels(*_of(key), Role.DRAFT.value).set(decision.health is Health.BLIND)
+    DRAFTS_OFF.labels(*_of(key)).set(decision.is_off)
     for gauge, rate in ((DRAFT_DEMAND, decision.tokens_rate), (DRAFT_CAPACITY, decision.capacity_rate)):
         if rate is not None:
-            gauge.labels(name).set(rate)
+            gauge.labels(*_of(key)).set(rate)
         else:
-            _drop(gauge, name)
+            _drop(gauge, *_of(key))
 
 
-def count_change(name: str, *, before: int, after: int, role: Role) -> None:
+def count_change(key: Key, *, before: int, after: int, role: Role) -> None:
     """Count that replicas have changed."""
-    CHANGES.labels(name, role.value, "up" if after > before else "down").inc()
+    CHANGES.labels(*_of(key), role.value, "up" if after > before else "down").inc()
 
 
-def forget(name: str) -> None:
+def forget(key: Key) -> None:
     """Export nothing of a deployment that is scaled no more."""
     for gauge in (*_PLAIN, COST, TARGET_SHARE):
-        _drop(gauge, name)
-    _forget_role(name, Role.VERIFIER)
+        _drop(gauge, *_of(key))
+    _forget_role(key, Role.VERIFIER)
     for target in _TARGETS:
-        _drop(ATTAINMENT, name, target)
-        _drop(TARGET, name, target)
+        _drop(ATTAINMENT, *_of(key), target)
+        _drop(TARGET, *_of(key), target)
     for tokens in _TOKENS:
-        _drop(TOKEN_COST, name, tokens)
+        _drop(TOKEN_COST, *_of(key), tokens)
 
 
 def _set_or_drop(gauge: Gauge, value: float | None, *labels: str) -> None:
@@ -100,23 +101,27 @@ def _set_or_drop(gauge: Gauge, value: float | None, *labels: str) -> None:
         gauge.labels(*labels).set(value)
 
 
-def forget_drafts(name: str) -> None:
+def forget_drafts(key: Key) -> None:
     """Export nothing of a deployment whose drafts are scaled no more."""
     for gauge in _OF_DRAFTS:
-        _drop(gauge, name)
-    _forget_role(name, Role.DRAFT)
+        _drop(gauge, *_of(key))
+    _forget_role(key, Role.DRAFT)
 
 
-def _show_bounds(name: str, bounds: Bounds, role: Role) -> None:
+def _show_bounds(key: Key, bounds: Bounds, role: Role) -> None:
     for bound, replicas in zip(_BOUNDS, (bounds.least, bounds.most), strict=True):
-        BOUND.labels(name, role.value, bound).set(replicas)
+        BOUND.labels(*_of(key), role.value, bound).set(replicas)
 
 
-def _forget_role(name: str, role: Role) -> None:
+def _forget_role(key: Key, role: Role) -> None:
     for gauge in _OF_BOTH:
-        _drop(gauge, name, role.value)
+        _drop(gauge, *_of(key), role.value)
     for bound in _BOUNDS:
-        _drop(BOUND, name, role.value, bound)
+        _drop(BOUND, *_of(key), role.value, bound)
+
+
+def _of(key: Key) -> tuple[str, str]:
+    return key.namespace, key.name
 
 
 def _drop(gauge: Gauge, *labels: str) -> None:

@@ -79,7 +79,7 @@ class Scalings:
         self._readings.forget(key)
         self._drafts.forget(key)
         if self._scaled.pop(key, None) is not None:
-            scaling_figures.forget(key.name)
+            scaling_figures.forget(key)
 
     async def close(self) -> None:
         """End the connections to whoever is read."""
@@ -119,7 +119,7 @@ class Scalings:
             policy = replace(policy, is_paused=True)
         seen, decision = self._decided(key, scaled, policy, facts=facts, now=now)
         cost = cost_of(facts, decision.figures, table=self._table)
-        scaling_figures.show(key.name, decision, cost, policy=policy)
+        scaling_figures.show(key, decision, cost, policy=policy)
         verifiers = Verifiers(seen, decision.replicas, decision.figures.cold_start_seconds)
         intent = intent.scaled(decision.replicas)
         intent, drafts = self._drafts.scale(key, intent, facts, verifiers=verifiers, owner_uid=owner_uid, now=now)
@@ -143,7 +143,7 @@ class Scalings:
         scaled.loads = {name: load_of(each) for name, each in seen.readings.items() if seen.is_fresh(name)}
         if decision.replicas != scaled.role.replicas:
             inputs = _inputs_of(decision, waiting=seen.waiting)
-            scaled.role.change(key.name, decision.replicas, reason=decision.reason, inputs=inputs, now=now)
+            scaled.role.change(key, decision.replicas, reason=decision.reason, inputs=inputs, now=now)
             scaled.saved_at = float("-inf")
         return seen, decision
 

@@ -18,6 +18,8 @@ from tandem_operator.kept import kept_of
 
 RESOURCES = frozenset({names.KIND, names.ARTIFACT_KIND})
 """Kinds of ours that have passes."""
+At = tuple[str, Ref]
+"""Where an object is: its namespace, and which one there."""
 
 
 @dataclass(frozen=True, order=True)
@@ -58,10 +60,10 @@ class Store:
     def __init__(self, artifacts_in: Callable[[Manifest], Iterable[str]] = lambda _: ()) -> None:
         """`artifacts_in`: names of the artifacts that an object refers to."""
         self._artifacts_in = artifacts_in
-        self._objects: dict[tuple[str, Ref], _Held] = {}
-        self._tombstones: dict[tuple[str, Ref], int] = {}
-        self._children: dict[Key, set[tuple[str, Ref]]] = {}
-        self._naming: dict[Key, set[tuple[str, Ref]]] = {}
+        self._objects: dict[At, _Held] = {}
+        self._tombstones: dict[At, int] = {}
+        self._children: dict[Key, set[At]] = {}
+        self._naming: dict[Key, set[At]] = {}
         self._listed: dict[tuple[str, str], int] = {}
 
     def observe(self, manifest: Manifest) -> bool:
@@ -104,17 +106,19 @@ class Store:
         """Objects that name the artifact: deployments, frozen revisions, and artifacts that are made from it."""
         return tuple(self._objects[at].read() for at in sorted(self._naming.get(artifact, ())))
 
-    def artifacts(self, namespace: str) -> tuple[Manifest, ...]:
-        """All artifacts of a namespace, in a stable order. For any thread: metrics are read in one of their own."""
+    def artifacts(self, namespace: str = "") -> tuple[Manifest, ...]:
+        """All artifacts of a namespace, or of every one, in a stable order. For any thread: metrics are read in one of
+        their own.
+        """
         return self._all(names.ARTIFACT_KIND, namespace)
 
-    def deployments(self, namespace: str) -> tuple[Manifest, ...]:
-        """The same of deployments."""
-        return self._all(names.KIND, namespace)
+    def deployments(self) -> tuple[Manifest, ...]:
+        """The same of deployments, of every namespace."""
+        return self._all(names.KIND, "")
 
     def _all(self, kind: str, namespace: str) -> tuple[Manifest, ...]:
         there = list(self._objects.items())  # at once: what comes in meanwhile would end an iteration
-        found = {at: held for at, held in there if at[0] == namespace and at[1].kind == kind}
+        found = {at: held for at, held in there if _is_of(at, kind, namespace)}
         return tuple(found[at].read() for at in sorted(found))
 
     def keys(self) -> tuple[Key, ...]:
@@ -126,29 +130,30 @@ class Store:
         """How many objects of each kind there are, for the metrics."""
         return Counter(ref.kind for _, ref in self._objects)
 
-    def settle(self, kind: str, namespace: str, *, listed: Iterable[Manifest], version: int) -> tuple[Ref, ...]:
-        """Take in a listing of one kind, made at resourceVersion `version`, of which only metadata is used.
+    def settle(self, kind: str, namespace: str, *, listed: Iterable[Manifest], version: int) -> tuple[At, ...]:
+        """Take in a listing of one kind, made at resourceVersion `version`, of which only metadata is used. Without a
+        namespace it is of every one.
 
         Objects that it lacks are dropped unless they are newer than it. Returns what has to be fetched: objects that
         the store does not have, or only an older version of.
         """
         seen = {_at(item): version_of(item) for item in listed}
         for at, known in list(self._objects.items()):
-            if at[0] == namespace and at[1].kind == kind and at not in seen and known.version <= version:
+            if _is_of(at, kind, namespace) and at not in seen and known.version <= version:
                 self._unlink(at)
                 del self._objects[at]
         # Not those that only this listing has seen: a reply that was under way all the time may still come.
         before, self._listed[namespace, kind] = self._listed.get((namespace, kind), -1), version
         for at, gone in list(self._tombstones.items()):
-            if at[0] == namespace and at[1].kind == kind and gone <= before:
+            if _is_of(at, kind, namespace) and gone <= before:
                 del self._tombstones[at]
-        return tuple(sorted(at[1] for at, newest in seen.items() if newest > self._version(at)))
+        return tuple(sorted(at for at, newest in seen.items() if newest > self._version(at)))
 
-    def _version(self, at: tuple[str, Ref]) -> int:
+    def _version(self, at: At) -> int:
         known = self._objects.get(at)
         return -1 if known is None else known.version
 
-    def _unlink(self, at: tuple[str, Ref]) -> None:
+    def _unlink(self, at: At) -> None:
         known = self._objects.get(at)
         if known is None:
             return
@@ -157,7 +162,7 @@ class Store:
             _discard(self._naming, artifact, at)
 
 
-def _discard(index: dict[Key, set[tuple[str, Ref]]], key: Key | None, at: tuple[str, Ref]) -> None:
+def _discard(index: dict[Key, set[At]], key: Key | None, at: At) -> None:
     if key in index:
         index[key].discard(at)
         if not index[key]:
@@ -182,5 +187,9 @@ def key_of(manifest: Mapping[str, object]) -> Key | None:
     return Key(metadata["namespace"], artifact, names.ARTIFACT_KIND) if artifact else None
 
 
-def _at(manifest: Manifest) -> tuple[str, Ref]:
+def _is_of(at: At, kind: str, namespace: str) -> bool:
+    return at[1].kind == kind and namespace in ("", at[0])
+
+
+def _at(manifest: Manifest) -> At:
     return manifest["metadata"]["namespace"], Ref.of(manifest)

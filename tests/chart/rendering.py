@@ -86,6 +86,12 @@ VALUES: dict[str, Manifest] = {
     "guarded": {"admissionPolicy": {"create": True}},
     "with roles for users": {"rbac": {"create": True, "aggregatedRoles": True}},
     "a way out to the API server": {"networkPolicy": {"create": True, "apiServerPorts": [443, 6443]}},
+    "of the whole cluster": {
+        "config": {"scope": "Cluster", "prometheusNamespaces": ["monitoring"]},
+        "admissionPolicy": {"create": True},
+        "metrics": {"podMonitor": {"create": True}, "serviceMonitor": {"create": True}},
+        "networkPolicy": {"create": True, "apiServerPorts": [6443]},
+    },
     "as a dependency": {"global": {"anything": True}},
 }
 

@@ -17,7 +17,7 @@ from tandem_operator.cli.plan import plan_of
 from tandem_operator.config import OperatorConfig
 from tandem_operator.drift import needs_apply
 from tandem_operator.objects.gate import GateTerms, gate_of
-from tandem_operator.objects.protection import gate_network_policy_of, network_policy_of
+from tandem_operator.objects.protection import Watchers, gate_network_policy_of, network_policy_of
 from tandem_operator.objects.service import serving_service_of, verifiers_service_of
 from tests.cluster.world import World, sample
 
@@ -52,8 +52,8 @@ def test_what_the_api_server_stores_contains_what_each_builder_of_the_wake_gate_
     terms = GateTerms("tandem.local/operator:1", "pair", 1000, hold_seconds=600, api_key=key, pull_secrets=("pull",))
     peers = (Peer(pod_labels={"app": "client"}),)
     for manifest in (
-        gate_network_policy_of(owner, allowed_from=peers, prometheus_namespaces=("monitoring",)),
-        network_policy_of(owner, Role.VERIFIER, allowed_from=peers, prometheus_namespaces=(), has_gate=True),
+        gate_network_policy_of(owner, allowed_from=peers, watchers=Watchers(("monitoring",))),
+        network_policy_of(owner, Role.VERIFIER, allowed_from=peers, watchers=Watchers(), has_gate=True),
         verifiers_service_of(owner),
         gate_of(owner, terms, left_since=datetime(2030, 1, 1, tzinfo=UTC)),
         gate_of(owner, replace(terms, api_key=None, pull_secrets=())),

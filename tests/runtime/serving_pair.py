@@ -29,10 +29,18 @@ class ServingPair:
 
     def wait_until_drafting(self, prompt: str) -> None:
         """Has the verifier decode until it accepts drafts."""
-        deadline = time.monotonic() + DRAFTING_LIMIT_SECONDS
         before = self.verifier.metric("vllm:spec_decode_num_accepted_tokens_total")
-        while self.verifier.metric("vllm:spec_decode_num_accepted_tokens_total") == before:
+        self.decode_until(
+            lambda: self.verifier.metric("vllm:spec_decode_num_accepted_tokens_total") > before,
+            prompt,
+            "a draft accepted",
+        )
+
+    def decode_until(self, condition: Callable[[], bool], prompt: str, what: str) -> None:
+        """Has the verifier decode until something is so: what it knows of its drafts it tells with each step."""
+        deadline = time.monotonic() + DRAFTING_LIMIT_SECONDS
+        while not condition():
             if time.monotonic() > deadline:
                 logs = f"logs: {self.verifier.log}, {self.draft.log}"
-                raise AssertionError(f"no draft accepted within {DRAFTING_LIMIT_SECONDS:.0f} s; {logs}")
+                raise AssertionError(f"waited {DRAFTING_LIMIT_SECONDS:.0f} s for {what}; {logs}")
             self.verifier.greedy(prompt, CONTINUATION_TOKENS)

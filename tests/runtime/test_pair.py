@@ -53,7 +53,11 @@ def test_text_stays_equal_while_the_draft_pod_is_killed_and_drafts_return_with_a
     failed_before = pair.verifier.own_metric(metrics.DRAFT_CALLS, 'outcome="failed"')
     assert texts_with_fault(pair, prompts, signal.SIGKILL) == plain_texts
     assert pair.draft.process.wait(timeout=60) == -signal.SIGKILL
-    assert pair.verifier.own_metric(metrics.DRAFT_CALLS, 'outcome="failed"') > failed_before
+    pair.decode_until(
+        lambda: pair.verifier.own_metric(metrics.DRAFT_CALLS, 'outcome="failed"') > failed_before,
+        prompts[0],
+        "the lost stream to be counted",
+    )
     pair.restart_draft()
     pair.wait_until_drafting(prompts[0])
 

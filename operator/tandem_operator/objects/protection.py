@@ -7,6 +7,7 @@ needs more (a mesh's control plane, a collector of traces) allows it with a poli
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from tandem_contracts.launch import Role
 from tandem_contracts.ports import GRPC_PORT, HTTP_PORT, METRICS_PORT
@@ -23,7 +24,27 @@ NODE_LOCAL_DNS = "169.254.20.10/32"
 """Address of the cache that many clusters run on every node, in the node's network: no selector of pods reaches it."""
 NAMESPACE_NAME = "kubernetes.io/metadata.name"
 OPERATOR_PODS: Mapping[str, str] = {names.LABEL_COMPONENT: "operator", names.LABEL_PART_OF: names.PART_OF}
-"""Labels of the operator's own pods. They run in the namespace that they serve."""
+"""Labels of the operator's own pods."""
+
+
+@dataclass(frozen=True)
+class Watchers:
+    """Who reads the metrics of pods: the operator, which counts requests while pods drain, and every Prometheus."""
+
+    prometheus_namespaces: tuple[str, ...] = ()
+    operator_namespace: str = ""
+    """Where the operator runs that serves every namespace; empty for one that serves its own."""
+
+    @property
+    def peers(self) -> list[Manifest]:
+        """As NetworkPolicies have them."""
+        operator = _pods(OPERATOR_PODS)
+        if self.operator_namespace:
+            operator["namespaceSelector"] = _labelled({NAMESPACE_NAME: self.operator_namespace})
+        if not self.prometheus_namespaces:
+            return [operator]
+        within = {"key": NAMESPACE_NAME, "operator": "In", "values": sorted(set(self.prometheus_namespaces))}
+        return [operator, {"namespaceSelector": {"matchExpressions": [within]}}]
 
 
 def service_account_of(owner: Owner, role: Role, *, pull_secrets: tuple[str, ...] = ()) -> Manifest:
@@ -67,7 +88,7 @@ def network_policy_of(
     role: Role,
     *,
     allowed_from: tuple[Peer, ...],
-    prometheus_namespaces: tuple[str, ...],
+    watchers: Watchers,
     has_gate: bool = False,
 ) -> Manifest:
     """Who may talk to a role's pods, and whom they may talk to.
@@ -75,13 +96,12 @@ def network_policy_of(
     `allowed_from`: the clients of verifiers; none named is everybody. vLLM serves its metrics where it serves requests,
     so that whoever collects metrics reaches both ports of a verifier. `has_gate`: the wake gate passes requests on.
     """
-    watchers = _watchers(prometheus_namespaces)
     http = _port(HTTP_PORT)
     if role is Role.DRAFT:
         requests = {"ports": [_port(GRPC_PORT)], "from": [_pods(selector_of(owner, Role.VERIFIER))]}
     elif allowed_from:
         gate = [_pods(gate_selector_of(owner))] if has_gate else []
-        requests = {"ports": [http], "from": [*map(_peer, allowed_from), *gate, *watchers]}
+        requests = {"ports": [http], "from": [*map(_peer, allowed_from), *gate, *watchers.peers]}
     else:
         requests = {"ports": [http]}
     drafts = {"ports": [_port(GRPC_PORT)], "to": [_pods(selector_of(owner, Role.DRAFT))]}
@@ -93,21 +113,19 @@ def network_policy_of(
             "spec": {
                 "podSelector": {"matchLabels": selector_of(owner, role)},
                 "policyTypes": ["Ingress", "Egress"],
-                "ingress": [requests, {"ports": [_port(METRICS_PORT)], "from": watchers}],
+                "ingress": [requests, {"ports": [_port(METRICS_PORT)], "from": watchers.peers}],
                 "egress": [_dns(), drafts] if role is Role.VERIFIER else [_dns()],
             },
         }
     )
 
 
-def gate_network_policy_of(
-    owner: Owner, *, allowed_from: tuple[Peer, ...], prometheus_namespaces: tuple[str, ...]
-) -> Manifest:
+def gate_network_policy_of(owner: Owner, *, allowed_from: tuple[Peer, ...], watchers: Watchers) -> Manifest:
     """The same of the wake gate: it takes requests of whom the verifiers do, and talks to nobody but them."""
-    http, watchers = _port(HTTP_PORT), _watchers(prometheus_namespaces)
+    http = _port(HTTP_PORT)
     requests: Manifest = {"ports": [http]}
     if allowed_from:
-        requests["from"] = [*map(_peer, allowed_from), *watchers]
+        requests["from"] = [*map(_peer, allowed_from), *watchers.peers]
     verifiers = {"ports": [http], "to": [_pods(selector_of(owner, Role.VERIFIER))]}
     return sealed(
         {
@@ -117,20 +135,11 @@ def gate_network_policy_of(
             "spec": {
                 "podSelector": {"matchLabels": gate_selector_of(owner)},
                 "policyTypes": ["Ingress", "Egress"],
-                "ingress": [requests, {"ports": [_port(METRICS_PORT)], "from": watchers}],
+                "ingress": [requests, {"ports": [_port(METRICS_PORT)], "from": watchers.peers}],
                 "egress": [_dns(), verifiers],
             },
         }
     )
-
-
-def _watchers(prometheus_namespaces: tuple[str, ...]) -> list[Manifest]:
-    """The operator, which counts requests while pods drain, and every Prometheus."""
-    operator = _pods(OPERATOR_PODS)
-    if not prometheus_namespaces:
-        return [operator]
-    within = {"key": NAMESPACE_NAME, "operator": "In", "values": sorted(set(prometheus_namespaces))}
-    return [operator, {"namespaceSelector": {"matchExpressions": [within]}}]
 
 
 def _dns() -> Manifest:

@@ -31,7 +31,7 @@ STEPS = ("inspect", "fetch", "quantize", "evaluate", "smoke", "evict")
 
 @contextmanager
 def exported(store: Store) -> Iterator[None]:
-    figures = ArtifactFigures(store, NAMESPACE)
+    figures = ArtifactFigures(store)
     REGISTRY.register(figures)
     try:
         yield
@@ -39,13 +39,14 @@ def exported(store: Store) -> Iterator[None]:
         REGISTRY.unregister(figures)
 
 
-def figures_of(artifact: str) -> dict[str, tuple[dict[str, str], float]]:
+def figures_of(artifact: str, namespace: str = NAMESPACE) -> dict[str, tuple[dict[str, str], float]]:
     """One artifact's samples by name, without what all begin with: labels and value."""
+    whose = {"namespace": namespace, "artifact": artifact}
     found = {}
     for family in text_string_to_metric_families(generate_latest(REGISTRY).decode()):
         for sample in family.samples:
-            if sample.labels.get("artifact") == artifact:
-                labels = {name: value for name, value in sample.labels.items() if name != "artifact"}
+            if whose.items() <= sample.labels.items():
+                labels = {name: value for name, value in sample.labels.items() if name not in whose}
                 found[sample.name.removeprefix("tandem_artifact_")] = labels, sample.value
     return found
 
@@ -90,11 +91,12 @@ def test_an_artifact_without_a_status_is_not_ready_and_one_that_is_gone_is_not_t
     store = Store()
     with exported(store):
         store.observe(make_raw("mine", 1))
-        store.observe(make_raw("theirs", 2, namespace="other"))
-        assert figures_of("mine") == {"ready": ({"reason": ""}, 0)}
-        assert figures_of("theirs") == {}
+        store.observe(make_raw("mine", 2, namespace="other"))
+        for namespace in (NAMESPACE, "other"):
+            assert figures_of("mine", namespace) == {"ready": ({"reason": ""}, 0)}
         store.forget(make_raw("mine", 3))
         assert figures_of("mine") == {}
+        assert figures_of("mine", "other") != {}
 
 
 def test_jobs_and_evictions_are_counted_once_however_often_passes_look() -> None:

@@ -13,7 +13,7 @@ from tandem_operator import names
 from tandem_operator.api.deployment import Owner
 from tandem_operator.drift import contains, needs_apply
 from tandem_operator.facts import Manifest
-from tandem_operator.objects.protection import network_policy_of
+from tandem_operator.objects.protection import Watchers, network_policy_of
 from tandem_operator.objects.service import serving_service_of
 from tandem_operator.objects.workload import workload_of
 from tests.builders import NAME, NAMESPACE, UID, make_revision, make_role, make_spec
@@ -175,7 +175,7 @@ def _pods_narrowed(spec: Manifest) -> None:
 
 @pytest.mark.parametrize("change", [_rule_added, _rule_narrowed, _peer_widened, _port_widened, _pods_narrowed])
 def test_whatever_somebody_adds_to_a_network_policy_is_drift(change: Callable[[Manifest], None]) -> None:
-    wanted = network_policy_of(OWNER, Role.VERIFIER, allowed_from=(), prometheus_namespaces=())
+    wanted = network_policy_of(OWNER, Role.VERIFIER, allowed_from=(), watchers=Watchers())
     there = copy.deepcopy(wanted)
     assert not needs_apply(wanted, there)
     change(there["spec"])

@@ -12,13 +12,16 @@ from tandem_operator import names
 from tandem_operator.api.access import Peer
 from tandem_operator.api.deployment import Owner
 from tandem_operator.facts import Manifest
+from tandem_operator.objects.job_policies import job_policies_of
 from tandem_operator.objects.ownership import labels_of
 from tandem_operator.objects.protection import (
     DNS_PORTS,
     NAMESPACE_NAME,
     NODE_LOCAL_DNS,
     OPERATOR_PODS,
+    Watchers,
     disruption_budget_of,
+    gate_network_policy_of,
     network_policy_of,
     service_account_of,
 )
@@ -29,7 +32,7 @@ OWNER = Owner(name=NAME, namespace=NAMESPACE, uid=UID)
 
 
 def policy(role: Role, allowed_from: tuple[Peer, ...] = (), *prometheus: str) -> Manifest:
-    return network_policy_of(OWNER, role, allowed_from=allowed_from, prometheus_namespaces=prometheus)
+    return network_policy_of(OWNER, role, allowed_from=allowed_from, watchers=Watchers(prometheus))
 
 
 def at(namespace: str = NAMESPACE, labels: Any = None, **namespace_labels: str) -> Endpoint:
@@ -169,6 +172,30 @@ def test_metrics_are_read_by_the_operator_and_every_prometheus_that_was_named(ro
         assert not admits(watched, at("monitoring-2"), port=METRICS_PORT)
         assert not admits(watched, at(labels={"app": "web"}), port=METRICS_PORT)
     assert not admits(policy(role), at("monitoring"), port=METRICS_PORT)
+
+
+@pytest.mark.parametrize("role", Role)
+def test_metrics_are_read_by_the_operator_of_the_whole_cluster_where_it_runs_and_nowhere_else(role: Role) -> None:
+    policies = [
+        network_policy_of(OWNER, role, allowed_from=(), watchers=Watchers((), "tandem-system")),
+        gate_network_policy_of(OWNER, allowed_from=(), watchers=Watchers((), "tandem-system")),
+        *job_policies_of(NAMESPACE, Watchers((), "tandem-system")),
+    ]
+    for watched in policies:
+        assert admits(watched, at("tandem-system", OPERATOR_PODS), port=METRICS_PORT)
+        for source in (OPERATOR, at("tandem-system"), at("other", OPERATOR_PODS)):
+            assert not admits(watched, source, port=METRICS_PORT)
+
+
+@pytest.mark.parametrize("component", ["inspect", "quantize", "evaluate", "smoke", "evict", "fetch"])
+def test_each_job_of_a_model_is_closed_by_one_policy_and_only_one_that_fetches_has_a_way_out(component: str) -> None:
+    labels = {names.LABEL_MANAGED_BY: names.MANAGED_BY, names.LABEL_COMPONENT: component}
+    (policy,) = [
+        each for each in job_policies_of(NAMESPACE, Watchers()) if selects(each["spec"]["podSelector"], labels)
+    ]
+    assert ("Egress" in policy["spec"]["policyTypes"]) is (component != "fetch")
+    assert not policy["spec"].get("egress")
+    assert not selects(policy["spec"]["podSelector"], {**labels, names.LABEL_MANAGED_BY: "Helm"})
 
 
 @pytest.mark.parametrize("role", Role)

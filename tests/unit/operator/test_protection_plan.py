@@ -12,6 +12,7 @@ from tandem_operator.api.access import Peer
 from tandem_operator.api.deployment import LLMDeployment, Owner
 from tandem_operator.facts import Facts, ProtectionFacts, Ref
 from tandem_operator.facts_parsing import facts_of
+from tandem_operator.objects.protection import Watchers
 from tandem_operator.protection_plan import ANYBODY, Protection, Served, Terms, plan_protection, terms_of
 from tests.builders import NAME, NAMESPACE, UID, make_body, make_child, make_config, make_pod, make_spec, make_workload
 from tests.unit.operator.rollouts import NGRAM, PAIR, started
@@ -91,7 +92,7 @@ def test_spec_and_configuration_reach_the_objects() -> None:
     spec = make_spec(access={"allowedFrom": [{"podLabels": {"app": "web"}}]})
     terms = terms_of(LLMDeployment.parse(make_body(spec)).spec, config)
     peer = Peer(pod_labels={"app": "web"})
-    assert terms == Terms(allowed_from=(peer,), prometheus_namespaces=("monitoring",), pull_secrets=("pull",))
+    assert terms == Terms(allowed_from=(peer,), watchers=Watchers(("monitoring",)), pull_secrets=("pull",))
     by_kind = {m["kind"]: m for m in plan_protection(OWNER, Facts(), PAIR_OF_TWO, terms=terms).apply}
     assert by_kind[ACCOUNT]["imagePullSecrets"] == [{"name": "pull"}]
     assert "monitoring" in str(by_kind[POLICY]["spec"]["ingress"])

@@ -154,7 +154,7 @@ def test_settling_says_what_was_missed_and_leaves_what_is_known() -> None:
     listed = [child(5), make_child("Deployment", "missed", version=7), make_child("Deployment", "old", version=9)]
     store.observe(make_child("Deployment", "old", version=8))
     missed = store.settle("Deployment", NAMESPACE, listed=listed, version=10)
-    assert missed == (Ref("Deployment", "missed"), Ref("Deployment", "old"))
+    assert missed == ((NAMESPACE, Ref("Deployment", "missed")), (NAMESPACE, Ref("Deployment", "old")))
 
 
 def test_settling_touches_neither_other_kinds_nor_other_namespaces() -> None:
@@ -166,6 +166,24 @@ def test_settling_touches_neither_other_kinds_nor_other_namespaces() -> None:
     store.settle("Deployment", NAMESPACE, listed=[], version=10)
     assert store.child(Ref("Service", "s"), NAMESPACE) is not None
     assert store.child(REF, "elsewhere") is not None
+
+
+def test_a_listing_of_every_namespace_settles_each_and_says_where_something_was_missed() -> None:
+    def elsewhere(name: str, version: int) -> Manifest:
+        made = make_child("Deployment", name, version=version)
+        return {**made, "metadata": {**made["metadata"], "namespace": "elsewhere"}}
+
+    store = Store()
+    for ghost in (child(1), elsewhere("ghost", 2)):
+        store.observe(ghost)
+    store.observe(make_child("Service", "s", version=3))
+    store.forget(elsewhere("gone", 4))
+    missed = store.settle("Deployment", "", listed=[elsewhere("x", 5), elsewhere("y", 6)], version=10)
+    assert missed == (("elsewhere", REF), ("elsewhere", Ref("Deployment", "y")))
+    assert store.child(REF, NAMESPACE) is store.child(Ref("Deployment", "ghost"), "elsewhere") is None
+    assert store.child(Ref("Service", "s"), NAMESPACE) is not None
+    store.settle("Deployment", "", listed=[], version=11)
+    assert store.observe(elsewhere("gone", 3)), "an earlier listing had seen that deletion"
 
 
 def test_settling_lets_go_of_the_memory_of_deletions_that_an_earlier_listing_had_seen_already() -> None:
@@ -241,8 +259,8 @@ def test_whatever_was_lost_a_listing_tells(steps: list[str], data: st.DataObject
         take(store, what, manifest)
     there = [happened[-1][1]] if happened and happened[-1][0] == "write" else []
     missed = store.settle("Deployment", NAMESPACE, listed=there, version=len(steps))
-    for ref in missed:
-        assert ref == REF
+    for at in missed:
+        assert at == (NAMESPACE, REF)
         store.observe(there[0])
     assert store.children(KEY) == tuple(there)
 
