@@ -104,6 +104,7 @@ models: .venv/ready ## train the small pair of models that demo and tests serve
 benchmark: .venv/ready ## the figures that docs/figures.md quotes, into benchmarks/results/
 	@$(BIN)/python -m benchmarks.first_token
 	@$(BIN)/python -m benchmarks.control_plane
+	@$(BIN)/python -m benchmarks.install
 	@$(BIN)/python -m benchmarks.drafting
 	@$(BIN)/python -m benchmarks.drafting_lost
 	@$(BIN)/python -m benchmarks.wake_gate

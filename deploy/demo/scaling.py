@@ -5,6 +5,7 @@ Runs on the local cluster, with clients of this machine.
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from deploy.local.cluster import Cluster
 from deploy.local.layout import REPOSITORY
 from deploy.local.progress import Progress
 from deploy.place import Place
+from tandem_operator.__main__ import METRICS_PORT
 from tandem_operator.cli.main import main as tandem
 
 NAMESPACE, NAME = "tandem-scaling", "busy"
@@ -29,6 +31,9 @@ IMAGES = ("operator", "engine-cpu")
 TARGET_SECONDS, TARGET_SHARE = 0.5, 0.9
 CLIENTS, OUTPUT_TOKENS = 5, 384
 """One more than a pod takes at once: with two pods, connections that go to either by chance seldom meet so on one."""
+LEARNING_CLIENTS, LEARNING_SECONDS = (1, 3), 30
+CAPACITY = "tandem_scaling_replica_requests_per_second"
+"""Not 0 once it is learned what a pod does within the target."""
 SEEN_SECONDS = 20.0
 """Over so much the view tells what clients see."""
 LOOK_SECONDS = 1.0
@@ -67,6 +72,7 @@ def _follow(place: Place, progress: Progress) -> None:
     address = f"http://{place.get('service', NAME, '-n', NAMESPACE)['spec']['clusterIP']}"
     with View(sys.stdout, target_seconds=TARGET_SECONDS, target_share=TARGET_SHARE) as view:
         story = _Story(place, view)
+        _learn(story, place, address)
         with Load(address, model=NAME, clients=CLIENTS, max_tokens=OUTPUT_TOKENS) as load:
             story.tell(f"{CLIENTS} clients: one verifier cannot keep the target", load, lambda seen: seen.wanted > 1)
             story.tell("a second verifier starts", load, lambda seen: seen.ready > 1)
@@ -83,6 +89,29 @@ def _follow(place: Place, progress: Progress) -> None:
     progress.say(
         f"\nThe request that found nobody was answered after {waited:.0f} s. {openai.models(address)[0]} serves."
     )
+
+
+def _learn(story: _Story, place: Place, address: str) -> None:
+    """Loads that differ, until the operator knows the pace of a step: from then on it can tell what keeps a target."""
+    deadline = time.monotonic() + PART_LIMIT_SECONDS
+    (operator,) = place.get("pods", "-n", NAMESPACE, "-l", "app.kubernetes.io/component=operator")["items"]
+    figures = f"http://{operator['status']['podIP']}:{METRICS_PORT}"
+
+    def is_learned() -> bool:
+        return openai.counter(figures, CAPACITY) > 0
+
+    for clients in itertools.cycle(LEARNING_CLIENTS):
+        with Load(address, model=NAME, clients=clients, max_tokens=OUTPUT_TOKENS) as load:
+            end = time.monotonic() + LEARNING_SECONDS
+            story.tell(
+                f"{' and '.join(map(str, LEARNING_CLIENTS))} clients in turns: how long a step takes is learned",
+                load,
+                lambda _, end=end: is_learned() or time.monotonic() > end,  # type: ignore[misc]
+            )
+        if is_learned():
+            return
+        if time.monotonic() > deadline:
+            raise DemoError(f"waited {PART_LIMIT_SECONDS} s for the pace of a step to be learned")
 
 
 class _Story:

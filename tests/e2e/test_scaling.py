@@ -3,6 +3,7 @@ ends, and it goes; and to zero and back without a lost request, by the pods' own
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 import time
@@ -20,6 +21,7 @@ from deploy import chart, openai
 from deploy.load import Load
 from deploy.local.processes import wait_until
 from tandem_contracts import metrics
+from tandem_operator.__main__ import METRICS_PORT
 from tandem_operator.cli.main import main as tandem
 from tests.cluster.aggregation import host_of
 from tests.e2e.conftest import Site
@@ -36,6 +38,12 @@ ROOM = 3
 TARGET_SHARE = 0.9
 ONE = {"minReplicas": 1, "maxReplicas": 1}
 ASK_EVERY_SECONDS = 0.5
+LEARNING_CLIENTS, LEARNING_SECONDS = (1, 4), 30
+"""In turns: the pace of a step is learned from loads that differ."""
+BY_COUNT_NEVER = 64
+"""Requests a pod by rule of thumb: more than there ever are, so that only what was learned can ask for a second pod."""
+CAPACITY = "tandem_scaling_replica_requests_per_second"
+"""Not 0 once it is learned what a pod does within the target."""
 
 
 def _deployment(name: str = NAME, **further: Any) -> dict[str, Any]:
@@ -120,6 +128,20 @@ def prometheus(site: Site, tmp_path: Path) -> Iterator[Prometheus]:
         _configure(site)
 
 
+def _learn(site: Site) -> None:
+    """Load the pod until the operator knows its pace."""
+    (operator,) = site.get("pods", "-l", "app.kubernetes.io/component=operator")["items"]
+    address, deadline = f"http://{operator['status']['podIP']}:{METRICS_PORT}", time.monotonic() + 400
+    for clients in itertools.cycle(LEARNING_CLIENTS):
+        with Load(site.address(NAME), model=NAME, clients=clients, max_tokens=OUTPUT_TOKENS):
+            end = time.monotonic() + LEARNING_SECONDS
+            while time.monotonic() < end:
+                if openai.counter(address, CAPACITY) > 0:
+                    return
+                assert time.monotonic() < deadline, f"no pace was learned within 400 s: {_scaling(site)}"
+                time.sleep(1)
+
+
 def _target_seconds(address: str) -> float:
     """Machines differ: a bound of the engines' histograms between what a first token takes at a pod with room and at a
     full one, where it waits until another answer is over."""
@@ -135,16 +157,18 @@ def _target_seconds(address: str) -> float:
 def test_load_brings_a_second_pod_and_its_end_takes_it_away(
     site: Site, prometheus: Prometheus, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    site.apply(_deployment())
+    site.apply(_deployment(verifier=ONE, requestsPerReplica=BY_COUNT_NEVER))
     site.wait_ready(NAME)
     prometheus.wait_for(metrics.ENGINE_RUNNING, 0)
     site.wait_until(
         lambda: conditions_of(site, NAME)["ScalingActive"]["reason"] == "Deciding", "scaling decides", limit_seconds=120
     )
+    _learn(site)
     target = _target_seconds(site.address(NAME))
     before = site.get("pods", "-l", f"tandem.dev/deployment={NAME}")["items"]
     slo = {"percentile": round(100 * TARGET_SHARE), "timeToFirstToken": f"{1000 * target:.0f}ms"}
-    site.run("patch", f"llm/{NAME}", "--type=merge", "-p", json.dumps({"spec": {"autoscaling": {"slo": slo}}}))
+    autoscaling = {"slo": slo, "verifier": {"minReplicas": 1, "maxReplicas": 2}}
+    site.run("patch", f"llm/{NAME}", "--type=merge", "-p", json.dumps({"spec": {"autoscaling": autoscaling}}))
     with Load(site.address(NAME), model=NAME, clients=CLIENTS, max_tokens=OUTPUT_TOKENS) as load:
         site.wait_until(lambda: _scaling(site).get("desiredVerifiers") == 2, "a second verifier", limit_seconds=120)
         site.wait_until(lambda: _scaling(site).get("target") == "Missed", "the target is missed", limit_seconds=120)
@@ -171,6 +195,9 @@ def test_load_brings_a_second_pod_and_its_end_takes_it_away(
     site.wait_until(lambda: _scaling(site).get("desiredVerifiers") == 1, "it is taken away again", limit_seconds=500)
     remembered = json.loads(site.get("configmap", f"{NAME}-scaling")["data"]["verifier"])
     assert [(each["from"], each["to"]) for each in remembered["decisions"]] == [(1, 2), (2, 1)]
+    up = remembered["decisions"][0]
+    assert "; a pod does " in up["reason"], "by what was learned, not by a count of requests"
+    assert {"capacity", "samples"} <= up["inputs"].keys()
     kubeconfig = str(site.place.kubeconfig)
     assert tandem(["why", NAME, "-n", site.namespace, "--kubeconfig", kubeconfig]) == 0
     told = capsys.readouterr().out
