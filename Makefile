@@ -55,6 +55,7 @@ check: .venv/ready .venv/docs/ready ## format, lint, types, layers, generated fi
 	@$(BIN)/python -m deploy.protocol --check
 	@$(BIN)/python -m deploy.grafana --check
 	@$(BIN)/python -m deploy.locks --check
+	@$(BIN)/zizmor --offline --quiet --persona auditor .github/workflows
 	@$(BIN)/python -m deploy.chart_files --check
 	@$(BIN)/python -m deploy.local helm4 lint --strict charts/tandem
 	@$(MKDOCS) build --strict > .venv/docs.log 2>&1 || { cat .venv/docs.log; exit 1; }
