@@ -19,6 +19,7 @@ from cyclonedx.model.component import ComponentType
 from deploy.images import build as building
 from deploy.images.archive import digest_of
 from deploy.images.catalogue import NAMES, REPOSITORY, Image, images_of
+from deploy.images.errors import ImageError
 from deploy.images.storage import Storage, StoredImage, opened
 from deploy.local.layout import cache_of
 from deploy.local.progress import Progress
@@ -98,7 +99,7 @@ def _described(
 
 
 def _dpkg_status(image: StoredImage, storage: Storage) -> str:
-    """The file as the image has it: of the last layer with one. Empty for an image without dpkg."""
+    """The file as the image has it: of the last layer with one. Empty for an image without dpkg. Raises ImageError."""
     for layer in reversed(image.layers):
         with subprocess.Popen(storage.layer_command(layer), stdout=subprocess.PIPE) as process:
             assert process.stdout is not None  # noqa: S101 - it is a pipe
@@ -107,6 +108,8 @@ def _dpkg_status(image: StoredImage, storage: Storage) -> str:
                     for member in tar:
                         if member.name.removeprefix("./") == _STATUS and (file := tar.extractfile(member)):
                             return file.read().decode()
+            except tarfile.TarError as error:
+                raise ImageError(f"layer {layer.digest} cannot be read: {error}") from error
             finally:
                 process.kill()
     return ""
