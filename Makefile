@@ -35,10 +35,10 @@ test: .venv/ready .venv/docs/ready ## every test
 	@$(BIN)/python -m pytest --durations=25 --durations-min=5 tests/runtime --ignore=tests/runtime/artifacts
 	@$(BIN)/python -m pytest --durations=25 --durations-min=5 tests/e2e
 
-campaign: .venv/ready ## every fault, the operator killed around every write, all proofs of drafts, into benchmarks/results/; KEDA; Jobs killed in every step, a full volume; dashboards; an image built twice
+campaign: .venv/ready ## every fault, the operator killed around every write, all proofs of drafts, into benchmarks/results/; KEDA; Jobs killed in every step, a full volume; dashboards; a release
 	@$(BIN)/python -m deploy.local build --with prometheus --with keda --with kubeconform --with kube-score --with kubectl-validate
 	@$(BIN)/python -m pytest tests/chart/test_scanners.py --campaign
-	@$(BIN)/python -m pytest tests/release/test_images.py --campaign
+	@$(BIN)/python -m pytest tests/release/test_whole.py --campaign
 	@$(BIN)/python -m pytest tests/faults --campaign
 	@$(BIN)/python -m pytest tests/cluster/test_keda.py --campaign
 	@$(BIN)/python -m deploy.fixtures

@@ -39,11 +39,11 @@ def release(version: str, folder: Path, *, home: str, images: Collection[str]) -
     check_version(version, REPOSITORY)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    release_images(version, folder, names=images)
     pack_chart(folder)
     digests = {platform: sha256_of(pack_plugin(platform, folder)) for platform in PLATFORMS}
     (folder / FILE).write_text(text_of(manifest_of(version, home=home, digests=digests)), encoding="utf-8")
     (folder / f"{NAME}.cdx.json").write_text(plugin_sbom(version), encoding="utf-8")
-    release_images(version, folder, names=images)
     (folder / CHECKSUMS).write_text(checksums_of(folder), encoding="utf-8")
 
 

@@ -46,7 +46,7 @@ def release_images(version: str, folder: Path, *, names: Collection[str]) -> Non
             for name, reference in building.build(images_of(sorted(names)), storage).items():
                 stored = storage.image(reference)
                 found[name] = _described(name, reference, version, stored=stored, storage=storage, folder=folder)
-                statuses[name] = _dpkg_status(stored, storage)
+                statuses[name] = dpkg_status_of(stored, storage)
     rows = [{"name": name, "tag": version, **found.get(name, {"content": Image(name).tag})} for name in NAMES]
     (folder / "images.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     for name in NAMES:
@@ -84,21 +84,7 @@ def archive(reference: str, tag: str, path: Path, *, storage: Storage) -> str:
     return digest
 
 
-def _described(
-    name: str, reference: str, version: str, *, stored: StoredImage, storage: Storage, folder: Path
-) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "content": reference.rpartition(":")[2],
-        "stored": digest_of(stored.manifest),
-        "bytes": sum(layer.size for layer in stored.layers),
-    }
-    if row["bytes"] <= ARCHIVE_LIMIT_BYTES:
-        file = f"{name}-{version}.oci.tar"
-        row |= {"archive": file, "digest": archive(reference, version, folder / file, storage=storage)}
-    return row
-
-
-def _dpkg_status(image: StoredImage, storage: Storage) -> str:
+def dpkg_status_of(image: StoredImage, storage: Storage) -> str:
     """The file as the image has it: of the last layer with one. Empty for an image without dpkg. Raises ImageError."""
     for layer in reversed(image.layers):
         with subprocess.Popen(storage.layer_command(layer), stdout=subprocess.PIPE) as process:
@@ -113,3 +99,17 @@ def _dpkg_status(image: StoredImage, storage: Storage) -> str:
             finally:
                 process.kill()
     return ""
+
+
+def _described(
+    name: str, reference: str, version: str, *, stored: StoredImage, storage: Storage, folder: Path
+) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "content": reference.rpartition(":")[2],
+        "stored": digest_of(stored.manifest),
+        "bytes": sum(layer.size for layer in stored.layers),
+    }
+    if row["bytes"] <= ARCHIVE_LIMIT_BYTES:
+        file = f"{name}-{version}.oci.tar"
+        row |= {"archive": file, "digest": archive(reference, version, folder / file, storage=storage)}
+    return row

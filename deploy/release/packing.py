@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import os
 import shutil
 import tarfile
@@ -54,9 +55,9 @@ def checksums_of(folder: Path) -> str:
     return "".join(f"{sha256_of(file)}  {file.name}\n" for file in sorted(folder.iterdir()) if file.is_file())
 
 
-def _write_tar(output: object, files: Mapping[str, Path]) -> None:
+def _write_tar(output: gzip.GzipFile | io.BufferedWriter, files: Mapping[str, Path]) -> None:
     # GNU, because a layer may be larger than the 8 GiB that ustar can say.
-    with tarfile.open(fileobj=output, mode="w", format=tarfile.GNU_FORMAT) as tar:  # type: ignore[call-overload]
+    with tarfile.open(fileobj=output, mode="w", format=tarfile.GNU_FORMAT) as tar:
         for name, file in files.items():
             member = tarfile.TarInfo(name)
             member.size, member.mode, member.mtime = file.stat().st_size, _mode_of(file), epoch()

@@ -15,14 +15,13 @@ from pathlib import Path
 import pytest
 
 from deploy.chart_files import CHART
-from deploy.local.binaries import Binaries, build, module_of
-from deploy.local.layout import REPOSITORY, layout_of
-from deploy.local.progress import Progress
+from deploy.local.layout import REPOSITORY
 from deploy.release.chart import pack_chart
 from deploy.release.krew import FILE, manifest_of, text_of
 from deploy.release.packing import sha256_of
 from deploy.release.plugin import NAME, PLATFORMS, Platform, pack_plugin
 from tandem_operator import __version__
+from tests.release.conftest import Judge
 
 LIMIT_SECONDS = 60
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -31,11 +30,6 @@ PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 """For one version of Python building takes a quarter of the time."""
 SAMPLE = REPOSITORY / "deploy/samples/gpu-pair.yaml"
 HOME = "https://forge.example/tandem"
-
-
-@pytest.fixture(scope="session")
-def binaries() -> Binaries:
-    return build(layout_of(), Progress(), modules=[module_of("validate-krew-manifest")])
 
 
 @pytest.fixture(scope="session")
@@ -74,7 +68,9 @@ def run(program: Path, *arguments: str, home: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--version",), ("plan", "-f", str(SAMPLE)), ("accelerators",), ("completion", "bash")], ids=" ".join
+    "arguments",
+    [("--version",), ("plan", "-f", str(SAMPLE)), ("accelerators",), ("completion", "bash")],
+    ids=lambda words: words[0],
 )
 def test_the_file_alone_says_what_the_installed_command_says(
     arguments: tuple[str, ...], installed: Path, tmp_path_factory: pytest.TempPathFactory
@@ -116,17 +112,11 @@ def digests_with(archive: Path) -> dict[Platform, str]:
     return {each: sha256_of(archive) if each == HERE else "0" * 64 for each in PLATFORMS}
 
 
-def judged(manifest: Path, binaries: Binaries) -> subprocess.CompletedProcess[str]:
-    """By krew's own program, which would install it for every platform if it could reach the releases."""
-    command = [binaries["validate-krew-manifest"], f"-manifest={manifest}", "-skip-install"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False)
-
-
-def test_krew_takes_the_manifest(archive: Path, binaries: Binaries, tmp_path: Path) -> None:
+def test_krew_takes_the_manifest(archive: Path, judged: Judge, tmp_path: Path) -> None:
     text = text_of(manifest_of(__version__, home=HOME, digests=digests_with(archive)))
     assert sha256_of(archive) in text
     (tmp_path / FILE).write_text(text)
-    done = judged(tmp_path / FILE, binaries)
+    done = judged(tmp_path / FILE)
     assert done.returncode == 0, done.stderr
     assert f"/releases/download/v{__version__}/{archive.name}" in text
 
@@ -136,9 +126,9 @@ def test_krew_takes_the_manifest(archive: Path, binaries: Binaries, tmp_path: Pa
     [("0" * 64, "0" * 63), ("v0", "0"), ("bin: kubectl-tandem", "bin: ''"), ("arch: arm64", "arch: amd64")],
 )
 def test_krew_would_refuse_one_with_a_mistake(
-    ours: str, other: str, archive: Path, binaries: Binaries, tmp_path: Path
+    ours: str, other: str, archive: Path, judged: Judge, tmp_path: Path
 ) -> None:
     text = text_of(manifest_of("0.1.0", home=HOME, digests=digests_with(archive)))
     assert ours in text
     (tmp_path / FILE).write_text(text.replace(ours, other))
-    assert judged(tmp_path / FILE, binaries).returncode != 0
+    assert judged(tmp_path / FILE).returncode != 0

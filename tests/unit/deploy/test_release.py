@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import shutil
 import tarfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,10 +17,13 @@ from cyclonedx.schema import OutputFormat, SchemaVersion
 from cyclonedx.validation import make_schemabased_validator
 
 from deploy.images.catalogue import NAMES, Image
+from deploy.images.errors import ImageError
+from deploy.images.storage import Layer, Storage, StoredImage
 from deploy.local.layout import REPOSITORY
+from deploy.local.progress import Progress
 from deploy.release.__main__ import main, plugin_sbom
 from deploy.release.errors import ReleaseError
-from deploy.release.images import image_sbom
+from deploy.release.images import dpkg_status_of, image_sbom, release_images
 from deploy.release.packing import EARLIEST, stage, write_tar_gz
 from deploy.release.plugin import LOCK, NAME
 from deploy.release.sbom import debian_packages_in, environment_of, python_packages_in, sbom_of
@@ -104,6 +109,43 @@ def test_every_bill_of_materials_is_valid_and_the_same_twice(name: str) -> None:
     document = json.loads(first)
     assert document["metadata"]["component"]["name"] == name
     assert document["components"]
+
+
+def test_without_building_one_every_image_is_listed(tmp_path: Path) -> None:
+    release_images(__version__, tmp_path, names=[])
+    rows = json.loads((tmp_path / "images.json").read_text())
+    assert rows == [{"name": name, "tag": __version__, "content": Image(name).tag} for name in NAMES]
+    assert {file.name for file in tmp_path.glob("*.cdx.json")} == {f"{name}.cdx.json" for name in NAMES}
+
+
+@dataclass(frozen=True)
+class Files(Storage):
+    """A storage whose layers are files."""
+
+    def layer_command(self, layer: Layer) -> list[str]:
+        return ["cat", str(self.folder / layer.identity)]
+
+
+def layers_of(folder: Path, *contents: dict[str, str]) -> tuple[Layer, ...]:
+    """Layers with these files each."""
+    for number, files in enumerate(contents):
+        with tarfile.open(folder / str(number), "w") as tar:
+            for name, text in files.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(text)
+                tar.addfile(member, io.BytesIO(text.encode()))
+    return tuple(Layer(str(number), f"sha256:{number}", 0) for number in range(len(contents)))
+
+
+def test_what_debian_has_installed_is_what_the_last_layer_with_a_status_says(tmp_path: Path) -> None:
+    status = "var/lib/dpkg/status"
+    layers = layers_of(tmp_path, {status: "first"}, {"etc/passwd": "", status: "second"}, {"code.py": "third"})
+    storage = Files(tmp_path, tmp_path, Progress(io.StringIO()))
+    assert dpkg_status_of(StoredImage(b"", b"", layers), storage) == "second"
+    assert dpkg_status_of(StoredImage(b"", b"", layers[2:]), storage) == ""
+    (tmp_path / "1").write_bytes(b"")
+    with pytest.raises(ImageError, match="layer sha256:1 cannot be read"):
+        dpkg_status_of(StoredImage(b"", b"", layers), storage)
 
 
 def test_another_package_is_another_document() -> None:
