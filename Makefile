@@ -10,7 +10,7 @@ CHART_PROGRAMS := kubeconform kube-score helm-docs helm-unittest
 # The variable silences the theme's notice of its end of life (CONTRIBUTING, Decisions), and nothing that --strict counts.
 MKDOCS := NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs
 
-.PHONY: help demo demo-quantized demo-scaling demo-down test campaign check format crds chart dashboards reference docs protocol lock cluster cluster-down cluster-status images models benchmark clean
+.PHONY: help demo demo-quantized demo-scaling demo-down test campaign check format crds chart dashboards reference docs protocol lock cluster cluster-down cluster-status images release models benchmark clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -28,16 +28,17 @@ demo-down: .venv/ready ## take away what `make demo` made (CLUSTER=current: from
 	@$(BIN)/python -m deploy.demo down $(if $(CLUSTER),--cluster $(CLUSTER))
 
 test: .venv/ready .venv/docs/ready ## every test
-	@$(BIN)/python -m deploy.local build --with prometheus $(CHART_PROGRAMS:%=--with %)
+	@$(BIN)/python -m deploy.local build --with prometheus --with krew $(CHART_PROGRAMS:%=--with %)
 	@$(BIN)/python -m deploy.fixtures
 	@[ "$$(id -u)" -ne 0 ] || $(BIN)/python -m deploy.images build
 	@$(BIN)/python -m pytest -n 2 --durations=25 --durations-min=5 $(ALONE:%=--deselect %)
 	@$(BIN)/python -m pytest --durations=25 --durations-min=5 tests/runtime --ignore=tests/runtime/artifacts
 	@$(BIN)/python -m pytest --durations=25 --durations-min=5 tests/e2e
 
-campaign: .venv/ready ## every fault, the operator killed around every write, all proofs of drafts, into benchmarks/results/; KEDA; Jobs killed in every step, a full volume; dashboards
+campaign: .venv/ready ## every fault, the operator killed around every write, all proofs of drafts, into benchmarks/results/; KEDA; Jobs killed in every step, a full volume; dashboards; a release
 	@$(BIN)/python -m deploy.local build --with prometheus --with keda --with kubeconform --with kube-score --with kubectl-validate
 	@$(BIN)/python -m pytest tests/chart/test_scanners.py --campaign
+	@$(BIN)/python -m pytest tests/release/test_whole.py --campaign
 	@$(BIN)/python -m pytest tests/faults --campaign
 	@$(BIN)/python -m pytest tests/cluster/test_keda.py --campaign
 	@$(BIN)/python -m deploy.fixtures
@@ -55,6 +56,7 @@ check: .venv/ready .venv/docs/ready ## format, lint, types, layers, generated fi
 	@$(BIN)/python -m deploy.protocol --check
 	@$(BIN)/python -m deploy.grafana --check
 	@$(BIN)/python -m deploy.locks --check
+	@$(BIN)/zizmor --offline --quiet --persona auditor .github/workflows
 	@$(BIN)/python -m deploy.chart_files --check
 	@$(BIN)/python -m deploy.local helm4 lint --strict charts/tandem
 	@$(MKDOCS) build --strict > .venv/docs.log 2>&1 || { cat .venv/docs.log; exit 1; }
@@ -97,6 +99,10 @@ cluster-status: .venv/ready ## what of it runs
 images: .venv/ready ## build the container images (REGISTRY=host/repo: and push them)
 	@$(BIN)/python -m deploy.images build
 	@$(if $(REGISTRY),$(BIN)/python -m deploy.images push $(REGISTRY))
+
+release: .venv/ready ## build chart package, plugin, SBOMs and images into build/release/VERSION (VERSION=1.2.3; IMAGES=: no images; HOME_PAGE=URL: for krew)
+	@SOURCE_DATE_EPOCH="$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)}" \
+		$(BIN)/python -m deploy.release $(VERSION) $(if $(HOME_PAGE),--home $(HOME_PAGE)) $(if $(filter-out undefined,$(origin IMAGES)),--images $(IMAGES))
 
 models: .venv/ready ## train the small pair of models that demo and tests serve
 	@$(BIN)/python -m deploy.fixtures

@@ -26,11 +26,11 @@ LIMIT_SECONDS = 60
 
 def main(arguments: Sequence[str]) -> int:
     """Exit code 1 when `--check` finds a file that differs from what the chart says."""
-    rendered = _output_of("helm4", "template", RELEASE, str(CHART), "--namespace", NAMESPACE)
+    rendered = output_of("helm4", "template", RELEASE, str(CHART), "--namespace", NAMESPACE)
     objects = [found for found in yaml.safe_load_all(rendered) if found]
     options = ["--dry-run", "--sort-values-order", "file", "--skip-version-footer", "--log-level", "warning"]
     wanted = {
-        README: _output_of("helm-docs", "--chart-search-root", str(CHART), *options).strip() + "\n",
+        README: output_of("helm-docs", "--chart-search-root", str(CHART), *options).strip() + "\n",
         KUSTOMIZE / "crds.yaml": _text_of([found for found in objects if found["kind"] == CRD]),
         KUSTOMIZE / "operator.yaml": _text_of([found for found in objects if found["kind"] != CRD]),
     }
@@ -48,7 +48,8 @@ def _text_of(objects: list[dict[str, object]]) -> str:
     return f"# Written by `make chart`: what charts/tandem renders by default.\n{body}"
 
 
-def _output_of(program: str, *arguments: str) -> str:
+def output_of(program: str, *arguments: str) -> str:
+    """What one of the chart's programs prints; it is built first where it is missing."""
     built = build(layout_of(), Progress(), modules=[module_of(program)])
     argv = [built[program], *arguments]
     return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=LIMIT_SECONDS).stdout

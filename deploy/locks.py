@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 LIMIT_SECONDS = 300
 LOCKS = {
     "operator.txt": ["pyproject.toml", "--extra", "operator"],
+    "cli.txt": ["pyproject.toml", "--extra", "cli"],
     "dev.txt": ["pyproject.toml", "--extra", "operator", "--extra", "cli", "--extra", "runtime", "--group", "dev"],
     "docs.txt": ["pyproject.toml", "--group", "docs"],
     "engine-cpu.txt": [

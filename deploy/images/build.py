@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from deploy.images.catalogue import BASE_NAME, BASE_RECIPE, BASE_REFERENCE, PREFIX, Image
+from deploy.images.catalogue import BASE_NAME, BASE_RECIPE, BASE_REFERENCE, BASE_SECONDS, PREFIX, Image
 from deploy.images.index import certificates, index_settings, shell_lines
 from deploy.images.programs import run
 from deploy.images.storage import Storage, superfluous
@@ -50,7 +50,12 @@ def _provide_base(storage: Storage) -> None:
             run(argv, "the base", limit_seconds=BASE_LIMIT_SECONDS, log=log, progress=storage.progress)
             containerfile = folder / "Containerfile"
             containerfile.write_text('FROM scratch\nADD base.tar /\nCMD ["bash"]\n')
-            options = ("--isolation=chroot", f"--file={containerfile}", f"--tag={BASE_NAME}")
+            options = (
+                "--isolation=chroot",
+                f"--timestamp={BASE_SECONDS}",
+                f"--file={containerfile}",
+                f"--tag={BASE_NAME}",
+            )
             storage.buildah("build", *options, str(folder), what="the base", limit_seconds=BASE_LIMIT_SECONDS, log=log)
         _forget_old(f"{PREFIX}/base", storage)
     storage.answer_of_buildah("tag", BASE_NAME, BASE_REFERENCE)
@@ -63,6 +68,7 @@ def _build(staged: Image, storage: Storage, *, secrets: Path) -> None:
         *(["--pull=false"] if staged.is_on_our_base else []),  # our base is in no registry
         f"--file={staged.repository / staged.containerfile}",
         f"--tag={staged.reference}",
+        *([f"--timestamp={staged.seconds}"] if staged.seconds is not None else []),
         # The builder's own cache would be a second copy of gigabytes that uv has here already. Another path than that
         # of the Containerfile's cache mount: which of two mounts on one path wins differs from build to build.
         f"--volume={_uv_cache()}:{_UV_CACHE_INSIDE}",

@@ -6,6 +6,7 @@ those files reach the build (`stage`), so that nothing unhashed can get into an 
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,6 +32,9 @@ BASE_RECIPE = (
     "bookworm",
 )
 
+BASE_SECONDS = 315532800
+"""The time of all files of the base, seconds since 1970."""
+
 BASE_NAME = f"{PREFIX}/base:{hashlib.sha256(repr(BASE_RECIPE).encode()).hexdigest()[:12]}"
 """The base's own name, by its recipe: what is called `BASE_REFERENCE` in a storage may be an older one."""
 
@@ -54,6 +58,12 @@ class Image:
     def is_on_our_base(self) -> bool:
         """Whether it starts from `BASE_REFERENCE`, and so needs no registry."""
         return f"FROM {BASE_REFERENCE}" in self._text().splitlines()
+
+    @property
+    def seconds(self) -> int | None:
+        """The time that all its files get, since 1970, as its Containerfile has it; None: each its own."""
+        found = re.search(r"^ARG SOURCE_DATE_EPOCH=(\d+)$", self._text(), re.MULTILINE)
+        return int(found[1]) if found else None
 
     @property
     def tag(self) -> str:

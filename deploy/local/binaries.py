@@ -127,6 +127,7 @@ _KUBE_SCORE = "github.com/zegl/kube-score"
 _KUBECTL_VALIDATE = "sigs.k8s.io/kubectl-validate"
 _HELM_DOCS = "github.com/norwoodj/helm-docs"
 _HELM_UNITTEST = "github.com/helm-unittest/helm-unittest"
+_KREW = "sigs.k8s.io/krew"
 
 FURTHER_MODULES: tuple[Module, ...] = (
     Module(
@@ -142,6 +143,7 @@ FURTHER_MODULES: tuple[Module, ...] = (
     Module("kubectl-validate", _KUBECTL_VALIDATE, {"kubectl-validate": _KUBECTL_VALIDATE}),
     Module("helm-docs", _HELM_DOCS, {"helm-docs": f"{_HELM_DOCS}/cmd/helm-docs"}),
     Module("helm-unittest", _HELM_UNITTEST, {"helm-unittest": f"{_HELM_UNITTEST}/cmd/helm-unittest"}),
+    Module("krew", _KREW, {"validate-krew-manifest": f"{_KREW}/cmd/validate-krew-manifest"}),
 )
 """What some tests run beside the cluster: built only when it is named."""
 

@@ -45,6 +45,12 @@ THEIRS = {"configmap", "deployment", "job", "jobs", "lease", "pod", "pods", "sec
 ON_RESOURCES = {"delete", "describe", "explain", "get", "scale", "wait"}
 WITHOUT_A_CLUSTER = {"plan", "accelerators"}
 TANDEM = {"tandem", ".venv/bin/tandem"}
+VERIFYING = {
+    "cosign": {"--bundle", "--certificate-identity", "--certificate-oidc-issuer", "--type"},
+    "gh": {"--repo"},
+    "sha256sum": {"--check", "--ignore-missing"},
+}
+"""Programs that are not here, with those of their options that pages may use."""
 LABELS = {value for name, value in vars(names).items() if name.startswith("LABEL_")}
 
 
@@ -72,6 +78,8 @@ def test_a_command_does_what_the_page_says_or_could(
         assert importlib.util.find_spec(arguments[1]) is not None
     elif program == "curl":
         check_curl(arguments)
+    elif program in VERIFYING:
+        assert {word.partition("=")[0] for word in arguments if word.startswith("--")} <= VERIFYING[program]
     elif program == "export":
         assert all(re.fullmatch(r"[A-Z_]+=\S+", word) for word in arguments)
     else:

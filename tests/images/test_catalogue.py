@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deploy.images import catalogue
-from deploy.images.catalogue import BASE_REFERENCE, NAMES, Image, copied_paths, images_of, tag_of
+from deploy.images.catalogue import BASE_REFERENCE, BASE_SECONDS, NAMES, Image, copied_paths, images_of, tag_of
 from deploy.images.errors import ImageError
 
 CONTAINERFILE = f"""\
@@ -167,3 +167,10 @@ def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_image_of_the_repository_has_a_reference(name: str) -> None:
     assert re.fullmatch(rf"tandem\.local/{name}:[0-9a-f]{{12}}", Image(name).reference)
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds"), [("operator", BASE_SECONDS), ("draft-lookup", BASE_SECONDS), ("engine-cpu", None)]
+)
+def test_small_images_have_one_time_for_all_files(name: str, seconds: int | None) -> None:
+    assert Image(name).seconds == seconds

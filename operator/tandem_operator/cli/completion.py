@@ -32,7 +32,7 @@ _KUBECTL_SCRIPT = """\
 line="tandem $*"
 _ARGCOMPLETE=1 _ARGCOMPLETE_IFS='
 ' _ARGCOMPLETE_DFS='\t' _ARGCOMPLETE_SUPPRESS_SPACE=1 _ARGCOMPLETE_STDOUT_FILENAME=/dev/stdout \\
-COMP_LINE="$line" COMP_POINT="${#line}" tandem 2>/dev/null | cat
+COMP_LINE="$line" COMP_POINT="${#line}" kubectl-tandem 2>/dev/null | cat
 printf '\\n:4\\n'
 """
 EXAMPLES = """\
