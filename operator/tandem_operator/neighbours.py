@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-
 from tandem_operator.lease import Lease
 
 _log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ They go before the pods that they are for, and stay until the last of those pods
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tandem_contracts.launch import Role
 from tandem_operator.api.access import Peer
@@ -25,7 +25,7 @@ class Terms:
     """Clients of the verifiers; none named: everybody."""
     is_spec_known: bool = True
     """False for a spec that cannot be read: who may talk to the verifiers then stays as it is."""
-    watchers: Watchers = Watchers()
+    watchers: Watchers = field(default_factory=Watchers)
     pull_secrets: tuple[str, ...] = ()
     has_gate: bool = False
     """A wake gate passes requests on to the verifiers, or may."""
