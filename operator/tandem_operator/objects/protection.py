@@ -14,7 +14,14 @@ from tandem_operator import names
 from tandem_operator.api.access import Peer
 from tandem_operator.api.deployment import Owner
 from tandem_operator.facts import Manifest
-from tandem_operator.objects.ownership import gate_metadata_of, gate_selector_of, metadata_of, sealed, selector_of
+from tandem_operator.objects.ownership import (
+    benchmark_selector_of,
+    gate_metadata_of,
+    gate_selector_of,
+    metadata_of,
+    sealed,
+    selector_of,
+)
 
 MAX_UNAVAILABLE = 1
 DNS_PORTS = (53, 5353)
@@ -74,14 +81,15 @@ def network_policy_of(
 
     `allowed_from`: the clients of verifiers; none named is everybody. vLLM serves its metrics where it serves requests,
     so that whoever collects metrics reaches both ports of a verifier. `has_gate`: the wake gate passes requests on.
+    Who measures the deployment is a client of it, and reads what the pods use meanwhile.
     """
-    watchers = _watchers(prometheus_namespaces)
+    watchers, measures = _watchers(prometheus_namespaces), [_pods(benchmark_selector_of(owner))]
     http = _port(HTTP_PORT)
     if role is Role.DRAFT:
         requests = {"ports": [_port(GRPC_PORT)], "from": [_pods(selector_of(owner, Role.VERIFIER))]}
     elif allowed_from:
         gate = [_pods(gate_selector_of(owner))] if has_gate else []
-        requests = {"ports": [http], "from": [*map(_peer, allowed_from), *gate, *watchers]}
+        requests = {"ports": [http], "from": [*map(_peer, allowed_from), *gate, *measures, *watchers]}
     else:
         requests = {"ports": [http]}
     drafts = {"ports": [_port(GRPC_PORT)], "to": [_pods(selector_of(owner, Role.DRAFT))]}
@@ -93,7 +101,7 @@ def network_policy_of(
             "spec": {
                 "podSelector": {"matchLabels": selector_of(owner, role)},
                 "policyTypes": ["Ingress", "Egress"],
-                "ingress": [requests, {"ports": [_port(METRICS_PORT)], "from": watchers}],
+                "ingress": [requests, {"ports": [_port(METRICS_PORT)], "from": [*watchers, *measures]}],
                 "egress": [_dns(), drafts] if role is Role.VERIFIER else [_dns()],
             },
         }
