@@ -1,7 +1,7 @@
 """What stands around a role's pods: their ServiceAccount, who may talk to them, how many may be taken away at once.
 
 One of each for a role, not for a revision: a rollout changes nobody's rights. NetworkPolicies add up, so that whoever
-needs more (a mesh's control plane, a collector of traces) allows it with a policy of their own for the same pods.
+needs more (a mesh's control plane) allows it with a policy of their own for the same pods.
 """
 
 from __future__ import annotations
@@ -76,12 +76,14 @@ def network_policy_of(
     allowed_from: tuple[Peer, ...],
     prometheus_namespaces: tuple[str, ...],
     has_gate: bool = False,
+    traces_namespaces: tuple[str, ...] = (),
 ) -> Manifest:
     """Who may talk to a role's pods, and whom they may talk to.
 
     `allowed_from`: the clients of verifiers; none named is everybody. vLLM serves its metrics where it serves requests,
     so that whoever collects metrics reaches both ports of a verifier. `has_gate`: the wake gate passes requests on.
-    Who measures the deployment is a client of it, and reads what the pods use meanwhile.
+    Who measures the deployment is a client of it, and reads what the pods use meanwhile. `traces_namespaces`: where
+    verifiers send traces, at whatever port: the one of a Service is not that of its pods.
     """
     watchers, measures = _watchers(prometheus_namespaces), [_pods(benchmark_selector_of(owner))]
     http = _port(HTTP_PORT)
@@ -93,6 +95,7 @@ def network_policy_of(
     else:
         requests = {"ports": [http]}
     drafts = {"ports": [_port(GRPC_PORT)], "to": [_pods(selector_of(owner, Role.DRAFT))]}
+    traces = [{"to": [_namespaces(traces_namespaces)]}] if traces_namespaces else []
     return sealed(
         {
             "apiVersion": "networking.k8s.io/v1",
@@ -102,7 +105,7 @@ def network_policy_of(
                 "podSelector": {"matchLabels": selector_of(owner, role)},
                 "policyTypes": ["Ingress", "Egress"],
                 "ingress": [requests, {"ports": [_port(METRICS_PORT)], "from": [*watchers, *measures]}],
-                "egress": [_dns(), drafts] if role is Role.VERIFIER else [_dns()],
+                "egress": [_dns(), drafts, *traces] if role is Role.VERIFIER else [_dns()],
             },
         }
     )
@@ -137,8 +140,12 @@ def _watchers(prometheus_namespaces: tuple[str, ...]) -> list[Manifest]:
     operator = _pods(OPERATOR_PODS)
     if not prometheus_namespaces:
         return [operator]
-    within = {"key": NAMESPACE_NAME, "operator": "In", "values": sorted(set(prometheus_namespaces))}
-    return [operator, {"namespaceSelector": {"matchExpressions": [within]}}]
+    return [operator, _namespaces(prometheus_namespaces)]
+
+
+def _namespaces(names_of_them: tuple[str, ...]) -> Manifest:
+    within = {"key": NAMESPACE_NAME, "operator": "In", "values": sorted(set(names_of_them))}
+    return {"namespaceSelector": {"matchExpressions": [within]}}
 
 
 def _dns() -> Manifest:
