@@ -20,9 +20,9 @@ def commands_page() -> str:
         prose(whole.description or "")
         + " In a folder of `PATH` under the name `kubectl-tandem` it is `kubectl tandem`. In a checkout it is "
         "`.venv/bin/tandem`.\n",
-        "Exit code 1: the input is wrong, and standard error says how; of `status` also: the resource is not Ready. "
-        "2: there is no such resource, or the options are wrong. [See what it does](../how-to/look.md) has the "
-        "commands by what one wants to know.\n",
+        "Exit code 1: the input is wrong, and standard error says how; of `status` also: the resource is not Ready; "
+        "of `bench` also: a request was not answered. 2: there is no such resource, or the options are wrong. "
+        "[See what it does](../how-to/look.md) has the commands by what one wants to know.\n",
     ]
     for name, command in commands_of(whole).items():
         told = _told(name.split(), COMMANDS)

@@ -13,7 +13,7 @@ from pydantic.alias_generators import to_camel
 
 from deploy.docs.markdown import code, docstrings_in, prose, table
 from deploy.docs.schemas import Schema, allowed_in, default_of, resolved, type_of
-from tandem_operator.config import AcceleratorOverride, GateConfig, OperatorConfig, PrometheusConfig
+from tandem_operator.config import AcceleratorOverride, GateConfig, OperatorConfig, PrometheusConfig, TracesConfig
 
 CHART = Path(__file__).parents[2] / "charts/tandem"
 _TOP = """# Configuration of the operator
@@ -39,6 +39,7 @@ def configuration_page() -> str:
         "keys": ("Keys", OperatorConfig),
         "gate": ("`gate`", GateConfig),
         "prometheus": ("`prometheus`", PrometheusConfig),
+        "traces": ("`traces`", TracesConfig),
         "accelerators": ("A class of `accelerators`", AcceleratorOverride),
     }
     for anchor, (title, model) in sections.items():
@@ -78,7 +79,12 @@ def chart_page() -> str:
 
 def _said_of_the_configuration() -> dict[str, str]:
     """By the path of a value under `config`, where the operator's model has it."""
-    parts = {"config": OperatorConfig, "config.gate": GateConfig, "config.prometheus": PrometheusConfig}
+    parts = {
+        "config": OperatorConfig,
+        "config.gate": GateConfig,
+        "config.prometheus": PrometheusConfig,
+        "config.traces": TracesConfig,
+    }
     return {
         f"{path}.{to_camel(name)}": told for path, model in parts.items() for name, told in docstrings_in(model).items()
     }

@@ -23,7 +23,7 @@ GROUPS = {
     "start": (
         "Every engine pod",
         f"Port {METRICS_PORT} of verifier and draft pods.",
-        ("tandem_start_", "tandem_engine_"),
+        ("tandem_start_", "tandem_engine_", "tandem_memory_"),
     ),
     "drafts": ("Remote drafts, as a verifier sees them", f"Port {METRICS_PORT} of verifier pods.", ("tandem_draft_",)),
     "draft-server": ("A draft server", f"Port {METRICS_PORT} of draft pods.", ("tandem_draft_server_",)),

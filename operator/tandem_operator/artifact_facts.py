@@ -171,6 +171,25 @@ def model_in(status: Mapping[str, Any]) -> ModelFacts | None:
         return None
 
 
+@dataclass(frozen=True)
+class ArtifactQuality:
+    """What an artifact is worth, by the texts that it was measured on."""
+
+    name: str
+    losses: Mapping[str, Quality]
+
+
+def qualities_of(facts: Facts, *, find: Callable[[str], Manifest | None]) -> dict[Role, ArtifactQuality]:
+    """Of the roles whose models were quantized and measured. `find`: an artifact by its name."""
+    found = {}
+    for role, artifact in facts.artifacts.items():
+        there = find(artifact.name)
+        losses = known_in(there.get("status") or {}).losses if there else {}
+        if losses:
+            found[role] = ArtifactQuality(artifact.name, losses)
+    return found
+
+
 def with_artifacts(facts: Facts, needs: Mapping[Role, Need], *, find: Callable[[str], Manifest | None]) -> Facts:
     """The facts of a deployment together with those of the artifacts that its roles need. `find`: one by its name."""
     artifacts = {role: artifact_facts_of(need, find) for role, need in needs.items()}

@@ -51,6 +51,7 @@ def smoke_target_of(inputs: RoleInputs) -> SmokeTarget | None:
             in_engine_model=None,
             api_key=None,
             draft_tls=None,
+            traces=None,
             topology_spread=None,
         )
     )

@@ -147,6 +147,47 @@ class PrometheusConfig(BaseModel):
         return self
 
 
+class TracesProtocol(StrEnum):
+    """How traces are sent; OpenTelemetry's words."""
+
+    GRPC = "grpc"
+    """In plaintext: vLLM knows no other way."""
+    HTTP = "http/protobuf"
+    """By HTTP, or HTTPS with the authorities of the engine's image."""
+
+
+class TracesConfig(BaseModel):
+    """Where the verifiers' engines send a trace of each request. Pods that run keep what they were made with, until
+    `tandem refresh` rolls them.
+    """
+
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True, extra="forbid")
+
+    endpoint: Annotated[str, Field(pattern=r"^(https?://[^\s@?#,]+[^\s@?#,/])?$", max_length=512)] = ""
+    """An OTLP receiver, such as http://collector.monitoring:4317. Empty: no traces."""
+    protocol: TracesProtocol = TracesProtocol.GRPC
+    """Of that receiver. With http/protobuf an endpoint without a path gets /v1/traces."""
+    namespaces: tuple[DnsLabel, ...] = ()
+    """Namespaces that verifiers may send to: that of the collector. Empty: a NetworkPolicy of your own allows it."""
+
+    @model_validator(mode="after")
+    def _is_plaintext_by_grpc(self) -> Self:
+        _, _, place = self.endpoint.partition("://")
+        if self.protocol is TracesProtocol.GRPC and (self.endpoint.startswith("https:") or "/" in place):
+            raise ValueError(
+                f"endpoint (is {self.endpoint}): must be http://HOST:PORT with protocol grpc, which vLLM speaks in "
+                "plaintext; http/protobuf takes https and a path"
+            )
+        return self
+
+    @property
+    def url(self) -> str:
+        """As an engine is told; empty: no traces."""
+        _, _, place = self.endpoint.partition("://")
+        has_path = self.protocol is TracesProtocol.GRPC or not place or "/" in place
+        return self.endpoint if has_path else f"{self.endpoint}/v1/traces"
+
+
 class GateConfig(BaseModel):
     """What the pods of wake gates are made of: the chart gives them the operator's own image."""
 
@@ -209,6 +250,8 @@ class OperatorConfig(BaseModel):
     own."""
     prometheus: PrometheusConfig = PrometheusConfig()
     """Where scaling reads the engines' metrics of more pods than the operator should read itself."""
+    traces: TracesConfig = TracesConfig()
+    """OpenTelemetry's, of verifiers."""
     resync_seconds: Annotated[float, Field(gt=0)] = 60.0
     """Every deployment is looked at again after this long, whatever was heard of it."""
     request_timeout_seconds: Annotated[float, Field(gt=0)] = 8.0

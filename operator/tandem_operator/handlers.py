@@ -22,6 +22,7 @@ from tandem_operator import names
 from tandem_operator.accelerators import table_of
 from tandem_operator.artifact_facts import names_in
 from tandem_operator.artifact_needs import Settings
+from tandem_operator.benchmark_facts import is_benchmark
 from tandem_operator.cluster import KINDS, OPTIONAL_WATCHED, WATCHED, Cluster, ClusterError, watched_of
 from tandem_operator.config import OperatorConfig, Scope
 from tandem_operator.facts import PROTECTION_KINDS, Manifest, Ref
@@ -189,7 +190,7 @@ class Shell:
 def _is_news(before: Manifest, after: Manifest) -> bool:
     """Whether a pass could come to another end: of a deployment anything but our own status; of a pod what is read."""
     if after["kind"] == "Pod" and names.LABEL_ARTIFACT not in (after["metadata"].get("labels") or {}):
-        return pod_of(before) != pod_of(after)
+        return pod_of(before) != pod_of(after) or is_benchmark(after)
     if after["kind"] in PROTECTION_KINDS:  # a budget counts every change of every pod
         return _written(before) != _written(after)
     if after["kind"] != names.KIND:

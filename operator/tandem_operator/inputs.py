@@ -34,7 +34,7 @@ from tandem_operator.facts import ArtifactFacts, Manifest
 from tandem_operator.model_files import ModelFiles
 from tandem_operator.names import Reason
 from tandem_operator.rejection import RejectedSpecError
-from tandem_operator.role_inputs import DraftCertificates, RoleInputs, SecretKey
+from tandem_operator.role_inputs import DraftCertificates, RoleInputs, SecretKey, Traces
 from tandem_operator.sizing import COUNTS, SizingRequest, Unfit, size_over, split_problem
 
 
@@ -187,6 +187,7 @@ def resolve(
         in_engine_model=_in_engine_files(in_engine, (artifacts or {}).get(Role.DRAFT)),
         api_key=SecretKey(name=api_key.name, key=api_key.key) if api_key else None,
         draft_tls=DraftCertificates.of(tls) if tls else None,
+        traces=_traces(role, config),
         tolerations=tuple(
             toleration.model_dump(mode="json", by_alias=True, exclude_none=True)
             for toleration in spec.scheduling.tolerations
@@ -388,6 +389,12 @@ def _api_key(deployment: LLMDeployment, role: Role) -> SecretKeyRef | None:
     """Clients talk to verifiers only; drafts are kept from everybody else by their NetworkPolicy."""
     api_key = deployment.spec.access.api_key
     return api_key.secret_key_ref if api_key and role is Role.VERIFIER else None
+
+
+def _traces(role: Role, config: OperatorConfig) -> Traces | None:
+    """Of what clients ask: drafts are asked by verifiers only."""
+    traces = config.traces
+    return Traces(traces.url, traces.protocol.value) if traces.url and role is Role.VERIFIER else None
 
 
 def _draft_tls(deployment: LLMDeployment) -> DraftTLS | None:

@@ -40,6 +40,9 @@ LABEL_ARTIFACT = f"{GROUP}/artifact"
 GATE = "gate"
 """The component that holds requests while a deployment is at zero: no role, it runs no model."""
 
+BENCHMARK = "benchmark"
+"""The component of a Job that measures a deployment, and of its pod. Users make such Jobs, by `tandem bench`."""
+
 MANAGED_SELECTOR = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
 
 ANNOTATION_APPLIED = f"{GROUP}/applied"
@@ -189,6 +192,11 @@ def draft_service_name(deployment: str, verifier_revision: str) -> str:
 def gate_name(deployment: str) -> str:
     """Name of the Deployment and the NetworkPolicy of the wake gate."""
     return f"{deployment}-{GATE}"
+
+
+def benchmark_name(deployment: str, ending: str) -> str:
+    """Name of a Job that measures a deployment."""
+    return f"{deployment}-{BENCHMARK}-{ending}"
 
 
 def verifiers_service_name(deployment: str) -> str:

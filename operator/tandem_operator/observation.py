@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from tandem_contracts.launch import Role
+from tandem_operator.artifact_facts import ArtifactQuality
 from tandem_operator.assessment import UNASSESSED, Assessment
+from tandem_operator.benchmark_facts import Benchmark
 from tandem_operator.cold_start import ColdStart
 from tandem_operator.facts import Facts
 from tandem_operator.measured_speculation import Measured
@@ -38,6 +42,10 @@ class Observation:
     """What is known of the models."""
     scaled: Scaled | None = None
     """What autoscaling has decided; None without it."""
+    benchmark: Benchmark | None = None
+    """The newest one of those whose Jobs are still there."""
+    qualities: Mapping[Role, ArtifactQuality] = field(default_factory=dict)
+    """Of the quantized models that the roles serve."""
     measured: Measured | None = None
     """What verifiers have measured of remote drafts lately; None while there is too little traffic."""
 

@@ -26,6 +26,8 @@ class Terms:
     is_spec_known: bool = True
     """False for a spec that cannot be read: who may talk to the verifiers then stays as it is."""
     watchers: Watchers = field(default_factory=Watchers)
+    traces_namespaces: tuple[str, ...] = ()
+    """Where verifiers send traces."""
     pull_secrets: tuple[str, ...] = ()
     has_gate: bool = False
     """A wake gate passes requests on to the verifiers, or may."""
@@ -40,6 +42,7 @@ def terms_of(spec: LLMDeploymentSpec | None, config: OperatorConfig) -> Terms:
         allowed_from=spec.access.allowed_from if spec else (),
         is_spec_known=spec is not None,
         watchers=watchers_of(config),
+        traces_namespaces=config.traces.namespaces if config.traces.url else (),
         pull_secrets=config.engine_pull_secrets,
     )
 
@@ -98,6 +101,7 @@ def _protection_of(owner: Owner, role: Role, served: Served, *, terms: Terms) ->
             allowed_from=terms.allowed_from,
             watchers=terms.watchers,
             has_gate=terms.has_gate,
+            traces_namespaces=terms.traces_namespaces,
         )
         objects.append(policy)
     if _is_budget_of_use(served):

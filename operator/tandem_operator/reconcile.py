@@ -17,8 +17,10 @@ from tandem_contracts.launch import Role, Speculation
 from tandem_operator import names
 from tandem_operator.accelerators import table_of
 from tandem_operator.api.deployment import Owner
+from tandem_operator.artifact_facts import qualities_of
 from tandem_operator.artifact_needs import Settings
 from tandem_operator.artifact_pass import ArtifactPasses
+from tandem_operator.benchmark_facts import benchmark_in
 from tandem_operator.carrying import Carried, Carrier
 from tandem_operator.cluster import (
     OPTIONAL_WATCHED,
@@ -163,6 +165,8 @@ class Reconciler:
             refused=tuple(carried.refused),
             unanswered=tuple(carried.unanswered),
             cold_start=self._cold_starts.last(key, children),
+            benchmark=benchmark_in(children, owner_uid=owner.uid),
+            qualities=qualities_of(facts, find=partial(self._artifacts.find, owner.namespace)),
             scaled=scaled,
             measured=self._speculation.latest(key, _drafting_pods_of(facts_now, intent.assessment.method)),
         )

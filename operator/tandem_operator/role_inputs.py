@@ -58,6 +58,14 @@ class DraftCertificates:
 
 
 @dataclass(frozen=True)
+class Traces:
+    """Where an engine sends its traces, and by which of OpenTelemetry's protocols."""
+
+    endpoint: str
+    protocol: str
+
+
+@dataclass(frozen=True)
 class RoleInputs:
     """Resolved inputs of a role: everything that its pod template is rendered from.
 
@@ -88,6 +96,8 @@ class RoleInputs:
     api_key: SecretKey | None = None
     draft_tls: DraftCertificates | None = None
     """None: drafts go in plaintext, or there are none."""
+    traces: Traces | None = None
+    """None: nowhere. Drafts have none."""
     tolerations: tuple[Mapping[str, Any], ...] = ()
     """Beside those for the taints of the accelerator classes."""
     topology_spread: TopologySpread | None = None

@@ -20,6 +20,7 @@ from tandem_operator.api.status import (
     LLMDeploymentStatus,
     SpeculationStatus,
 )
+from tandem_operator.benchmark_status import benchmark_status
 from tandem_operator.causes import steady
 from tandem_operator.cold_start import ColdStart, written
 from tandem_operator.facts import Facts, Manifest
@@ -78,6 +79,7 @@ def status_of(observation: Observation, *, previous: Mapping[str, Any], now: dat
         speculation=speculation,
         scaling=scaling,
         cold_start=_cold_start(observation.cold_start, previous.get("coldStart")),
+        benchmark=benchmark_status(observation, previous.get("benchmark")),
     )
     written: Manifest = status.model_dump(mode="json", by_alias=True, exclude_none=True)
     return written

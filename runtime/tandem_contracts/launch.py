@@ -90,6 +90,8 @@ class LaunchOptions:
     answers the kubelet on `health_port`.
     `compile_cache` is a folder with what such an engine compiled before, empty for none: without it an engine compiles
     anew. It need not be there.
+    `traces_endpoint` is a URL that a verifier sends a trace of each request to, empty for nowhere. The protocol, and
+    whose they are, is in OpenTelemetry's variables.
     """
 
     role: Role
@@ -110,6 +112,7 @@ class LaunchOptions:
     credentials_folder: str = CREDENTIALS_FOLDER
     drain_seconds: int = DEFAULT_DRAIN_SECONDS
     access: Access = Access.OPEN
+    traces_endpoint: str = ""
     host: str = ""
     http_port: int = HTTP_PORT
     grpc_port: int = GRPC_PORT
@@ -133,6 +136,8 @@ class LaunchOptions:
         allowed = f"1 to {DRAIN_LIMIT_SECONDS}"
         _require(1 <= self.drain_seconds <= DRAIN_LIMIT_SECONDS, "--drain-seconds", self.drain_seconds, allowed)
         self._check_speculation()
+        is_traced_draft = self.role is Role.DRAFT and self.traces_endpoint != ""
+        _require(not is_traced_draft, "--traces-endpoint", repr(self.traces_endpoint), "left out for a draft")
         for name, value, allowed in self.engine.refused():
             raise InvalidLaunchOptionsError(refusal_of(flag_of(name), value, allowed=allowed))
         for sentence in flags_refused(self.engine.flags):

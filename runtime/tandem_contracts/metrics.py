@@ -6,6 +6,10 @@ START_PHASE_SECONDS = "tandem_start_phase_seconds"
 ENGINE_READY = "tandem_engine_ready"
 """Gauge: 1 once the engine has answered its health check, 0 before."""
 
+MEMORY_WORKING_SET = "tandem_memory_working_set_bytes"
+"""Gauge: memory of the container as the kubelet counts it, without file pages that nobody uses. Absent where the kernel
+does not tell."""
+
 DRAFT_CALLS = "tandem_draft_calls_total"
 """Counter, label `outcome`: calls for remote drafts that were `answered` or `failed`."""
 

@@ -50,6 +50,7 @@ class Phase(StrEnum):
     EVALUATE = "evaluate"
     EVICT = "evict"
     SMOKE = "smoke"
+    BENCHMARK = "benchmark"
     CHECK = "check"
     PROCESS = "process"
     WEIGHTS = "weights"

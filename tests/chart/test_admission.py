@@ -140,7 +140,7 @@ def test_a_pod_that_does_not_look_like_ours_is_nobodys_business(kubectl: Kubectl
 
 
 def own_pods() -> dict[str, Manifest]:
-    """Every kind of pod that the operator makes: those of the reviewed manifests, and a wake gate's."""
+    """Every kind of pod that the operator and `tandem bench` make: of the reviewed manifests, and a wake gate's."""
     terms = GateTerms("image", "pair", 1000, hold_seconds=60, pull_secrets=("pull",))
     found = {"gate": gate_of(Owner(name="pair", namespace="chat", uid="u"), terms)["spec"]["template"]}
     for file in sorted(GOLDEN.glob("*.yaml")):
@@ -152,7 +152,7 @@ def own_pods() -> dict[str, Manifest]:
 
 def test_every_pod_of_the_operator_passes(kubectl: Kubectl, guarded: str) -> None:
     pods = own_pods()
-    assert {"gate", "verifier", "draft", "inspect", "fetch", "quantize", "evaluate", "evict"} <= {
+    assert {"gate", "verifier", "draft", "inspect", "fetch", "quantize", "evaluate", "evict", "benchmark"} <= {
         template["metadata"]["labels"]["app.kubernetes.io/component"] for template in pods.values()
     }
     accounts = {found["spec"].get("serviceAccountName", "default") for found in pods.values()} - {"default"}

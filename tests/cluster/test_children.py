@@ -10,15 +10,19 @@ from datetime import UTC, datetime
 import pytest
 
 from deploy.place import Place
+from tandem_contracts.benchmark import Load
 from tandem_contracts.launch import Role
 from tandem_operator.api.access import Peer, SecretKeyRef
 from tandem_operator.api.deployment import Owner
 from tandem_operator.cli.plan import plan_of
 from tandem_operator.config import OperatorConfig
-from tandem_operator.drift import needs_apply
+from tandem_operator.drift import contains, needs_apply
+from tandem_operator.objects.benchmark_job import benchmark_job_of
 from tandem_operator.objects.gate import GateTerms, gate_of
+from tandem_operator.objects.pod_template import pod_template_of
 from tandem_operator.objects.protection import Watchers, gate_network_policy_of, network_policy_of
 from tandem_operator.objects.service import serving_service_of, verifiers_service_of
+from tests.builders import make_inputs
 from tests.cluster.world import World, sample
 
 OURS = "app.kubernetes.io/managed-by=tandem-operator"
@@ -65,6 +69,20 @@ def test_what_the_api_server_stores_contains_what_each_builder_of_the_wake_gate_
     pod = gate_of(owner, terms)["spec"]["template"]
     metadata = {"name": "gate", "namespace": namespace, "labels": pod["metadata"]["labels"]}
     place.apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod["spec"]})
+
+
+def test_what_the_api_server_stores_contains_the_job_of_a_benchmark(place: Place, namespace: str) -> None:
+    body = sample("cpu-pair")
+    place.apply({**body, "metadata": {**body["metadata"], "namespace": namespace}})
+    uid = place.get("llm", "pair", "-n", namespace)["metadata"]["uid"]
+    owner = Owner(name="pair", namespace=namespace, uid=uid)
+    template = pod_template_of(owner, make_inputs(body["spec"]))
+    pods = {Role.VERIFIER: ["10.0.0.1"], Role.DRAFT: ["10.0.0.2"]}
+    job = benchmark_job_of(
+        owner, Load(), ending="1a2b3c", template=template, revision="0badcafe", pods=pods, deadline_seconds=60
+    )
+    place.apply(job)
+    assert contains(place.get("job", job["metadata"]["name"], "-n", namespace), job)
 
 
 def test_a_converged_deployment_causes_no_write_also_after_an_operator_restart(tandem: World) -> None:

@@ -5,6 +5,7 @@ The tests share one deployment, since an engine takes most of a minute to start;
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from deploy.fixtures.pair import ModelPair
 from deploy.load import Load
 from tandem_contracts import metrics
 from tandem_contracts.ports import METRICS_PORT
+from tandem_operator.cli.main import main as tandem
 from tests.cluster.world import sample
 from tests.e2e.conftest import Site
 
@@ -194,6 +196,23 @@ def test_speculation_goes_off_under_load_and_comes_back_by_measurement(pair: Sit
                 limit_seconds=300,
             )
         assert load.failed == []
+
+
+def test_a_benchmark_measures_the_pair_and_stays_in_its_status(pair: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    load = ("--prompts=8", "--input-tokens=16", "--output-tokens=16", "--concurrency=2")
+    where = ("-n", pair.namespace, "--kubeconfig", str(pair.place.kubeconfig))
+    assert tandem(["bench", NAME, *load, *where, "-o", "json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    told = document["benchmark"]
+    assert document["notes"] == []
+    assert (told["completed"], told["failed"], told["load"]["concurrency"]) == (8, 0, 2)
+    assert told["timeToFirstToken"].keys() == told["timePerOutputToken"].keys() == {"mean", "p50", "p95", "p99"}
+    assert 0 < float(told["acceptanceRate"]) <= 1
+    assert told["memory"].keys() == {"verifier", "draft"}
+    there = pair.get("llm", NAME)
+    assert there["status"]["benchmark"] == told
+    (owner,) = pair.get("job", told["job"])["metadata"]["ownerReferences"]
+    assert owner["uid"] == there["metadata"]["uid"]
 
 
 def test_what_the_models_are_is_in_the_conditions_of_the_pair(pair: Site) -> None:

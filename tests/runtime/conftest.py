@@ -1,6 +1,6 @@
 """Engines for the tests of this folder: real ones, started once where tests can share them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -8,8 +8,10 @@ import pytest
 from deploy.fixtures.environment import engine_environment, triton_environment
 from deploy.fixtures.pair import ModelPair, model_pair
 from tandem_contracts.launch import DraftEngine, LaunchOptions, Role, Speculation
-from tests.runtime.engines import LOOPBACK, Engine, free_port
+from tests.runtime.collector import Collector
+from tests.runtime.engines import LOOPBACK, NO_VARIABLES, Engine, free_port
 from tests.runtime.serving_pair import CONTINUATION_TOKENS, DEPTH, PROMPTS, ServingPair
+from tests.runtime.traced import variables_of
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -34,7 +36,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., En
     for pods then."""
     started: list[Engine] = []
 
-    def start_engine(**changes: object) -> Engine:
+    def start_engine(*, environment: Mapping[str, str] = NO_VARIABLES, **changes: object) -> Engine:
         folder = tmp_path_factory.mktemp("engine")
         options = {
             "served_name": "tried",
@@ -46,7 +48,8 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., En
             **changes,
         }
         python = triton_environment if changes.get("draft_engine") is DraftEngine.TRITON else engine_environment
-        engine = Engine(LaunchOptions(**options), python=python(), log=folder / "log")  # type: ignore[arg-type]
+        told = LaunchOptions(**options)  # type: ignore[arg-type]
+        engine = Engine(told, python=python(), log=folder / "log", environment=environment)
         started.append(engine)
         return engine
 
@@ -56,7 +59,16 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., En
 
 
 @pytest.fixture(scope="package")
-def shared_pair(start: Callable[..., Engine], models: ModelPair) -> ServingPair:
+def collector() -> Iterator[Collector]:
+    """Where the shared verifiers send their traces."""
+    made = Collector()
+    made.open()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="package")
+def shared_pair(start: Callable[..., Engine], models: ModelPair, collector: Collector) -> ServingPair:
     draft_port = free_port()
     draft_address = f"{LOOPBACK}:{draft_port}"
 
@@ -66,9 +78,16 @@ def shared_pair(start: Callable[..., Engine], models: ModelPair) -> ServingPair:
         )
 
     pair = ServingPair(
-        plain=start(role=Role.VERIFIER, model=str(models.verifier)),
+        plain=start(
+            role=Role.VERIFIER,
+            model=str(models.verifier),
+            traces_endpoint=collector.grpc_address,
+            environment=variables_of(collector.grpc_address, "grpc"),
+        ),
         verifier=start(
             role=Role.VERIFIER,
+            traces_endpoint=f"{collector.http_address}/v1/traces",
+            environment=variables_of(collector.http_address, "http/protobuf"),
             model=str(models.verifier),
             speculation=Speculation.REMOTE,
             max_depth=DEPTH,

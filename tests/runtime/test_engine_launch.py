@@ -10,10 +10,14 @@ from deploy.fixtures.pair import ModelPair
 from tandem_contracts import metrics
 from tandem_contracts.launch import DraftEngine, Role, Speculation
 from tandem_contracts.termination import ExitCode, Phase, Reason, TerminationMessage
-from tests.runtime.engines import Engine
+from tests.runtime.engines import LOOPBACK, Engine
 from tests.runtime.serving_pair import CONTINUATION_TOKENS, ServingPair
+from tests.runtime.traced import variables_of
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+
+
+NOWHERE = f"http://{LOOPBACK}:1"
 
 
 def last_word(engine: Engine) -> TerminationMessage:
@@ -55,7 +59,16 @@ def test_an_engine_that_dies_in_service_is_told_apart_from_one_that_did_not_star
 def test_ngram_drafts_give_plain_vllms_text_and_sigterm_ends_the_engine_cleanly(
     start: Callable[..., Engine], models: ModelPair, prompts: list[str], plain_texts: list[str]
 ) -> None:
-    engine = start(role=Role.VERIFIER, model=str(models.verifier), speculation=Speculation.NGRAM, max_depth=4)
+    """Though it is traced, and no collector answers."""
+    engine = start(
+        role=Role.VERIFIER,
+        model=str(models.verifier),
+        speculation=Speculation.NGRAM,
+        max_depth=4,
+        drain_seconds=10,  # so the launcher waits 15 s: with the library's own 10 s for each process that is too short
+        traces_endpoint=NOWHERE,
+        environment=variables_of(NOWHERE, "grpc"),
+    )
     engine.wait_until_ready()
     assert engine.greedy_all(prompts, CONTINUATION_TOKENS) == plain_texts
     assert engine.metric("vllm:spec_decode_num_accepted_tokens_total") > 0

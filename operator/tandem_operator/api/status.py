@@ -152,6 +152,123 @@ class ScalingStatus(ApiModel):
     """When these figures were written."""
 
 
+class BenchmarkLoad(ApiModel):
+    """What was asked."""
+
+    prompts: Annotated[int, Field(ge=0)]
+    """Requests."""
+    input_tokens: Annotated[int, Field(ge=0)]
+    """Random tokens of each prompt."""
+    output_tokens: Annotated[int, Field(ge=0)]
+    """Of each answer."""
+    concurrency: Annotated[int, Field(ge=0)] | None = None
+    """Requests at any time. Absent with a rate."""
+    requests_per_second: Annotated[str, Field(max_length=16)] | None = None
+    """At which they were sent, whatever was still being answered."""
+    temperature: Annotated[str, Field(max_length=16)] = "0"
+    """Of sampling; 0: greedy."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Of the prompts. The same ones are in the engines' prefix cache the second time."""
+
+
+class BenchmarkLatency(ApiModel):
+    """The mean, and what so many percent of them took at most, as the client saw it."""
+
+    mean: Annotated[str, Field(max_length=16)]
+    """Of all."""
+    p50: Annotated[str, Field(max_length=16)]
+    """Half of them."""
+    p95: Annotated[str, Field(max_length=16)]
+    """95 %."""
+    p99: Annotated[str, Field(max_length=16)]
+    """99 %."""
+
+
+class BenchmarkMemory(ApiModel):
+    """The most that any pod of the role had as its working set meanwhile; absent where it did not say."""
+
+    verifier: Annotated[str, Field(max_length=16)] | None = None
+    """Of a verifier."""
+    draft: Annotated[str, Field(max_length=16)] | None = None
+    """Of a draft."""
+
+
+class BenchmarkTask(ApiModel):
+    """A task that a quantized model and its source have done."""
+
+    name: Annotated[str, Field(max_length=63)]
+    """The task."""
+    metric: Annotated[str, Field(max_length=64)]
+    """What is scored."""
+    score: Annotated[str, Field(max_length=16)]
+    """Of the quantized model."""
+    source_score: Annotated[str, Field(max_length=16)]
+    """Of the model that it was made from."""
+
+
+class BenchmarkQuality(ApiModel):
+    """What the model of a role is worth, as it was measured when it was quantized."""
+
+    role: Annotated[str, Field(max_length=16)]
+    """verifier or draft."""
+    artifact: Annotated[str, Field(max_length=63)]
+    """The ModelArtifact, which has more figures."""
+    texts: Annotated[str, Field(max_length=2048)]
+    """What it was measured on."""
+    perplexity: Annotated[str, Field(max_length=16)]
+    """Of the quantized model."""
+    source_perplexity: Annotated[str, Field(max_length=16)]
+    """Of the model that it was made from."""
+    tasks: Annotated[
+        tuple[BenchmarkTask, ...],
+        Field(
+            max_length=16, json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
+        ),
+    ] = ()
+    """Tasks that both have done."""
+
+
+class BenchmarkStatus(ApiModel):
+    """What the last `tandem bench` has measured, by vLLM's own client."""
+
+    job: Annotated[str, Field(max_length=63)]
+    """The Job that has measured it."""
+    ended: Annotated[str, Field(max_length=32)]
+    """When."""
+    revision: Annotated[str, Field(max_length=64)] = ""
+    """Of the verifiers, when it began."""
+    load: BenchmarkLoad
+    """What was asked."""
+    completed: Annotated[int, Field(ge=0)]
+    """Requests that were answered."""
+    failed: Annotated[int, Field(ge=0)]
+    """Those that were not."""
+    duration: Annotated[str, Field(max_length=16)]
+    """From the first request to the last answer."""
+    requests_per_second: Annotated[str, Field(max_length=16)]
+    """That were answered."""
+    output_tokens_per_second: Annotated[str, Field(max_length=16)]
+    """Of all answers."""
+    time_to_first_token: BenchmarkLatency | None = None
+    """From sending a request."""
+    time_per_output_token: BenchmarkLatency | None = None
+    """The mean of a request's tokens after the first."""
+    inter_token_latency: BenchmarkLatency | None = None
+    """Between two pieces of an answer: a step of the engine, which with drafts gives several tokens."""
+    request_latency: BenchmarkLatency | None = None
+    """From sending a request to the end of its answer."""
+    acceptance_rate: Annotated[str, Field(max_length=16)] | None = None
+    """Share of the tokens drafted meanwhile that verifiers took. Of random prompts: real texts have another."""
+    kv_cache_usage: Annotated[str, Field(max_length=16)] | None = None
+    """The most that was in use of any verifier's KV cache, a share."""
+    memory: BenchmarkMemory | None = None
+    """Of the pods, without that of accelerators."""
+    quality: Annotated[
+        tuple[BenchmarkQuality, ...], Field(max_length=16, json_schema_extra={"x-kubernetes-list-type": "atomic"})
+    ] = ()
+    """Of quantized models. Empty: none is, or none was measured."""
+
+
 class LLMDeploymentStatus(ApiModel):
     """What was observed at `observedGeneration`."""
 
@@ -177,3 +294,5 @@ class LLMDeploymentStatus(ApiModel):
     """What autoscaling has decided; absent without spec.autoscaling."""
     cold_start: ColdStartStatus | None = None
     """The last start that the operator has seen."""
+    benchmark: BenchmarkStatus | None = None
+    """The last benchmark, of whatever revision served then; absent: there was none."""

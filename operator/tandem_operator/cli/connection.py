@@ -60,6 +60,14 @@ class Connection:
         """Change an object: `content_type` says whether by merge or by JSON patch."""
         return self._object("PATCH", kind, name, body=body, content_type=content_type)
 
+    def create(self, body: Manifest) -> Manifest:
+        """Make an object. Raises CommandError."""
+        return self._object("POST", body["kind"], "", body=body)
+
+    def delete(self, kind: str, name: str) -> None:
+        """Delete an object, and what belongs to it in the background. Raises CommandError."""
+        self._object("DELETE", kind, name, body={"propagationPolicy": "Background"})
+
     def page(self, pod: str, port: int, path: str = "metrics") -> str:
         """What a pod answers at a port, by way of the API server. Raises CommandError."""
         where = KINDS["Pod"].path(self.namespace, f"{pod}:{port}", subresource=f"proxy/{path}")

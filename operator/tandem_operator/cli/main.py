@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from tandem_operator import __version__
 from tandem_operator.cli.accelerators import ACCELERATORS
+from tandem_operator.cli.bench import BENCH
 from tandem_operator.cli.bundle import DEBUG
 from tandem_operator.cli.command import Command
 from tandem_operator.cli.completion import ASKED, COMPLETION, answer_shell
@@ -27,6 +28,7 @@ COMMANDS: Mapping[str, Command] = {
     "status": STATUS,
     "why": WHY,
     "top": TOP,
+    "bench": BENCH,
     "refresh": REFRESH,
     "rollback": ROLLBACK,
     "pause": PAUSE,
@@ -39,7 +41,7 @@ COMMANDS: Mapping[str, Command] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Exit code 1: the input is wrong, and standard error says how; 2: there is no such resource.
 
-    `status` also exits with 1 when the resource is not Ready.
+    `status` also exits with 1 when the resource is not Ready, `bench` when a request was not answered.
     """
     parser = make_parser()
     try:

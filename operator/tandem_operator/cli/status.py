@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from tandem_contracts.launch import Role
 from tandem_operator import names
+from tandem_operator.cli.bench_table import benchmark_line
 from tandem_operator.cli.command import Command, on_a_resource, with_output, written
 from tandem_operator.cli.connection import Connection
 from tandem_operator.cli.cost import cost_in
@@ -111,6 +112,8 @@ def tree(body: Manifest, pods: Iterable[PodFacts], *, now: datetime, paint: Pain
         branches.append([_cold_start(status["coldStart"])])
     if cost := cost_in(status.get("scaling")):
         branches.append([cost])
+    if status.get("benchmark"):
+        branches.append([benchmark_line(status["benchmark"])])
     if note:
         branches.append([paint(note, YELLOW)])
     yield from _drawn(branches)

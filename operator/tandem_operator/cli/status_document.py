@@ -36,6 +36,7 @@ KEYS = {
     "roles[].pods[].trouble": "what keeps it from being Ready; empty: nothing is known",
     "coldStart": "the last one, as in the resource's status; null: none",
     "cost": "as in the resource's status.scaling; null: not known",
+    "benchmark": "the last one, as in the resource's status; null: none",
     "notes": "what could not be read",
 }
 
@@ -64,6 +65,7 @@ def document_of(body: Manifest, pods: Iterable[PodFacts], *, notes: Sequence[str
         ],
         "coldStart": shown(status.get("coldStart")),
         "cost": shown((status.get("scaling") or {}).get("cost")),
+        "benchmark": shown(status.get("benchmark")),
         "notes": list(notes),
     }
 

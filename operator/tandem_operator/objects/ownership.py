@@ -73,6 +73,11 @@ def gate_labels_of(owner: Owner) -> dict[str, str]:
     return {**_common(owner, names.GATE), **gate_selector_of(owner)}
 
 
+def benchmark_labels_of(owner: Owner) -> dict[str, str]:
+    """Labels of a Job that measures the deployment, and of its pod."""
+    return {**_common(owner, names.BENCHMARK), **benchmark_selector_of(owner)}
+
+
 def _common(owner: Owner, component: str) -> dict[str, str]:
     return {
         names.LABEL_NAME: "llm",
@@ -92,6 +97,11 @@ def selector_of(owner: Owner, role: Role, *, revision: str = "") -> dict[str, st
 def gate_selector_of(owner: Owner) -> dict[str, str]:
     """Labels that select the wake gate's pods."""
     return {names.LABEL_DEPLOYMENT: owner.name, names.LABEL_COMPONENT: names.GATE}
+
+
+def benchmark_selector_of(owner: Owner) -> dict[str, str]:
+    """Labels that select the pods that measure it."""
+    return {names.LABEL_DEPLOYMENT: owner.name, names.LABEL_COMPONENT: names.BENCHMARK}
 
 
 def sealed(manifest: Manifest) -> Manifest:

@@ -30,12 +30,17 @@ from tandem_operator.objects.placement import placement_of
 from tandem_operator.objects.probes import DRAFT_HEALTH, DRAFT_HEALTH_BESIDE_TLS, VERIFIER_HEALTH, probes_of
 from tandem_operator.objects.restricted import container_security, pod_security
 from tandem_operator.objects.scheduling import with_scheduling
-from tandem_operator.role_inputs import RoleInputs
+from tandem_operator.role_inputs import RoleInputs, Traces
 
 _SERVED: Mapping[Role, Manifest] = {
     Role.VERIFIER: {"name": HTTP_PORT_NAME, "containerPort": HTTP_PORT, "protocol": "TCP"},
     Role.DRAFT: {"name": GRPC_PORT_NAME, "containerPort": GRPC_PORT, "protocol": "TCP"},
 }
+TRACES_LIMIT_SECONDS = "2"
+"""For a batch of spans. An engine that ends sends its last ones, in each of its processes. Where no collector answers,
+the library's ten seconds are as long as some engines have to end at all."""
+_POD_VARIABLE = "K8S_POD_NAME"
+"""Comes before the variables that refer to it, or the kubelet would not replace it there."""
 
 
 def pod_template_of(owner: Owner, inputs: RoleInputs) -> Manifest:
@@ -110,11 +115,33 @@ def _environment(owner: Owner, inputs: RoleInputs, models: ModelVolumes) -> list
             identity=_draft_identity(owner, inputs),
         )
         values |= container.to_environment()
+    if inputs.traces is not None:
+        values |= _of_traces(owner, inputs, inputs.traces)
     environment: dict[str, Manifest] = {name: {"name": name, "value": value} for name, value in values.items()}
     if inputs.api_key is not None:
         reference = {"name": inputs.api_key.name, "key": inputs.api_key.key}
         environment[API_KEY_VARIABLE] = {"name": API_KEY_VARIABLE, "valueFrom": {"secretKeyRef": reference}}
+    if inputs.traces is not None:
+        field = {"fieldRef": {"fieldPath": "metadata.name"}}
+        environment[_POD_VARIABLE] = {"name": _POD_VARIABLE, "valueFrom": field}
     return [environment[name] for name in sorted(environment)]
+
+
+def _of_traces(owner: Owner, inputs: RoleInputs, traces: Traces) -> dict[str, str]:
+    """What OpenTelemetry's library in the engine reads: whose spans these are."""
+    attributes = {
+        "k8s.namespace.name": owner.namespace,
+        "k8s.pod.name": f"$({_POD_VARIABLE})",
+        "tandem.deployment": owner.name,
+        "tandem.role": inputs.role.value,
+        "tandem.revision": inputs.revision,
+    }
+    return {
+        "OTEL_EXPORTER_OTLP_TIMEOUT": TRACES_LIMIT_SECONDS,
+        "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": traces.protocol,
+        "OTEL_RESOURCE_ATTRIBUTES": ",".join(f"{name}={value}" for name, value in attributes.items()),
+        "OTEL_SERVICE_NAME": owner.name,
+    }
 
 
 def _options(owner: Owner, inputs: RoleInputs, models: ModelVolumes) -> LaunchOptions:
@@ -138,6 +165,7 @@ def _options(owner: Owner, inputs: RoleInputs, models: ModelVolumes) -> LaunchOp
         draft_identity=_draft_identity(owner, inputs),
         drain_seconds=inputs.drain_seconds,
         access=Access.OPEN if inputs.api_key is None else Access.API_KEY,
+        traces_endpoint=inputs.traces.endpoint if inputs.traces else "",
         engine=inputs.engine,
     )
 

@@ -1,7 +1,7 @@
 """What stands around a role's pods: their ServiceAccount, who may talk to them, how many may be taken away at once.
 
 One of each for a role, not for a revision: a rollout changes nobody's rights. NetworkPolicies add up, so that whoever
-needs more (a mesh's control plane, a collector of traces) allows it with a policy of their own for the same pods.
+needs more (a mesh's control plane) allows it with a policy of their own for the same pods.
 """
 
 from __future__ import annotations
@@ -15,7 +15,14 @@ from tandem_operator import names
 from tandem_operator.api.access import Peer
 from tandem_operator.api.deployment import Owner
 from tandem_operator.facts import Manifest
-from tandem_operator.objects.ownership import gate_metadata_of, gate_selector_of, metadata_of, sealed, selector_of
+from tandem_operator.objects.ownership import (
+    benchmark_selector_of,
+    gate_metadata_of,
+    gate_selector_of,
+    metadata_of,
+    sealed,
+    selector_of,
+)
 
 MAX_UNAVAILABLE = 1
 DNS_PORTS = (53, 5353)
@@ -43,8 +50,7 @@ class Watchers:
             operator["namespaceSelector"] = _labelled({NAMESPACE_NAME: self.operator_namespace})
         if not self.prometheus_namespaces:
             return [operator]
-        within = {"key": NAMESPACE_NAME, "operator": "In", "values": sorted(set(self.prometheus_namespaces))}
-        return [operator, {"namespaceSelector": {"matchExpressions": [within]}}]
+        return [operator, _namespaces(self.prometheus_namespaces)]
 
 
 def service_account_of(owner: Owner, role: Role, *, pull_secrets: tuple[str, ...] = ()) -> Manifest:
@@ -90,21 +96,26 @@ def network_policy_of(
     allowed_from: tuple[Peer, ...],
     watchers: Watchers,
     has_gate: bool = False,
+    traces_namespaces: tuple[str, ...] = (),
 ) -> Manifest:
     """Who may talk to a role's pods, and whom they may talk to.
 
     `allowed_from`: the clients of verifiers; none named is everybody. vLLM serves its metrics where it serves requests,
     so that whoever collects metrics reaches both ports of a verifier. `has_gate`: the wake gate passes requests on.
+    Who measures the deployment is a client of it, and reads what the pods use meanwhile. `traces_namespaces`: where
+    verifiers send traces, at whatever port: the one of a Service is not that of its pods.
     """
+    measures = [_pods(benchmark_selector_of(owner))]
     http = _port(HTTP_PORT)
     if role is Role.DRAFT:
         requests = {"ports": [_port(GRPC_PORT)], "from": [_pods(selector_of(owner, Role.VERIFIER))]}
     elif allowed_from:
         gate = [_pods(gate_selector_of(owner))] if has_gate else []
-        requests = {"ports": [http], "from": [*map(_peer, allowed_from), *gate, *watchers.peers]}
+        requests = {"ports": [http], "from": [*map(_peer, allowed_from), *gate, *measures, *watchers.peers]}
     else:
         requests = {"ports": [http]}
     drafts = {"ports": [_port(GRPC_PORT)], "to": [_pods(selector_of(owner, Role.DRAFT))]}
+    traces = [{"to": [_namespaces(traces_namespaces)]}] if traces_namespaces else []
     return sealed(
         {
             "apiVersion": "networking.k8s.io/v1",
@@ -113,8 +124,8 @@ def network_policy_of(
             "spec": {
                 "podSelector": {"matchLabels": selector_of(owner, role)},
                 "policyTypes": ["Ingress", "Egress"],
-                "ingress": [requests, {"ports": [_port(METRICS_PORT)], "from": watchers.peers}],
-                "egress": [_dns(), drafts] if role is Role.VERIFIER else [_dns()],
+                "ingress": [requests, {"ports": [_port(METRICS_PORT)], "from": [*watchers.peers, *measures]}],
+                "egress": [_dns(), drafts, *traces] if role is Role.VERIFIER else [_dns()],
             },
         }
     )
@@ -140,6 +151,11 @@ def gate_network_policy_of(owner: Owner, *, allowed_from: tuple[Peer, ...], watc
             },
         }
     )
+
+
+def _namespaces(names_of_them: tuple[str, ...]) -> Manifest:
+    within = {"key": NAMESPACE_NAME, "operator": "In", "values": sorted(set(names_of_them))}
+    return {"namespaceSelector": {"matchExpressions": [within]}}
 
 
 def _dns() -> Manifest:

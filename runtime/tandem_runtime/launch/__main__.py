@@ -26,6 +26,7 @@ from tandem_runtime.launch.drafts import serve_drafts
 from tandem_runtime.launch.ending import ended, refusal, started_logging
 from tandem_runtime.launch.engine import Platform, cache_folder, draft_environment, engine_command, engine_environment
 from tandem_runtime.launch.exporter import PhasesCollector, ProposerCollector, serve_metrics
+from tandem_runtime.launch.memory import MemoryCollector
 from tandem_runtime.launch.model_folder import ModelInvalidError, ModelNotFoundError, read_model_folder
 from tandem_runtime.launch.phases import StartPhases
 from tandem_runtime.launch.supervisor import Supervisor
@@ -64,6 +65,7 @@ def _serve(options: LaunchOptions) -> TerminationMessage | None:
         counters_file, leaving_file = Path(scratch) / "counters", Path(scratch) / "leaving"
         phases, registry = StartPhases(time.monotonic()), CollectorRegistry()
         registry.register(PhasesCollector(phases))
+        registry.register(MemoryCollector())
         registry.register(ProposerCollector(Counters(counters_file)))
         if options.compile_cache:
             compile_cache.restore(Path(options.compile_cache), cache_folder())

@@ -17,6 +17,7 @@ from tandem_contracts.launch import DEPTH_LIMIT
 from tandem_contracts.termination import ExitCode, Reason, TerminationMessage
 from tandem_runtime.draft_server.engines import DraftEngine, warm_up
 from tandem_runtime.launch.exporter import ALL_INTERFACES, PhasesCollector, serve_metrics
+from tandem_runtime.launch.memory import MemoryCollector
 from tandem_runtime.launch.phases import StartPhases
 
 STOP_SECONDS = 2.0
@@ -38,6 +39,7 @@ def serve_drafts(container: DraftContainer, start: Start) -> TerminationMessage 
         signal.signal(number, lambda _number, _frame: stop_wanted.set())
     phases, registry = StartPhases(time.monotonic()), CollectorRegistry()
     registry.register(PhasesCollector(phases))
+    registry.register(MemoryCollector())
     stop_metrics = serve_metrics(registry, container.host, port=container.metrics_port)
     try:
         _serve(container, start, phases=phases, registry=registry, stop_wanted=stop_wanted)

@@ -53,6 +53,8 @@ def engine_command(options: LaunchOptions, model: ModelFolder, *, platform: Plat
     # fmt: on
     if options.host:
         command += ["--host", options.host]
+    if options.traces_endpoint:
+        command += ["--otlp-traces-endpoint", options.traces_endpoint]
     if options.access is Access.API_KEY:
         # vLLM asks for its key under some paths only; others answer the same questions (/invocations).
         command += ["--middleware", GUARD]

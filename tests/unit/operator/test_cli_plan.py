@@ -162,7 +162,8 @@ def test_what_zero_needs_is_told_and_printed_by_itself(file: Path, capsys: pytes
     assert sorted(each["kind"] for each in gate) == ["Deployment", "NetworkPolicy", "Service"]
     policies = [each for each in yaml.safe_load_all(serving) if each["kind"] == "NetworkPolicy"]
     verifiers = next(each for each in policies if each["metadata"]["name"].endswith("verifier"))
-    assert len(verifiers["spec"]["ingress"][0]["from"]) == 3, (
+    allowed = [peer["podSelector"]["matchLabels"] for peer in verifiers["spec"]["ingress"][0]["from"]]
+    assert {"tandem.dev/deployment": "pair", "app.kubernetes.io/component": "gate"} in allowed, (
         "the gate may pass requests on: so the operator applies it"
     )
 

@@ -12,6 +12,7 @@ from tandem_operator.config import OperatorConfig
 from tandem_operator.facts import Manifest
 from tandem_operator.handlers import Shell
 from tests.builders import KEY, NAME, NAMESPACE, make_body, make_child, make_role
+from tests.unit.operator.benchmarks import ended, make_job, make_job_pod
 from tests.unit.operator.fake_api_server import Answer
 from tests.unit.operator.listening import Ears
 from tests.unit.operator.reconcile_world import ALONE, BODY_PATH, World, foreign, play
@@ -55,6 +56,31 @@ def test_a_new_or_changed_resource_is_news_and_its_status_is_not() -> None:
     assert heard(first, (names.KIND, "MODIFIED", body(2, status={"a": 1}))) == 1
     assert heard(first, (names.KIND, "MODIFIED", body(2, generation=2))) == 2
     assert heard(first, (names.KIND, "DELETED", body(3))) == 2
+
+
+def test_what_the_pod_of_a_benchmark_has_said_is_news_whichever_of_pod_and_job_is_heard_of_first() -> None:
+    job, running, over = make_job(), make_job_pod(phase="Running"), make_job_pod(**ended())
+    over["metadata"]["resourceVersion"] = "2"
+    assert heard(("Pod", "ADDED", running), ("Job", "ADDED", job), ("Pod", "MODIFIED", over)) == 3
+
+    async def script(world: World) -> None:
+        world.user_writes(ALONE)
+        await world.converge()
+        uid = world.server.objects[BODY_PATH]["metadata"]["uid"]
+        complete = [{"type": "Complete", "status": "True"}]
+        for manifest in (make_job(owner_uid=uid, conditions=complete), over):
+            world.write(KINDS[manifest["kind"]].path(NAMESPACE, manifest["metadata"]["name"]), manifest)
+        await world.converge()
+        told = world.server.objects[BODY_PATH]["status"]["benchmark"]
+        assert (told["job"], told["timeToFirstToken"]["p95"]) == (job["metadata"]["name"], "200ms")
+        for kind in ("Job", "Pod"):
+            for path in [path for path in world.paths(kind) if "benchmark" in path]:
+                del world.server.objects[path]
+        world.server.version += 1
+        await world.converge()
+        assert world.server.objects[BODY_PATH]["status"]["benchmark"] == told, "its time to live is over"
+
+    play(script)
 
 
 def test_only_events_of_the_resource_itself_are_somebodys_wish() -> None:

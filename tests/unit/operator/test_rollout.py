@@ -345,14 +345,17 @@ def _refreshed(operator: Operator, when: str) -> None:
     operator.body["metadata"]["annotations"] = {names.ANNOTATION_REFRESH: when}
 
 
-def _newer(operator: Operator, image: str) -> Operator:
-    newer = Operator(operator.cluster, spec("a"), make_config(engineImages={"cpu": image}))
+def _newer(operator: Operator, **settings: Any) -> Operator:
+    newer = Operator(operator.cluster, spec("a"), make_config(**settings))
     newer.deliver()
     return newer
 
 
-def test_other_defaults_are_told_and_roll_out_only_by_a_refresh() -> None:
-    newer = _newer(started(spec("a")), "newer:2")
+@pytest.mark.parametrize(
+    "settings", [{"engineImages": {"cpu": "newer:2"}}, {"traces": {"endpoint": "http://collector:4317"}}]
+)
+def test_other_defaults_are_told_and_roll_out_only_by_a_refresh(settings: Manifest) -> None:
+    newer = _newer(started(spec("a")), **settings)
     assert newer.run() == []
     assert newer.condition(ConditionType.READY) == ("True", "RolledOut")
     assert newer.condition(ConditionType.VERIFIER_READY) == ("True", "RevisionOutdated")
@@ -367,7 +370,7 @@ def test_an_old_refresh_rolls_nothing_when_the_defaults_change_once_more() -> No
     _refreshed(operator, "t1")
     operator.converge()
     assert workloads(operator, Role.VERIFIER) == {A: 3}
-    newer = _newer(operator, "newer:2")
+    newer = _newer(operator, engineImages={"cpu": "newer:2"})
     _refreshed(newer, "t1")
     assert newer.run() == []
     assert newer.condition(ConditionType.VERIFIER_READY) == ("True", "RevisionOutdated")

@@ -6,7 +6,7 @@ What `FakeApiServer` is to the operator, for the commands, which ask one thing a
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -31,6 +31,8 @@ class UserCluster:
         self.forbidden: set[str] = set()
         """Beginnings of paths, or parts of them, which the user has no right to."""
         self.requests: list[tuple[str, str]] = []
+        self.controllers: list[Callable[[Manifest], object]] = []
+        """What is done about an object that was made."""
         self.kubeconfig = folder / "kubeconfig"
 
     def put(self, kind: str, manifest: Manifest) -> None:
@@ -59,10 +61,17 @@ class UserCluster:
         text = self.texts.get(target, self.texts.get(path))
         if text is not None:
             return 200, text
+        if method == "POST":
+            self.put(_COLLECTIONS[path], body)
+            for control in self.controllers:
+                control(body)
+            return 201, json.dumps(body)
         if path in _COLLECTIONS:
             return 200, json.dumps({"kind": "List", "items": self._listed(path, query.get("labelSelector", ""))})
         if path not in self.objects:
             return _failure(404, f"{path} not found")
+        if method == "DELETE":
+            return 200, json.dumps(self.objects.pop(path))
         if method == "PATCH":
             self.objects[path] = _merged(self.objects[path], body)
         return 200, json.dumps(self.objects[path])
@@ -107,7 +116,7 @@ def user_cluster(folder: Path) -> Iterator[UserCluster]:
             self.end_headers()
             self.wfile.write(raw)
 
-        do_GET = do_PATCH = _respond  # noqa: N815 -- as http.server wants them
+        do_GET = do_PATCH = do_POST = do_DELETE = _respond  # noqa: N815 -- as http.server wants them
 
         def log_message(self, *_: Any) -> None:
             """Nothing on standard error."""

@@ -170,6 +170,10 @@ REMOTE = {"--speculation": "Remote", "--max-depth": "4", "--draft-address": "dra
         ({"--engine-flag": "trust-remote-code=Enabled"}, "'trust-remote-code' is not a flag that may be set (allowed:"),
         ({"--engine-flag": "seed=-1"}, "seed (is '-1'): must be a whole number from 0 to 2147483647"),
         ({"--engine-flag": "seed"}, "seed (is ''): must be a whole number"),
+        (
+            {"--role": "draft", "--draft-engine": "VLLM", "--traces-endpoint": "http://c"},
+            "--traces-endpoint: 'http://c' is not allowed here (allowed: left out for a draft)",
+        ),
         ({"--served-name": ""}, "--served-name: '' is not allowed here"),
         ({"--model-name": "x"}, "unrecognized arguments: --model-name=x"),
         ({"--rol": "draft"}, "unrecognized arguments: --rol=draft"),

@@ -69,6 +69,12 @@ def test_the_engine_is_told_the_dtype_that_the_weights_have() -> None:
     assert flags_of(make_options())["--dtype"] == "float32"
 
 
+def test_traces_go_where_the_operator_says_and_nowhere_by_default() -> None:
+    assert "--otlp-traces-endpoint" not in flags_of(make_options())
+    traced = make_options(traces_endpoint="http://collector:4317")
+    assert flags_of(traced)["--otlp-traces-endpoint"] == "http://collector:4317"
+
+
 def test_without_speculation_the_engine_is_a_plain_one() -> None:
     assert not {"--speculative-config", "--worker-cls"} & flags_of(make_options(), Platform.GPU).keys()
     assert draft_environment(make_options(), MODEL, counters=COUNTERS) == {}
