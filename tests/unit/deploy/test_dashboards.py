@@ -35,7 +35,7 @@ def exported() -> Iterator[str]:
     for name, value in vars(metrics).items():
         if name.isupper() and isinstance(value, str):
             yield from (value, f"{value}_bucket", f"{value}_sum", f"{value}_count")
-    own = [ArtifactFigures(Store(), "chat"), DeploymentFigures(Store(), "chat")]
+    own = [ArtifactFigures(Store()), DeploymentFigures(Store())]
     for collector in (REGISTRY, *own):
         for family in collector.collect():
             yield from (f"{family.name}{end}" for end in ("", "_total", "_bucket", "_sum", "_count"))
