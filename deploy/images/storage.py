@@ -85,9 +85,13 @@ class Storage:
         return output_of(argv, "image storage", limit_seconds=SHORT_LIMIT_SECONDS)
 
     def references(self) -> list[str]:
-        """The names of all images, the newest first."""
-        images = json.loads(self.answer_of_buildah("images", "--json") or "[]")
-        images.sort(key=lambda image: str(image["createdatraw"]), reverse=True)
+        """The names of all images, those that came into the storage last first.
+
+        When they were created says nothing: of images that are the same for whoever builds them it is a fixed time.
+        """
+        images = json.loads(self.answer_of_buildah("images", "--no-trunc", "--json") or "[]")
+        kept = self.folder / "storage/overlay-images"
+        images.sort(key=lambda image: (kept / image["id"].removeprefix("sha256:")).stat().st_mtime_ns, reverse=True)
         return [name for image in images for name in image.get("names") or []]
 
     def image(self, reference: str) -> StoredImage:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import sys
 import tarfile
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import pytest
 
 from deploy.images.archive import digest_of, missing_layers, write_archive
 from deploy.images.errors import ImageError
-from deploy.images.storage import Layer, Storage, StoredImage, superfluous
+from deploy.images.storage import Layer, Storage, StoredImage, opened, superfluous
 from deploy.local.progress import Progress
 
 REFERENCE = "tandem.local/app:0123456789ab"
@@ -96,3 +97,15 @@ def test_a_layer_that_is_cut_short_is_an_error(tmp_path: Path) -> None:
 def test_only_older_tags_of_the_same_image_are_superfluous() -> None:
     references = ["a/x:3", "a/xy:1", "a/x:2", "docker.io/a/x:1", "a/x:1"]
     assert superfluous(references, "a/x", keep=2) == ["a/x:1"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an image storage needs root: chroot and overlay mounts")
+def test_images_are_ordered_by_when_they_came_whatever_time_they_say_that_they_were_made(tmp_path: Path) -> None:
+    containerfile = tmp_path / "Containerfile"
+    containerfile.write_text("FROM scratch\nLABEL a=b\n")
+    with opened(tmp_path / "images", Progress(stream=io.StringIO())) as storage:
+        for tag, seconds in (("1", 3_000_000_000), ("2", 0), ("3", 1_000_000_000)):
+            options = (f"--timestamp={seconds}", f"--tag=a/x:{tag}", f"--file={containerfile}")
+            log = storage.log_of("build")
+            storage.buildah("build", *options, str(tmp_path), what=f"a/x:{tag}", limit_seconds=60, log=log)
+        assert storage.references() == ["localhost/a/x:3", "localhost/a/x:2", "localhost/a/x:1"]
