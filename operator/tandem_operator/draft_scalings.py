@@ -33,8 +33,6 @@ class _Scaled:
     that is refused does not say."""
     loads: Mapping[str, Load] = field(default_factory=dict)
     """By pod, of those alone that have said something new."""
-    is_news: bool = False
-    """Whether something is to be written down that a restart must not lose."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +109,7 @@ class DraftScalings:
         if decision.replicas != scaled.role.replicas:
             inputs = _inputs_of(decision, seen)
             scaled.role.change(key, decision.replicas, reason=decision.reason, inputs=inputs, now=now)
-            scaled.is_news = True
-        scaled.is_news |= decision.is_off is not was_off
+        scaled.role.is_news |= decision.is_off is not was_off
         scaling_figures.show_drafts(key, decision, policy.bounds)
         return decision
 
@@ -127,14 +124,14 @@ class DraftScalings:
         was_scaled = Role.DRAFT.value in (saved.get("data") or {})
         if scaled is None:
             return was_scaled
-        return scaled.is_news or not was_scaled
+        return scaled.role.is_news or not was_scaled
 
     def remembered(self, key: Key) -> Mapping[str, Any] | None:
         """What is to be written down; None where drafts are not scaled."""
         scaled = self._scaled.get(key)
         if scaled is None:
             return None
-        scaled.is_news = False
+        scaled.role.is_news = False
         return {**scaled.role.to_data(), "memory": scaled.memory.to_data()}
 
 

@@ -12,7 +12,7 @@ from tandem_contracts.launch import Role
 from tandem_operator import names, scaling_figures
 from tandem_operator.facts import Facts, Manifest, Ref, controller_uid
 from tandem_operator.scaling.policy import Bounds
-from tandem_operator.scaling_terms import TakenOver, taken_over
+from tandem_operator.scaling_terms import TakenOver, taken_over, taken_over_in
 from tandem_operator.store import Key, Store
 from tandem_operator.timestamps import timestamp_of
 
@@ -34,6 +34,8 @@ class ScaledRole:
     decisions: deque[Mapping[str, Any]] = field(default_factory=lambda: deque(maxlen=DECISIONS_KEPT))
     """Of which each changed something, the oldest first."""
     taken_over: TakenOver | None = None
+    is_news: bool = False
+    """Whether something is to be written down that a restart must not lose."""
 
     @classmethod
     def restored(cls, role: Role, data: Mapping[str, Any], facts: Facts, *, first: int) -> Self:
@@ -45,17 +47,21 @@ class ScaledRole:
         found = cls(role, max(replicas, there) if isinstance(replicas, int) and replicas >= 0 else first)
         known = decisions if isinstance(decisions, list) else []
         found.decisions.extend(each for each in known if isinstance(each, dict))
+        found.taken_over = taken_over_in(data.get("takenOver"))
         return found
 
     def to_data(self) -> dict[str, Any]:
         """To be written down."""
-        return {"replicas": self.replicas, "decisions": list(self.decisions)}
+        told: dict[str, Any] = {"replicas": self.replicas, "decisions": list(self.decisions)}
+        return told if self.taken_over is None else {**told, "takenOver": self.taken_over.to_data()}
 
     def yielded(self, facts: Facts, bounds: Bounds, *, now: datetime) -> str:
         """Who else has written the replicas, which then are theirs for a while; empty while they are ours. They may be
         beyond the bounds: whoever writes them knows what for, and is told so.
         """
-        other = self.taken_over = taken_over(facts, self.taken_over, now=now, role=self.role)
+        other = taken_over(facts, self.taken_over, now=now, role=self.role)
+        self.is_news |= other != self.taken_over
+        self.taken_over = other
         if other is None or not other.lasts(now):
             return ""
         self.replicas = other.replicas
@@ -67,6 +73,7 @@ class ScaledRole:
         self.decisions.append(told)
         scaling_figures.count_change(key, before=self.replicas, after=replicas, role=self.role)
         self.replicas = replicas
+        self.is_news = True
 
     @property
     def changed_at(self) -> datetime | None:

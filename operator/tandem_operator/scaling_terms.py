@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from tandem_contracts.launch import Role
 from tandem_operator.api.autoscaling import Autoscaling, ScalingRules, latency_seconds
@@ -17,6 +18,7 @@ from tandem_operator.scaling.drafts import DraftPolicy
 from tandem_operator.scaling.observed import Gate, Observed, Pod
 from tandem_operator.scaling.policy import Behavior, Bounds, Direction, Limit, Policy, Target
 from tandem_operator.scaling.reading import Reading
+from tandem_operator.timestamps import timestamp_of
 
 
 def policy_of(deployment: LLMDeployment) -> Policy | None:
@@ -96,8 +98,12 @@ class TakenOver:
     replicas: int
 
     def lasts(self, now: datetime) -> bool:
-        """Whether they are still theirs."""
-        return (now - self.at).total_seconds() <= HANDS_OFF_SECONDS
+        """Whether they are still theirs. Much later than now it was only where the clock was set back since."""
+        return abs((now - self.at).total_seconds()) <= HANDS_OFF_SECONDS
+
+    def to_data(self) -> dict[str, Any]:
+        """To be written down: what they have written may be there for as long as ours is the same."""
+        return {"name": self.ref.name, "by": self.by, "at": timestamp_of(self.at), "replicas": self.replicas}
 
     def told(self, bounds: Bounds) -> str:
         """For a person: what was written, by whom, and what to do about it."""
@@ -113,6 +119,18 @@ class TakenOver:
                 f"{written}; after {minutes} the load decides again. spec.autoscaling.paused keeps replicas for longer"
             )
         return f"{written}; take that autoscaler away, or spec.autoscaling; {minutes} later the load decides again"
+
+
+def taken_over_in(data: object) -> TakenOver | None:
+    """The reverse of `TakenOver.to_data`; None for what no version of ours has written."""
+    match data:
+        case {"name": str(name), "by": str(by), "at": str(written), "replicas": int(replicas)} if replicas >= 0:
+            try:
+                at = datetime.fromisoformat(written)
+            except ValueError:
+                return None
+            return TakenOver(Ref("Deployment", name), by, at, replicas) if at.tzinfo else None
+    return None
 
 
 def _is_person(manager: str) -> bool:

@@ -144,7 +144,6 @@ class Scalings:
         if decision.replicas != scaled.role.replicas:
             inputs = _inputs_of(decision, waiting=seen.waiting)
             scaled.role.change(key, decision.replicas, reason=decision.reason, inputs=inputs, now=now)
-            scaled.saved_at = float("-inf")
         return seen, decision
 
     def loads(self, key: Key) -> Mapping[str, Load]:
@@ -165,7 +164,8 @@ class Scalings:
     def _memory_of(self, key: Key, scaled: _Scaled, owner: Owner, *, now: datetime) -> Manifest:
         """The ConfigMap as it was written last, until it is due to be written anew."""
         is_due = not 0 <= now.timestamp() - scaled.saved_at < SAVE_SECONDS
-        if scaled.saved is None or is_due or self._drafts.is_news(key, scaled.saved):
+        if scaled.saved is None or is_due or scaled.role.is_news or self._drafts.is_news(key, scaled.saved):
+            scaled.role.is_news = False
             data: dict[Role, Mapping[str, Any]] = {
                 Role.VERIFIER: {**scaled.role.to_data(), "memory": scaled.memory.to_data()}
             }

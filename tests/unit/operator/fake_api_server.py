@@ -1,7 +1,8 @@
 """A fake of the Kubernetes API server at its border: HTTP on a port of this machine, objects by path in memory.
 
-Knows resource versions, conflicts, preconditions, paging, merge patches of annotations, and apply as a plain merge of
-what is sent. A test scripts faults with `answer_next`, and reads the requests that came.
+Knows resource versions, conflicts, preconditions, paging, merge patches of annotations, and apply: what is sent takes
+the place of what was there, and who else has written the same value of a field owns it, too. A test scripts faults with
+`answer_next`, and reads the requests that came.
 """
 
 from __future__ import annotations
@@ -175,7 +176,8 @@ class FakeApiServer:
         admitted = self.admission(copy.deepcopy(request.body))
         changed = there.get("spec") != admitted.get("spec")
         generation = there["metadata"].get("generation", 0) + changed
-        body = {**admitted, "metadata": {**admitted["metadata"], "generation": generation}}
+        owners = _owners(there, admitted, manager=request.query.get("fieldManager", ""))
+        body = {**admitted, "metadata": {**admitted["metadata"], "generation": generation, "managedFields": owners}}
         return web.json_response(self.put(path, {**body, **({"status": there["status"]} if "status" in there else {})}))
 
     def _is_collection(self, path: str) -> bool:
@@ -203,6 +205,33 @@ def _field(manifest: Manifest, path: str) -> Any:
     for name in path.split("."):
         manifest = manifest.get(name, {})
     return manifest
+
+
+def _owners(before: Manifest, after: Manifest, *, manager: str) -> list[Manifest]:
+    """Who owns which fields after an apply with force: the applier all that it has sent, others what it has not changed
+    of theirs. https://kubernetes.io/docs/reference/using-api/server-side-apply/#conflicts
+    """
+    others = [
+        {**entry, "fieldsV1": fields}
+        for entry in before["metadata"].get("managedFields", [])
+        if entry["manager"] != manager and (fields := _unchanged(entry["fieldsV1"], before, after))
+    ]
+    return [{"manager": manager, "operation": "Apply", "fieldsV1": _fields_of(after)}, *others]
+
+
+def _unchanged(fields: Manifest, before: Any, after: Any) -> Manifest:
+    kept = {}
+    for name, inside in fields.items():
+        was, now = (each.get(name.removeprefix("f:")) if isinstance(each, dict) else None for each in (before, after))
+        below = _unchanged(inside, was, now)
+        if below or (not inside and was == now is not None):
+            kept[name] = below
+    return kept
+
+
+def _fields_of(value: Any) -> Manifest:
+    """Lists are taken as wholes."""
+    return {f"f:{name}": _fields_of(inside) for name, inside in value.items()} if isinstance(value, dict) else {}
 
 
 def _failure(status: int, message: str) -> web.Response:

@@ -176,6 +176,16 @@ class Site:
         found: int = self.world.server.objects[path]["spec"]["replicas"]
         return found
 
+    def somebody_scales(self, path: str, replicas: int, *, by: str = "kubectl", at: datetime | None = None) -> None:
+        """The Deployment there, as the API server has it after that: without a time by the scale subresource."""
+        there = self.world.server.objects[path]
+        entry: Manifest = {"manager": by, "operation": "Update", "fieldsV1": {"f:spec": {"f:replicas": {}}}}
+        entry |= {"subresource": "scale"} if at is None else {"time": written(at)}
+        metadata = there["metadata"]
+        metadata = {**metadata, "managedFields": [*metadata.get("managedFields", []), entry]}
+        metadata["generation"] += there["spec"]["replicas"] != replicas
+        self.world.server.put(path, {**there, "metadata": metadata, "spec": {**there["spec"], "replicas": replicas}})
+
     @property
     def told(self) -> Manifest:
         found: Manifest = self.world.server.objects[BODY_PATH]["status"]["scaling"]

@@ -198,12 +198,7 @@ def test_replicas_of_drafts_that_somebody_else_has_written_are_left_alone() -> N
     async def script(site: Site) -> None:
         await site.live(60)
         path = site.path_of(Role.DRAFT)
-        there = site.world.server.objects[path]
-        metadata = {
-            **there["metadata"],
-            "managedFields": [{"manager": "hpa", "fieldsV1": {"f:spec": {"f:replicas": {}}}}],
-        }
-        site.world.server.put(path, {**there, "metadata": metadata, "spec": {**there["spec"], "replicas": 3}})
+        site.somebody_scales(path, 3, by="hpa")
         before = len(site.world.writes())
         await site.live(590)
         assert site.drafts == 3
@@ -212,6 +207,7 @@ def test_replicas_of_drafts_that_somebody_else_has_written_are_left_alone() -> N
         assert message.startswith(f"Deployment {path.rsplit('/', 1)[1]}: its replicas were written by hpa")
         assert site.told["health"] == "Good", "verifiers go on"
         assert len([each for each in site.world.writes()[before:] if each.endswith(path)]) <= 1
+        await site.restart()
         await site.live(300)
         assert site.condition("ScalingActive")[0] == "True"
         assert site.drafts == 1
@@ -224,12 +220,7 @@ def test_verifiers_that_somebody_has_scaled_to_none_have_no_drafts(is_scaled: bo
     async def script(site: Site) -> None:
         await site.live(60)
         path = site.path_of(Role.VERIFIER)
-        there = site.world.server.objects[path]
-        metadata = {
-            **there["metadata"],
-            "managedFields": [{"manager": "kubectl", "fieldsV1": {"f:spec": {"f:replicas": {}}}}],
-        }
-        site.world.server.put(path, {**there, "metadata": metadata, "spec": {**there["spec"], "replicas": 0}})
+        site.somebody_scales(path, 0)
         await site.live(60)
         assert site.drafts == 0
         assert site.condition("DraftReady")[:2] == ("True", "ScaledToZero")

@@ -9,11 +9,10 @@ from datetime import timedelta
 import pytest
 
 from tandem_operator.engine_readings import EngineReadings
-from tandem_operator.facts import Manifest
 from tests.builders import KEY, NAMESPACE, make_role, make_spec, make_store
 from tests.unit.operator.fake_api_server import Answer
 from tests.unit.operator.reconcile_world import BODY_PATH
-from tests.unit.operator.scaling_site import MEMORY_PATH, SCALED, Site, play, written
+from tests.unit.operator.scaling_site import MEMORY_PATH, SCALED, Site, play
 
 
 def test_replicas_follow_the_load_between_their_bounds_and_status_says_why() -> None:
@@ -82,28 +81,6 @@ def test_the_pods_with_the_least_to_do_go_first_and_a_missing_right_keeps_none_t
             assert len(marks) == 4, "each pod that goes is marked, once"
         told = [each for each in caplog.messages if "pods cannot be marked" in each]
         assert len(told) == (0 if is_allowed else 1)
-
-    play(script)
-
-
-@pytest.mark.parametrize("has_time", [True, False])
-def test_replicas_that_somebody_else_has_written_are_left_alone_for_ten_minutes(has_time: bool) -> None:
-    async def script(site: Site) -> None:
-        await site.live(30)
-        (path,) = site.world.paths("Deployment")
-        there = site.world.server.objects[path]
-        entry: Manifest = {"manager": "hpa", "fieldsV1": {"f:spec": {"f:replicas": {}}}}
-        entry |= {"time": written(site.now)} if has_time else {}  # there is none by the scale subresource
-        metadata = {**there["metadata"], "managedFields": [entry]}
-        site.world.server.put(path, {**there, "metadata": metadata, "spec": {**there["spec"], "replicas": 5}})
-        before = len(site.world.writes())
-        await site.live(590)
-        assert site.replicas == 5
-        assert site.world.condition("ScalingActive")[:2] == ("False", "ScalingConflict")  # type: ignore[index]
-        assert "written by hpa" in site.world.condition("ScalingActive")[2]  # type: ignore[index]
-        assert len([each for each in site.world.writes()[before:] if each.endswith(path)]) <= 1
-        await site.live(600)
-        assert site.world.condition("ScalingActive")[0] == "True"  # type: ignore[index]
 
     play(script)
 
