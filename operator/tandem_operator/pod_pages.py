@@ -20,7 +20,9 @@ class PodPages:
             await self._session.close()
 
     async def read(self, address: str) -> str | None:
-        """The page at `address`, at most its first PAGE_LIMIT_BYTES; None without a good answer in time."""
+        """The page at `address`; None without a good answer in time, and of a page beyond PAGE_LIMIT_BYTES: cut off in
+        the middle of a number it would tell another one.
+        """
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_LIMIT_SECONDS))
         host = f"[{address}]" if ":" in address else address
@@ -31,8 +33,8 @@ class PodPages:
                     return None
                 async for chunk in answer.content.iter_any():  # a single read may give a part of the page
                     page += chunk
-                    if len(page) >= PAGE_LIMIT_BYTES:
-                        break
+                    if len(page) > PAGE_LIMIT_BYTES:
+                        return None
         except (aiohttp.ClientError, TimeoutError, OSError):
             return None
-        return page[:PAGE_LIMIT_BYTES].decode(errors="replace")
+        return page.decode(errors="replace")

@@ -44,6 +44,8 @@ class Site:
         self.running, self.waiting, self.is_up, self.starts = 1.0, 0.0, True, True
         self.more: dict[str, float] = {}
         """Requests that pods have beside the others, by address."""
+        self.silent: set[str] = set()
+        """Addresses of pods that do not answer."""
         self.held, self.answering, self.is_gate_up, self.gate_starts = 0, 0, True, True
         self.begin()
 
@@ -69,9 +71,10 @@ class Site:
         )
 
     async def page(self, request: web.Request) -> web.Response:
-        running = self.running + self.more.get(request.host.partition(":")[0], 0.0)
+        address = request.host.partition(":")[0]
+        running = self.running + self.more.get(address, 0.0)
         lines = [f"{metrics.ENGINE_RUNNING} {running}", f"{metrics.ENGINE_WAITING} {self.waiting}", ""]
-        return web.Response(text="\n".join(lines), status=200 if self.is_up else 503)
+        return web.Response(text="\n".join(lines), status=200 if self.is_up and address not in self.silent else 503)
 
     async def gate_page(self, _: web.Request) -> web.Response:
         lines = [f"{metrics.GATE_HELD} {self.held}", f"{metrics.GATE_ANSWERING} {self.answering}", ""]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -108,11 +109,31 @@ def test_at_zero_the_gate_keeps_the_service_whatever_becomes_of_it() -> None:
         assert (rest.replicas, rest.is_at_gate, rest.has_gate) == (0, True, True)
 
 
+@pytest.mark.parametrize("is_ready", [True, False])
+@pytest.mark.parametrize("workloads", [(), (workload(wanted=0, ready=0),)])
+def test_at_zero_the_service_moves_to_the_gate_once_that_is_ready(
+    workloads: tuple[WorkloadFacts, ...], is_ready: bool
+) -> None:
+    rest = step(*workloads, gate=GateFacts(THERE, is_ready=is_ready))
+    assert (rest.replicas, rest.is_at_gate, rest.has_gate) == (0, is_ready, True)
+
+
+@pytest.mark.parametrize(("ready", "left"), [(1, 1), (0, 0)])
+def test_verifiers_that_answer_nothing_do_not_stay_for_the_drain(ready: int, left: int) -> None:
+    rest = step(workload(ready=ready, since=ago(5)), is_at_gate=True)
+    assert (rest.replicas, rest.is_at_gate) == (left, True)
+
+
 def test_the_service_leaves_the_gate_with_the_first_ready_verifier() -> None:
     rest = step(workload(ready=0), wanted=2, is_at_gate=True)
     assert (rest.replicas, rest.is_at_gate, rest.left_since) == (2, True, None)
     rest = step(workload(ready=1), wanted=2, is_at_gate=True, is_idle=True)
     assert (rest.is_at_gate, rest.has_gate, rest.left_since) == (False, True, NOW), "the gate goes in a later step"
+
+
+def test_the_service_stays_at_the_gate_where_the_only_ready_verifiers_are_being_deleted() -> None:
+    assert step(replace(workload(), is_going=True), wanted=1, is_at_gate=True).is_at_gate
+    assert not step(replace(workload(), is_going=True), workload(NEW), wanted=1, is_at_gate=True).is_at_gate
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,36 @@ def test_a_held_request_brings_the_verifiers_back_and_the_gate_goes_once_it_has_
     play(script, IDLE, make=Watched)
 
 
+def test_a_gate_that_always_has_a_request_goes_when_the_drain_is_over() -> None:
+    async def script(site: Site) -> None:
+        assert isinstance(site, Watched)
+        await site.live(10)
+        await site.rest()
+        site.held = 1
+        await site.live(20)
+        assert not site.is_at_gate
+        site.held, site.answering = 0, 1
+        await site.live(60)
+        assert site.gate_parts
+        await site.restart()
+        await site.world.reconciler.fill(NAMESPACE)
+        await site.live(60)
+        assert site.gate_parts == []
+
+    play(script, {**IDLE, "rollout": {"drainTimeout": "2m"}}, make=Watched)
+
+
+def test_requests_go_to_the_gate_where_somebody_has_taken_the_verifiers_away() -> None:
+    async def script(site: Site) -> None:
+        await site.live(10)
+        (path,) = site.verifier_deployments
+        site.somebody_scales(path, 0)
+        await site.live(20)
+        assert (site.replicas, site.is_at_gate) == (0, True)
+
+    play(script, IDLE)
+
+
 def test_many_held_requests_bring_as_many_verifiers_as_hold_them() -> None:
     async def script(site: Site) -> None:
         assert isinstance(site, Watched)

@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 
 from tandem_operator.engine_readings import EngineReadings
+from tandem_operator.facts import Manifest
 from tests.builders import KEY, NAMESPACE, make_role, make_spec, make_store
 from tests.unit.operator.fake_api_server import Answer
 from tests.unit.operator.reconcile_world import BODY_PATH
@@ -81,6 +82,26 @@ def test_the_pods_with_the_least_to_do_go_first_and_a_missing_right_keeps_none_t
             assert len(marks) == 4, "each pod that goes is marked, once"
         told = [each for each in caplog.messages if "pods cannot be marked" in each]
         assert len(told) == (0 if is_allowed else 1)
+
+    play(script)
+
+
+def test_a_pod_that_has_fallen_silent_is_not_the_first_to_go_for_what_it_said_last() -> None:
+    async def script(site: Site) -> None:
+        site.running = 14.0
+        await site.live(60)
+        assert site.replicas == 6
+        site.running, site.more = 2.0, {"127.0.0.4": -1.0}
+        await site.live(30)
+        site.silent = {"127.0.0.4"}
+        await site.live(60)
+        fewer = {**SCALED["autoscaling"], "verifier": {"minReplicas": 2, "maxReplicas": 3}}
+        site.world.user_writes({**SCALED, "autoscaling": fewer}, generation=2)
+        await site.world.reconciler.fill(NAMESPACE)
+        await site.live(30)
+        left = [path.rpartition("-")[2] for path in site.world.paths("Pod")]
+        assert len(left) == 3
+        assert "3" in left, "nobody knows how much it has to do now"
 
     play(script)
 
@@ -210,6 +231,29 @@ def test_without_autoscaling_the_spec_says_how_many_and_nothing_is_remembered() 
         assert MEMORY_PATH not in site.world.server.objects
         assert "scaling" not in site.world.server.objects[BODY_PATH]["status"]
         assert site.world.condition("ScalingActive") is None
+
+    play(script)
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        {"verifier": make_role("verifier", ("no-such-class",))},
+        {"autoscaling": {**SCALED["autoscaling"], "verifier": {"minReplicas": 9, "maxReplicas": 6}}},
+    ],
+)
+def test_a_spec_that_is_refused_takes_nothing_away_and_forgets_nothing_after_a_restart(refused: Manifest) -> None:
+    async def script(site: Site) -> None:
+        site.running = 14.0
+        await site.live(60)
+        site.world.user_writes({**SCALED, **refused}, generation=2)
+        await site.restart()
+        await site.world.reconciler.fill(NAMESPACE)
+        for _ in range(5):
+            await site.world.run()
+        assert site.world.condition("Accepted")[0] == "False"  # type: ignore[index]
+        assert site.replicas == 6
+        assert json.loads(site.world.server.objects[MEMORY_PATH]["data"]["verifier"])["replicas"] == 6
 
     play(script)
 
