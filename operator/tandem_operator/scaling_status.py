@@ -31,8 +31,8 @@ NEWS_TOLD_SECONDS = 60.0
 """That a condition has come to hold, or holds no more, that other pods cost something, and another reason for
 deciding nothing, is told at most so often."""
 STEADY_SECONDS, MOVING_SECONDS = 3600.0, 600.0
-"""A condition that was another more recently is no news: noise would write it each minute. Not so while the replicas
-follow a load that changes: so long after each change of theirs."""
+"""A condition that was another more recently is no news: noise would write it each minute. Not so for its first turn
+after a change of replicas, which shows what that was good for, and comes so soon or not at all."""
 
 
 @dataclass(frozen=True)
@@ -119,14 +119,19 @@ def _is_news(before: ScalingStatus, told: ScalingStatus, previous: Mapping[str, 
         return True
     is_first = before.health == Health.GOOD and before.target == "Unknown"  # no requests until now
     is_mended = before.health == Health.BLIND != told.health
-    is_moving = told.last_scale_time is not None and _seconds_since(told.last_scale_time, now) < MOVING_SECONDS
-    since = {c["type"]: c["lastTransitionTime"] for c in previous.get("conditions") or []}
+    changed = _seconds_since(told.last_scale_time or "", now)
+    turned = {c["type"]: _seconds_since(c["lastTransitionTime"], now) for c in previous.get("conditions") or []}
     was = scaling_verdicts(before)
     return any(
         (was[kind].holds, was[kind].is_known) != (verdict.holds, verdict.is_known)
-        and (is_first or is_mended or is_moving or _seconds_since(since.get(kind, ""), now) >= STEADY_SECONDS)
+        and (is_first or is_mended or _is_turn_told(turned.get(kind, inf), changed))
         for kind, verdict in scaling_verdicts(told).items()
     )
+
+
+def _is_turn_told(turned: float, changed: float) -> bool:
+    """Whether another turn of a condition is news, so many seconds after its last one, and after replicas changed."""
+    return turned >= STEADY_SECONDS or (changed < MOVING_SECONDS and turned >= changed)
 
 
 def _seconds_since(written: str, now: datetime) -> float:

@@ -203,19 +203,6 @@ def test_a_memory_that_somebody_has_spoilt_is_learned_anew(text: str) -> None:
     play(script)
 
 
-def test_constant_load_is_written_down_every_five_minutes_and_no_more() -> None:
-    async def script(site: Site) -> None:
-        await site.live(400)
-        before = len(site.world.writes())
-        await site.live(1200)
-        written = site.world.writes()[before:]
-        assert len([each for each in written if "/status" in each]) <= 4
-        assert len([each for each in written if "configmaps" in each]) <= 4
-        assert len(written) <= 8
-
-    play(script)
-
-
 def test_without_autoscaling_the_spec_says_how_many_and_nothing_is_remembered() -> None:
     async def script(site: Site) -> None:
         await site.live(30)

@@ -73,12 +73,36 @@ def test_what_has_been_so_for_long_and_is_no_more_is_told_within_a_minute(news: 
     assert teller.tell(news, after=1) == reasons
 
 
-def test_while_replicas_change_each_turn_of_the_target_is_told_within_a_minute() -> None:
+def test_after_a_change_of_replicas_the_first_turn_of_the_target_is_told_within_a_minute() -> None:
     teller = Teller()
     assert teller.tell(MISSED, after=60, changed=NOW) == "Deciding NotLimited TargetMissed"
-    assert teller.tell(GOOD, after=60, changed=NOW) == "Deciding NotLimited TargetMet"
-    assert teller.tell(MISSED, after=600, changed=NOW) == "Deciding NotLimited TargetMissed", "five minutes are over"
-    assert teller.tell(GOOD, after=60, changed=NOW) == "Deciding NotLimited TargetMissed", "no change for ten minutes"
+    assert teller.tell(GOOD, after=60, changed=NOW) == "Deciding NotLimited TargetMissed", "it comes and goes"
+    another = NOW + timedelta(seconds=120)
+    assert teller.tell(GOOD, after=60, changed=another) == "Deciding NotLimited TargetMet"
+
+
+def test_ten_minutes_after_a_change_of_replicas_a_turn_of_the_target_has_nothing_to_do_with_it() -> None:
+    teller = Teller()
+    teller.tell(GOOD, after=600, changed=NOW)
+    assert teller.tell(MISSED, after=60, changed=NOW) == "Deciding NotLimited TargetMet"
+
+
+@pytest.mark.parametrize("period", [45, 70, 120])
+def test_a_target_that_comes_and_goes_after_a_change_is_one_piece_of_news(period: int) -> None:
+    teller = Teller()
+    before = teller.writes
+    for second in range(5, 605, 5):
+        teller.tell(GOOD if second % (2 * period) < period else MISSED, after=5, changed=NOW)
+    assert teller.writes - before <= 600 / 300 + 1
+
+
+def test_figures_are_written_anew_where_the_clock_was_set_back() -> None:
+    teller = Teller()
+    later = Decision(3, "as many as before", figures=GOOD.figures)
+    teller.tell(later, after=-3600)
+    assert teller.status["scaling"]["reason"] == later.reason
+    teller.tell(GOOD, after=299)
+    assert (teller.status["scaling"]["reason"], teller.writes) == (later.reason, 2), "and then as seldom as before"
 
 
 def test_that_metrics_are_there_again_is_told_within_a_minute() -> None:
