@@ -82,7 +82,8 @@ class DraftScalings:
         if conflict:
             policy = replace(policy, is_paused=True)
         decision = self._decided(key, scaled, policy, facts=facts, verifiers=verifiers, now=now)
-        return intent.scaled(decision.replicas, Role.DRAFT), ScaledDrafts(policy, decision, conflict=conflict)
+        told = ScaledDrafts(policy, decision, conflict=conflict, decisions=tuple(scaled.role.decisions))
+        return intent.scaled(decision.replicas, Role.DRAFT), told
 
     def _decided(
         self, key: Key, scaled: _Scaled, policy: DraftPolicy, *, facts: Facts, verifiers: Verifiers, now: datetime

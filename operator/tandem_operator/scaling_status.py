@@ -6,7 +6,7 @@ changed, and else every TOLD_SECONDS: a deployment under constant load causes no
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from math import inf
@@ -15,7 +15,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from tandem_contracts.launch import Role
-from tandem_operator.api.status import AttainmentStatus, CostStatus, ScalingStatus
+from tandem_operator.api.status import (
+    CHANGES_TOLD,
+    REASON_LENGTH,
+    AttainmentStatus,
+    CostStatus,
+    ScalingChange,
+    ScalingStatus,
+)
 from tandem_operator.names import ConditionType, Reason
 from tandem_operator.objects.event import Rescaled
 from tandem_operator.scaling.decision import Decision, Health, Limited
@@ -43,6 +50,8 @@ class ScaledDrafts:
     decision: DraftDecision
     conflict: str = ""
     """Who else scales them, so that this one does not."""
+    decisions: Sequence[Mapping[str, Any]] = ()
+    """As of `Scaled`."""
 
     @property
     def health(self) -> str:
@@ -62,6 +71,8 @@ class Scaled:
     decision: Decision
     changed: datetime | None = None
     """When replicas changed last, if that is known."""
+    decisions: Sequence[Mapping[str, Any]] = ()
+    """The last ones that changed something, the oldest first, as they are remembered: somebody may have spoilt them."""
     cost: Cost | None = None
     """None: not known."""
     conflict: str = ""
@@ -150,9 +161,9 @@ def _status_of(scaled: Scaled, now: datetime) -> ScalingStatus:
     is_met = all(share + figures.attainment_error >= policy.target.share for share in known)
     return ScalingStatus(
         desired_verifiers=decision.replicas,
-        reason=(scaled.conflict or decision.reason)[:1024],
+        reason=(scaled.conflict or decision.reason)[:REASON_LENGTH],
         desired_drafts=drafts.decision.replicas if drafts else None,
-        draft_reason=(drafts.conflict or drafts.decision.reason)[:1024] if drafts else None,
+        draft_reason=(drafts.conflict or drafts.decision.reason)[:REASON_LENGTH] if drafts else None,
         draft_health=drafts.health if drafts else None,
         health=_health(scaled),
         limited=decision.limited.value or None,
@@ -170,8 +181,25 @@ def _status_of(scaled: Scaled, now: datetime) -> ScalingStatus:
         cold_start=f"{figures.cold_start_seconds:.0f}s",
         cost=_cost(scaled.cost) if scaled.cost else None,
         last_scale_time=timestamp_of(scaled.changed) if scaled.changed else None,
+        changes=_changes(scaled) or None,
         updated=timestamp_of(now),
     )
+
+
+def _changes(scaled: Scaled) -> tuple[ScalingChange, ...]:
+    """The last ones of both roles, the newest first."""
+    remembered = {Role.VERIFIER: scaled.decisions, Role.DRAFT: scaled.drafts.decisions if scaled.drafts else ()}
+    found = []
+    for role, decisions in remembered.items():
+        for each in decisions[-CHANGES_TOLD:]:
+            told = {"role": role, **{key: each.get(key) for key in ("at", "from", "to")}}
+            try:
+                found.append(
+                    ScalingChange.model_validate({**told, "reason": str(each.get("reason") or "")[:REASON_LENGTH]})
+                )
+            except ValidationError:
+                continue  # somebody else wrote it
+    return tuple(sorted(found, key=lambda change: change.at, reverse=True)[:CHANGES_TOLD])
 
 
 def _cost(cost: Cost) -> CostStatus:

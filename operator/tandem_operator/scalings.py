@@ -123,8 +123,17 @@ class Scalings:
         verifiers = Verifiers(seen, decision.replicas, decision.figures.cold_start_seconds)
         intent = intent.scaled(decision.replicas)
         intent, drafts = self._drafts.scale(key, intent, facts, verifiers=verifiers, owner_uid=owner_uid, now=now)
-        told = Scaled(policy, decision, scaled.role.changed_at, cost, conflict=conflict, drafts=drafts)
-        return intent, replace(told, unheeded=intent.unheeded)
+        told = Scaled(
+            policy,
+            decision,
+            changed=scaled.role.changed_at,
+            decisions=tuple(scaled.role.decisions),
+            cost=cost,
+            conflict=conflict,
+            drafts=drafts,
+            unheeded=intent.unheeded,
+        )
+        return intent, told
 
     def _decided(
         self, key: Key, scaled: _Scaled, policy: Policy, *, facts: Facts, now: datetime

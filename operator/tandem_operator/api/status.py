@@ -6,10 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from tandem_contracts.launch import Role
 from tandem_operator.api.fields import ApiModel
 
 SIZING_SENTENCES = 10
 SIZING_LENGTH = 1024
+CHANGES_TOLD, REASON_LENGTH = 5, 1024
+MOST_REPLICAS = 10**6
 
 
 class Condition(ApiModel):
@@ -112,16 +115,31 @@ class CostStatus(ApiModel):
     """The same over the tokens of answers alone."""
 
 
+class ScalingChange(ApiModel):
+    """Of a role's replicas."""
+
+    at: Annotated[str, Field(max_length=32)]
+    """When."""
+    role: Role
+    """Whose."""
+    before: Annotated[int, Field(ge=0, le=MOST_REPLICAS, alias="from")]
+    """How many before."""
+    after: Annotated[int, Field(ge=0, le=MOST_REPLICAS, alias="to")]
+    """How many since."""
+    reason: Annotated[str, Field(max_length=REASON_LENGTH)]
+    """Why."""
+
+
 class ScalingStatus(ApiModel):
     """What autoscaling has decided, and by what. Figures are written anew with a decision, else every five minutes."""
 
     desired_verifiers: Annotated[int, Field(ge=0)]
     """Verifiers that are wanted."""
-    reason: Annotated[str, Field(max_length=1024)] = ""
+    reason: Annotated[str, Field(max_length=REASON_LENGTH)] = ""
     """The decision in a sentence."""
     desired_drafts: Annotated[int, Field(ge=0)] | None = None
     """Drafts that are wanted; absent where draft.replicas counts."""
-    draft_reason: Annotated[str, Field(max_length=1024)] | None = None
+    draft_reason: Annotated[str, Field(max_length=REASON_LENGTH)] | None = None
     """The decision on them in a sentence."""
     draft_health: Annotated[str, Field(max_length=16)] | None = None
     """Of what draft pods and verifiers say of drafts, as `health`. Off: they do not pay, as verifiers have measured."""
@@ -148,6 +166,14 @@ class ScalingStatus(ApiModel):
     be on one of several classes that cost differently."""
     last_scale_time: Annotated[str, Field(max_length=32)] | None = None
     """When the number of replicas changed last."""
+    changes: (
+        Annotated[
+            tuple[ScalingChange, ...],
+            Field(max_length=CHANGES_TOLD, json_schema_extra={"x-kubernetes-list-type": "atomic"}),
+        ]
+        | None
+    ) = None
+    """The last changes that were decided, the newest first; by what figures: `tandem why`."""
     updated: Annotated[str, Field(max_length=32)] = ""
     """When these figures were written."""
 

@@ -139,6 +139,7 @@ def test_drafts_follow_what_is_asked_of_them_and_status_says_why() -> None:
         decisions = json.loads(site.world.server.objects[MEMORY_PATH]["data"]["draft"])["decisions"]
         assert [(each["from"], each["to"]) for each in decisions] == [(1, 2)]
         assert decisions[0]["inputs"]["tokenCapacity"] == "2000"
+        assert [(each["role"], each["to"]) for each in site.told["changes"]] == [("draft", 2)]
         assert site.condition("Ready")[0] == "True"
         site.asked = 100.0
         await site.live(200)
