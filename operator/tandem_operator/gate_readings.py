@@ -85,11 +85,12 @@ class GateReadings:
 
     async def _read(self, seen: _Seen, addresses: tuple[str, ...]) -> None:
         pages = await asyncio.gather(*(self._pages.read(address) for address in addresses))
-        gates = [gate_in(page, at=self._clock()) for page in pages if page is not None]
+        at = self._clock()
+        gates = [gate_in(page, at=at) for page in pages if page is not None]
         known = [gate for gate in gates if gate is not None]
         if len(known) < len(addresses):
             seen.idle_samples = 0
             return
         held, answering = sum(gate.held for gate in known), sum(gate.answering for gate in known)
-        seen.gate = Gate(min(gate.at for gate in known), held=held, answering=answering)
+        seen.gate = Gate(at, held=held, answering=answering)
         seen.idle_samples = 0 if held or answering else seen.idle_samples + 1

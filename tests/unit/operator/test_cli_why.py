@@ -82,6 +82,12 @@ def test_the_decision_comes_first_then_conditions_then_changes_with_their_inputs
     ]
 
 
+def test_the_last_ten_changes_are_printed() -> None:
+    many = [{**DECISION, "from": number, "to": number + 1} for number in range(15)]
+    changes = why(SCALED, status={"scaling": TOLD}, memory={"decisions": many}).splitlines()[2:]
+    assert [line.split()[1:4] for line in changes[::2]] == [[f"{n}", "→", f"{n + 1}"] for n in range(14, 4, -1)]
+
+
 def test_drafts_have_a_decision_and_changes_of_their_own() -> None:
     told = {**TOLD, "desiredDrafts": 2, "draftReason": "needs 2: 1900 tokens/s are asked for, a draft gives 2000"}
     inputs = {"verifiers": "4", "tokens": "1900", "tokenCapacity": "2000", "late": "0.3"}

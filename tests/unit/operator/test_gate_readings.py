@@ -76,6 +76,19 @@ def test_each_of_its_pods_has_to_say_so() -> None:
     play(script)
 
 
+def test_what_one_of_its_pods_leaves_unsaid_is_not_said_by_the_others() -> None:
+    async def script(gates: Gates) -> None:
+        await gates.read(BOTH)
+        before = gates.readings.latest(KEY, BOTH)
+        assert before is not None
+        assert before.at == gates.now
+        gates.silent, gates.held["127.0.0.1"] = {"127.0.0.2"}, 1
+        await gates.read(BOTH)
+        assert gates.readings.latest(KEY, BOTH) == before, "and it grows old"
+
+    play(script)
+
+
 def test_it_is_not_read_more_often_than_that_and_without_pods_it_is_not_idle() -> None:
     async def script(gates: Gates) -> None:
         assert [await gates.read(ONE) for _ in range(2)] == [False, True]

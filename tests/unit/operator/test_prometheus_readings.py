@@ -16,7 +16,13 @@ import pytest
 from aiohttp import web
 
 from tandem_operator.config import InvalidConfigError, OperatorConfig, PrometheusConfig
-from tandem_operator.prometheus_readings import ANSWER_LIMIT_BYTES, PrometheusError, PrometheusReadings, vector_in
+from tandem_operator.prometheus_readings import (
+    ANSWER_LIMIT_BYTES,
+    READ_EVERY_SECONDS,
+    PrometheusError,
+    PrometheusReadings,
+    vector_in,
+)
 from tandem_operator.scaling.reading import reading_in
 from tests.builders import KEY
 from tests.unit.operator.test_scaling_reading import PAGE
@@ -60,11 +66,17 @@ class Prometheus:
 
     def __init__(self, answer: Answer) -> None:
         self.answer, self.queries, self.headers = answer, list[str](), list[str]()
+        self.now = 1700.0
+        """The operator's clock."""
+        self.is_asked, self.may_answer = asyncio.Event(), asyncio.Event()
+        self.may_answer.set()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         query = str((await request.post())["query"])
         self.queries.append(query)
         self.headers.append(request.headers.get("Authorization", ""))
+        self.is_asked.set()
+        await self.may_answer.wait()
         said = self.answer(query)
         if isinstance(said, web.Response):
             return said
@@ -80,7 +92,7 @@ def play(answer: Answer, script: Callable[[PrometheusReadings, Prometheus], Awai
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         address = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        readings = PrometheusReadings(PrometheusConfig(address=address, **config), clock=lambda: 1700.0)
+        readings = PrometheusReadings(PrometheusConfig(address=address, **config), clock=lambda: server.now)
         try:
             await script(readings, server)
         finally:
@@ -100,7 +112,7 @@ def test_what_it_tells_of_a_pod_is_what_the_pod_tells_at_the_time_of_the_scrape(
     async def script(readings: PrometheusReadings, server: Prometheus) -> None:
         assert await read(readings) == reading_in(PAGE, at=1699.5)
         assert readings.trouble(KEY) == ""
-        (query,) = server.queries  # what was read lately is not asked again
+        (query,) = server.queries
         assert query.count(f'namespace="chat",pod=~"{POD}"') == 2
         assert "timestamp(vllm:num_requests_running{" in query
 
@@ -200,13 +212,17 @@ def test_of_two_scrapes_of_a_pod_the_newest_counts() -> None:
 def test_an_answer_that_fails_leaves_the_reading_of_before_with_its_time() -> None:
     is_up = [True]
 
-    async def script(readings: PrometheusReadings, _: Prometheus) -> None:
+    async def script(readings: PrometheusReadings, server: Prometheus) -> None:
         before = await read(readings)
         is_up[0] = False
-        readings._watched[KEY].due = 0.0
+        server.now += READ_EVERY_SECONDS
         assert await read(readings) == before
         assert before.at == 1699.5
         assert "answered 500" in readings.trouble(KEY)
+        is_up[0] = True
+        server.now += READ_EVERY_SECONDS
+        assert await read(readings) == before
+        assert readings.trouble(KEY) == "", "it is over"
 
     play(lambda query: healthy(query) if is_up[0] else web.Response(status=500), script)
 
@@ -261,7 +277,7 @@ def test_the_token_is_read_anew_for_each_query_and_a_missing_file_is_told(tmp_pa
         assert "No such file" in readings.trouble(KEY)
         for text in ("one\n", "two\n"):
             token.write_text(text)
-            readings._watched[KEY].due = 0.0
+            server.now += READ_EVERY_SECONDS
             await read(readings)
         assert server.headers == ["Bearer one", "Bearer two"]
 
@@ -280,7 +296,8 @@ def test_ten_thousand_series_are_read_of_some_pods_at_once() -> None:
         await readings.settle(KEY)
         assert len(server.queries) == 3
         assert len(readings.latest(KEY, pods)) == 500
-        assert readings.latest(KEY, {"pod-7": ""})["pod-7"].finished == 15.0
+        left = readings.latest(KEY, {"pod-7": ""})
+        assert {name: each.finished for name, each in left.items()} == {"pod-7": 15.0}
 
     assert len(series_of(PAGE)) * 500 >= 9_000
     play(answer, script)

@@ -130,6 +130,16 @@ def test_it_is_the_pods_of_all_deployments_that_must_not_be_too_many() -> None:
     play(script, most_pods=3)
 
 
+def test_those_that_are_read_from_prometheus_push_no_other_there() -> None:
+    async def script(site: Site) -> None:
+        await site.read(4, OTHER)
+        assert site.side() == "prometheus"
+        await site.read(2)
+        assert site.side() == "pods"
+
+    play(script, most_pods=3)
+
+
 def test_none_at_the_pods_where_the_administrator_says_so() -> None:
     async def script(site: Site) -> None:
         await site.read(1)

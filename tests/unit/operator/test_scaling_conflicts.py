@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from tandem_operator.facts import Ref
-from tandem_operator.scaling_terms import HANDS_OFF_SECONDS, TakenOver, taken_over_in
+from tandem_contracts.launch import Role
+from tandem_operator.facts import Facts, Ref, WorkloadFacts
+from tandem_operator.scaling_terms import HANDS_OFF_SECONDS, TakenOver, taken_over, taken_over_in
+from tests.builders import make_workload
 from tests.unit.operator.scaling_site import MEMORY_PATH, Site, play
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -89,6 +92,42 @@ def test_who_has_written_the_replicas_is_remembered_at_once() -> None:
 )
 def test_they_are_theirs_for_so_long_and_no_longer_where_the_clock_is_set_back(seconds: float, lasts: bool) -> None:
     assert THEIRS.lasts(NOW + timedelta(seconds=seconds)) is lasts
+
+
+def seen(*workloads: WorkloadFacts, before: TakenOver | None = None, later: float = 0.0) -> TakenOver | None:
+    """Who is found to have written replicas, so many seconds after NOW."""
+    now = NOW + timedelta(seconds=later)
+    return taken_over(Facts(workloads=workloads), before, now=now, role=Role.VERIFIER)
+
+
+def workload(at: datetime | None = None, **parts: Any) -> WorkloadFacts:
+    """Whose replicas somebody else has written."""
+    return replace(
+        make_workload(Role.VERIFIER, "deadbeef"), **{"wanted": 5, "scaled_by": "hpa", "scaled_at": at, **parts}
+    )
+
+
+def test_a_deployment_that_goes_or_drains_is_nobodys_to_scale() -> None:
+    assert seen(workload()) is not None
+    assert seen(workload(is_going=True)) is None
+    assert seen(workload(draining_since=NOW)) is None
+
+
+def test_who_writes_the_same_number_again_gets_ten_minutes_more() -> None:
+    first = seen(workload(NOW), later=1)
+    assert first is not None
+    assert seen(workload(NOW), before=first, later=500) == first
+    again = seen(workload(NOW + timedelta(seconds=300)), before=first, later=500)
+    assert again == replace(first, at=NOW + timedelta(seconds=300))
+
+
+def test_another_number_or_somebody_else_is_a_new_writing_without_a_time_too() -> None:
+    first = seen(workload())
+    assert first is not None
+    assert seen(workload(), before=first, later=500) == first
+    then = NOW + timedelta(seconds=500)
+    assert seen(workload(wanted=4), before=first, later=500) == replace(first, at=then, replicas=4)
+    assert seen(workload(scaled_by="kubectl"), before=first, later=500) == replace(first, at=then, by="kubectl")
 
 
 def test_what_is_written_down_of_it_is_read_again() -> None:

@@ -20,7 +20,7 @@ def value(name: str, **labels: str) -> float | None:
 
 
 def test_a_decision_is_exported_and_goes_with_the_deployment() -> None:
-    figures = Figures(requests_rate=9.0, capacity_rate=4.2, first_token_attainment=0.97)
+    figures = Figures(9.0, surge_rate=1.5, capacity_rate=4.2, cold_start_seconds=104.0, first_token_attainment=0.97)
     cost = Cost(13.76, per_million_tokens=0.09)
     scaling_figures.show(KEY, Decision(3, "because", Health.BLIND, figures=figures), cost, policy=POLICY)
     assert (value("cost_per_hour"), value("cost_per_million_tokens", tokens="all")) == (13.76, 0.09)
@@ -30,6 +30,8 @@ def test_a_decision_is_exported_and_goes_with_the_deployment() -> None:
     assert [value("replicas_bound", role="verifier", bound=bound) for bound in ("min", "max")] == [1, 8]
     assert value("desired_replicas", role="verifier") == 3
     assert (value("requests_per_second"), value("blind", role="verifier")) == (9.0, 1)
+    assert (value("surge_per_second"), value("cold_start_seconds")) == (1.5, 104.0)
+    assert value("replica_requests_per_second") == 4.2
     assert value("attainment_ratio", target="timeToFirstToken") == 0.97
     assert value("attainment_ratio", target="timePerOutputToken") is None
     scaling_figures.show(KEY, Decision(3, "because"), None, policy=POLICY)

@@ -7,13 +7,20 @@ import json
 from datetime import timedelta
 
 import pytest
+from prometheus_client import REGISTRY
 
 from tandem_operator.engine_readings import EngineReadings
 from tandem_operator.facts import Manifest
-from tests.builders import KEY, NAMESPACE, make_role, make_spec, make_store
+from tests.builders import KEY, NAME, NAMESPACE, make_role, make_spec, make_store
 from tests.unit.operator.fake_api_server import Answer
 from tests.unit.operator.reconcile_world import BODY_PATH
 from tests.unit.operator.scaling_site import MEMORY_PATH, SCALED, Site, play
+
+
+def exported() -> set[float]:
+    """What metrics say of the replicas that scaling wants of the deployment."""
+    wanted = next(each for each in REGISTRY.collect() if each.name == "tandem_scaling_desired_replicas")
+    return {each.value for each in wanted.samples if each.labels["deployment"] == NAME}
 
 
 def test_replicas_follow_the_load_between_their_bounds_and_status_says_why() -> None:
@@ -207,6 +214,7 @@ def test_without_autoscaling_the_spec_says_how_many_and_nothing_is_remembered() 
     async def script(site: Site) -> None:
         await site.live(30)
         assert MEMORY_PATH in site.world.server.objects
+        assert exported() == {2.0}
         plain = make_spec(draft=None, speculation={"method": "Off"}, verifier=make_role("verifier", replicas=3))
         site.world.user_writes(plain, generation=2)
         await site.world.reconciler.fill(NAMESPACE)
@@ -218,6 +226,7 @@ def test_without_autoscaling_the_spec_says_how_many_and_nothing_is_remembered() 
         assert MEMORY_PATH not in site.world.server.objects
         assert "scaling" not in site.world.server.objects[BODY_PATH]["status"]
         assert site.world.condition("ScalingActive") is None
+        assert exported() == set()
 
     play(script)
 
