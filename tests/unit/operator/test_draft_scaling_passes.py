@@ -195,6 +195,20 @@ def test_drafts_that_do_not_pay_go_to_none_and_nothing_is_called_broken() -> Non
     play(script)
 
 
+def test_that_drafts_do_not_pay_is_remembered_at_once_where_as_many_stay() -> None:
+    async def script(site: Site) -> None:
+        await site.live(120)
+        site.pays = False
+        await site.live(150)
+        assert (site.drafts, site.told["draftHealth"]) == (1, "Off")
+        await site.restart()
+        site.pays = True
+        await site.live(30)
+        assert (site.drafts, site.told["draftHealth"]) == (1, "Off")
+
+    play(script, make_scaled(draft={"minReplicas": 1, "maxReplicas": 4}))
+
+
 def test_replicas_of_drafts_that_somebody_else_has_written_are_left_alone() -> None:
     async def script(site: Site) -> None:
         await site.live(60)
