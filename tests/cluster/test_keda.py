@@ -40,6 +40,7 @@ def keda(tandem: World, tmp_path: Path) -> Iterator[Path]:
 def _scaled_object(prometheus: Prometheus) -> Manifest:
     """Ten requests a verifier, none of them without requests, without any hold."""
     trigger = {"serverAddress": prometheus.address, "query": "sum(requests)", "threshold": "10"}
+    trigger["ignoreNullValues"] = "false"
     quick = {"scaleDown": {"stabilizationWindowSeconds": 0}}
     return {
         "apiVersion": "keda.sh/v1alpha1",
