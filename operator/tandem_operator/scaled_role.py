@@ -47,7 +47,8 @@ class ScaledRole:
         found = cls(role, max(replicas, there) if isinstance(replicas, int) and replicas >= 0 else first)
         known = decisions if isinstance(decisions, list) else []
         found.decisions.extend(each for each in known if isinstance(each, dict))
-        found.taken_over = taken_over_in(data.get("takenOver"))
+        other = taken_over_in(data.get("takenOver"))
+        found.taken_over = other if other and other.is_seen_in(facts, role) else None
         return found
 
     def to_data(self) -> dict[str, Any]:

@@ -105,6 +105,11 @@ class TakenOver:
         """To be written down: what they have written may be there for as long as ours is the same."""
         return {"name": self.ref.name, "by": self.by, "at": timestamp_of(self.at), "replicas": self.replicas}
 
+    def is_seen_in(self, facts: Facts, role: Role) -> bool:
+        """Whether a Deployment still says so itself: what is written down of it gives nobody more replicas."""
+        writings = [(each.ref, each.scaled_by, each.wanted) for each in facts.workloads_of(role)]
+        return (self.ref, self.by, self.replicas) in writings
+
     def told(self, bounds: Bounds) -> str:
         """For a person: what was written, by whom, and what to do about it."""
         beyond = ""

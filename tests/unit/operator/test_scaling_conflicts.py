@@ -12,7 +12,7 @@ import pytest
 from tandem_contracts.launch import Role
 from tandem_operator.facts import Facts, Ref, WorkloadFacts
 from tandem_operator.scaling_terms import HANDS_OFF_SECONDS, TakenOver, taken_over, taken_over_in
-from tests.builders import make_workload
+from tests.builders import NAMESPACE, make_workload
 from tests.unit.operator.scaling_site import MEMORY_PATH, Site, play
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -82,6 +82,22 @@ def test_who_has_written_the_replicas_is_remembered_at_once() -> None:
         await site.live(5)
         remembered = json.loads(site.world.server.objects[MEMORY_PATH]["data"]["verifier"])
         assert (remembered["takenOver"]["by"], remembered["takenOver"]["replicas"]) == ("kubectl", 5)
+
+    play(script)
+
+
+def test_who_writes_into_the_memory_that_somebody_has_scaled_gets_no_more_replicas() -> None:
+    async def script(site: Site) -> None:
+        await site.live(30)
+        (path,) = site.verifier_deployments
+        there = site.world.server.objects[MEMORY_PATH]
+        forged = TakenOver(Ref("Deployment", path.rpartition("/")[2]), "kubectl", site.now, 50)
+        remembered = {**json.loads(there["data"]["verifier"]), "takenOver": forged.to_data()}
+        site.world.server.put(MEMORY_PATH, {**there, "data": {"verifier": json.dumps(remembered)}})
+        await site.restart()
+        await site.world.reconciler.fill(NAMESPACE)
+        await site.live(30)
+        assert (condition(site), site.replicas) == (("True", "Deciding"), 2)
 
     play(script)
 
