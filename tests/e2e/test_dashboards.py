@@ -31,6 +31,8 @@ pytestmark = [pytest.mark.real_node, pytest.mark.campaign, pytest.mark.timeout(9
 
 NAME = "shown"
 DATA_LIMIT_SECONDS = 240
+CLIENTS = 8
+"""With one, drafts have too little to do for what they can give to be measured."""
 NAMED = re.compile(r"\b(?:tandem|vllm)[_:][a-z0-9_:]+(?=\{|\[| |\)|$)")
 
 
@@ -81,7 +83,7 @@ def shown(quantizing: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         wait = ("wait", "--for=condition=Ready", f"llm/{NAME}", limit)
         quantizing.run(*wait, limit_seconds=READY_LIMIT_SECONDS + 10)
         more = {"spec": {"autoscaling": {"draft": {"minReplicas": 2}}}}
-        with Load(quantizing.address(NAME), model=NAME, clients=1, max_tokens=64) as load:
+        with Load(quantizing.address(NAME), model=NAME, clients=CLIENTS, max_tokens=64) as load:
             quantizing.wait_until(lambda: len(load.since(60)) > 3, "answers with drafts")
             quantizing.run("patch", f"llm/{NAME}", "--type=merge", "-p", json.dumps(more))
             yield Shown(Prometheus(server.address, variables), begun)
