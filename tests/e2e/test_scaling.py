@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 
 from deploy import chart, openai
+from deploy.demo.scaling import knows_pace
 from deploy.load import Load
 from deploy.local.processes import wait_until
 from tandem_contracts import metrics
-from tandem_operator.__main__ import METRICS_PORT
 from tandem_operator.cli.main import main as tandem
 from tests.cluster.aggregation import host_of
 from tests.e2e.conftest import Site
@@ -42,8 +42,6 @@ LEARNING_CLIENTS, LEARNING_SECONDS = (1, 4), 30
 """In turns: the pace of a step is learned from loads that differ."""
 BY_COUNT_NEVER = 64
 """Requests a pod by rule of thumb: more than there ever are, so that only what was learned can ask for a second pod."""
-CAPACITY = "tandem_scaling_replica_requests_per_second"
-"""Not 0 once it is learned what a pod does within the target."""
 
 
 def _deployment(name: str = NAME, **further: Any) -> dict[str, Any]:
@@ -130,13 +128,12 @@ def prometheus(site: Site, tmp_path: Path) -> Iterator[Prometheus]:
 
 def _learn(site: Site) -> None:
     """Load the pod until the operator knows its pace."""
-    (operator,) = site.get("pods", "-l", "app.kubernetes.io/component=operator")["items"]
-    address, deadline = f"http://{operator['status']['podIP']}:{METRICS_PORT}", time.monotonic() + 400
+    deadline = time.monotonic() + 400
     for clients in itertools.cycle(LEARNING_CLIENTS):
         with Load(site.address(NAME), model=NAME, clients=clients, max_tokens=OUTPUT_TOKENS):
             end = time.monotonic() + LEARNING_SECONDS
             while time.monotonic() < end:
-                if openai.counter(address, CAPACITY) > 0:
+                if knows_pace(site.place, site.namespace):
                     return
                 assert time.monotonic() < deadline, f"no pace was learned within 400 s: {_scaling(site)}"
                 time.sleep(1)
