@@ -212,7 +212,7 @@ def test_queues_that_come_and_go_with_each_reading_move_no_replicas_up_and_down(
     assert len({decision.replicas for decision in world.decisions[-720:]}) == 1
 
 
-# -- a constant load, whose requests come by chance ---------------------------------------------------------------------
+# -- a constant load, whose requests come by chance --------------------------------------------------------------------
 
 
 def arrivals(mean: float, chance: random.Random) -> int:
