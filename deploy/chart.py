@@ -20,6 +20,8 @@ def values_of(images: Mapping[str, str], *, replicas: int = 1) -> dict[str, Any]
     return {
         "replicas": replicas,
         "image": {"repository": repository, "tag": tag},
+        # As much as an engine: with less, engines that take both cores keep it from renewing its lease.
+        "resources": {"requests": {"cpu": "250m"}},
         "config": {
             "engineImages": {
                 "cpu": images["engine-cpu"],

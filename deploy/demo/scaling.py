@@ -37,6 +37,8 @@ CAPACITY = "tandem_scaling_replica_requests_per_second"
 SEEN_SECONDS = 20.0
 """Over so much the view tells what clients see."""
 LOOK_SECONDS = 1.0
+ASK_SECONDS = 10.0
+"""The operator for its figures: more often would take what it has of the cores from its work."""
 READY_LIMIT_SECONDS = 600
 PART_LIMIT_SECONDS = 600
 
@@ -93,6 +95,7 @@ def _follow(place: Place, progress: Progress) -> None:
 
 def _learn(story: _Story, place: Place, address: str) -> None:
     """Loads that differ, until the operator knows the pace of a step: from then on it can tell what keeps a target."""
+    pace = Pace(place, NAMESPACE)
     deadline = time.monotonic() + PART_LIMIT_SECONDS
     for clients in itertools.cycle(LEARNING_CLIENTS):
         with Load(address, model=NAME, clients=clients, max_tokens=OUTPUT_TOKENS) as load:
@@ -100,23 +103,34 @@ def _learn(story: _Story, place: Place, address: str) -> None:
             story.tell(
                 f"{' and '.join(map(str, LEARNING_CLIENTS))} clients in turns: how long a step takes is learned",
                 load,
-                lambda _, end=end: knows_pace(place, NAMESPACE) or time.monotonic() > end,  # type: ignore[misc]
+                lambda _, end=end: pace.is_learned() or time.monotonic() > end,  # type: ignore[misc]
             )
-        if knows_pace(place, NAMESPACE):
+        if pace.is_learned():
             return
         if time.monotonic() > deadline:
             raise DemoError(f"waited {PART_LIMIT_SECONDS} s for the pace of a step to be learned")
 
 
-def knows_pace(place: Place, namespace: str) -> bool:
+class Pace:
     """Whether the operator of a namespace has learned what a verifier does within its target."""
-    operators = place.get("pods", "-n", namespace, "-l", "app.kubernetes.io/component=operator")["items"]
-    try:
-        return any(
-            openai.counter(f"http://{each['status'].get('podIP')}:{METRICS_PORT}", CAPACITY) for each in operators
-        )
-    except OSError:  # one that starts anew
-        return False
+
+    def __init__(self, place: Place, namespace: str) -> None:
+        self._place, self._namespace = place, namespace
+        self._is_learned, self._asked = False, float("-inf")
+
+    def is_learned(self) -> bool:
+        """As of the last time that it was asked."""
+        if not self._is_learned and time.monotonic() > self._asked + ASK_SECONDS:
+            self._asked = time.monotonic()
+            operator = ("pods", "-n", self._namespace, "-l", "app.kubernetes.io/component=operator")
+            for pod in self._place.get(*operator)["items"]:
+                try:
+                    self._is_learned |= (
+                        openai.counter(f"http://{pod['status'].get('podIP')}:{METRICS_PORT}", CAPACITY) > 0
+                    )
+                except OSError:  # it starts anew
+                    continue
+        return self._is_learned
 
 
 class _Story:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from deploy import chart, openai
-from deploy.demo.scaling import knows_pace
+from deploy.demo.scaling import Pace
 from deploy.load import Load
 from deploy.local.processes import wait_until
 from tandem_contracts import metrics
@@ -128,12 +128,12 @@ def prometheus(site: Site, tmp_path: Path) -> Iterator[Prometheus]:
 
 def _learn(site: Site) -> None:
     """Load the pod until the operator knows its pace."""
-    deadline = time.monotonic() + 400
+    pace, deadline = Pace(site.place, site.namespace), time.monotonic() + 400
     for clients in itertools.cycle(LEARNING_CLIENTS):
         with Load(site.address(NAME), model=NAME, clients=clients, max_tokens=OUTPUT_TOKENS):
             end = time.monotonic() + LEARNING_SECONDS
             while time.monotonic() < end:
-                if knows_pace(site.place, site.namespace):
+                if pace.is_learned():
                     return
                 assert time.monotonic() < deadline, f"no pace was learned within 400 s: {_scaling(site)}"
                 time.sleep(1)
