@@ -1,4 +1,4 @@
-"""`python -m benchmarks.scaling`: gates, then a table of autoscalers and workloads.
+"""`python -m benchmarks.scaling`: gates, a table of autoscalers and workloads, and what it says of ours.
 
 An hour and more with three seeds and all trials of S1 to S5; 15 seconds with `--quick`.
 """
@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.scaling import traces
-from benchmarks.scaling.comparison import Row, line_of, row_of, rows_of, run_of, table_of
+from benchmarks.scaling.comparison import Row, line_of, row_of, rows_in, rows_of, run_of, table_of
 from benchmarks.scaling.contestants import CONTESTANTS
 from benchmarks.scaling.gates import Gate, gates
 from benchmarks.scaling.pictures import draw
+from benchmarks.scaling.verdicts import verdicts
 from benchmarks.scaling.workloads import ALL, MAIN, Workload, traced
 
 SEEDS = 5
@@ -28,12 +29,18 @@ def main(arguments: Sequence[str]) -> int:
     """Run what is asked for and report it."""
     options = _parser().parse_args(arguments)
     try:
+        earlier = rows_in(options.read) if options.read else []
         workloads = _workloads(options)
         contestants = [CONTESTANTS[name] for name in _names(options.controllers, tuple(CONTESTANTS), "controller")]
     except (ValueError, OSError) as error:
         sys.stderr.write(f"scaling: {error}\n")
         return 2
     seeds = range(1, (1 if options.quick else options.seeds) + 1)
+    if options.read and not (options.workloads or options.controllers or options.trace or options.quick):
+        print(_told(earlier))
+        return 0
+    asked = {(workload.name, contestant.name) for workload in workloads for contestant in contestants}
+    earlier = [row for row in earlier if (row.workload, row.controller) not in asked]
     begin = time.monotonic()
     found = [] if options.trace else gates(range(1, 4 if options.quick else 6))
     for gate in found:
@@ -45,15 +52,16 @@ def main(arguments: Sequence[str]) -> int:
             for row in rows_of(workload, contestant, seeds=seeds, tried=tried):
                 rows.append(row)
                 print(f"  {line_of(row)}", file=sys.stderr, flush=True)
-                _write(rows, options.json)  # each time: all of it takes an hour
+                _write([*earlier, *rows], options.json)  # each time: all of it takes an hour
             if contestant.name == "headroom" and workload.name == "S1":
                 rows.append(row_of(workload, contestant, ONE_KNOB, role="one knob", seeds=seeds))
             if options.pictures:
                 title = f"{workload.name}: {workload.title}, {contestant.name}"
                 run = run_of(workload, contestant, contestant.default, seed=1)
                 draw(run, title=title, path=options.pictures / f"{workload.name}-{contestant.name}.png")
+    _write([*earlier, *rows], options.json)
     print()
-    print(table_of(rows))
+    print(_told([*earlier, *rows]))
     print()
     print(verdict(found))
     print(f"seconds={time.monotonic() - begin:.0f}")
@@ -70,10 +78,20 @@ def verdict(found: Sequence[Gate]) -> str:
     return f"{failed} does not hold: compare these figures only with each other, not with published ones."
 
 
+def _told(rows: Sequence[Row]) -> str:
+    return "\n".join([table_of(rows), "", *verdicts(rows)])
+
+
 def _write(rows: Sequence[Row], path: Path | None) -> None:
+    workloads, controllers = list(ALL), list(CONTESTANTS)
+
+    def place(row: Row) -> tuple[int, int]:
+        known = row.workload in ALL and row.controller in CONTESTANTS
+        return (workloads.index(row.workload), controllers.index(row.controller)) if known else (len(ALL), 0)
+
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps([row.data for row in rows], indent=2) + "\n", encoding="utf-8")
+        path.write_text(json.dumps([row.data for row in sorted(rows, key=place)], indent=2) + "\n", encoding="utf-8")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -81,6 +99,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--trace", type=Path, help=f"a CSV with {','.join(traces.COLUMNS)}; only it is run then")
     parser.add_argument("--mean-rps", type=float, help="bring the trace to this mean rate, by copies or by leaving out")
     parser.add_argument("--json", type=Path, help="where the rows are written")
+    parser.add_argument(
+        "--read",
+        type=Path,
+        help="rows of an earlier run, which stay but for those that are run now; without anything to run: only told",
+    )
     parser.add_argument(
         "--quick", action="store_true", help="one seed, no trials, and S1 alone unless others are named"
     )

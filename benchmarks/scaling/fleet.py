@@ -19,13 +19,18 @@ COLD_START_SPREAD = 0.06
 class SimulatedPod:
     """From its creation until it is gone."""
 
-    name: str
+    number: int
     created_at: float
     ready_at: float
     """When it will be, or became, Ready."""
     engine: Engine | None = None
     is_going: bool = False
     gone_at: float | None = None
+
+    @property
+    def name(self) -> str:
+        """By its number."""
+        return f"pod-{self.number}"
 
     def facts(self) -> Pod:
         """As the operator sees it."""
@@ -135,7 +140,7 @@ class Fleet:
         seconds = self.cold_start_seconds * max(0.7, self.random.gauss(1.0, COLD_START_SPREAD))
         if self.random.random() < 0.05:
             seconds *= 1.25
-        pod = SimulatedPod(f"pod-{self._made}", at, at + seconds)
+        pod = SimulatedPod(self._made, at, at + seconds)
         self.pods.append(pod)
         return pod
 

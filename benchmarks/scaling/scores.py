@@ -35,15 +35,19 @@ class Score:
     preemptions: float
     shrunk_in_fault: float
     requests: float
+    settled_changes: float | None = None
+    """An hour, from the end of the warm-up until the last request, of the seed with the most; None where a load never
+    settles.
+    """
 
     @property
     def row(self) -> dict[str, float]:
         """Rounded, for JSON."""
-        return {name: round(number, 4) for name, number in asdict(self).items()}
+        return {name: round(number, 4) for name, number in asdict(self).items() if number is not None}
 
 
-def score_of(run: Run) -> Score:
-    """One run's."""
+def score_of(run: Run, *, settled_at: float | None = None) -> Score:
+    """One run's; `settled_at`: the second from which on the load has long been what it is."""
     requests, objective = run.requests, run.objective
     count = len(requests)
     attained = sum(request.is_attained(objective) for request in requests)
@@ -68,14 +72,22 @@ def score_of(run: Run) -> Score:
         preemptions=run.preemptions,
         shrunk_in_fault=run.shrunk_in_fault,
         requests=count,
+        settled_changes=None if settled_at is None else _settled_changes(run, settled_at),
     )
 
 
 def mean_of(scores: Sequence[Score]) -> Score:
     """Of runs that differ by their seed."""
     rows = [asdict(score) for score in scores]
-    means = {name: fmean(row[name] for row in rows) for name in rows[0]}
-    return Score(**{**means, "worst_seed_attainment": min(score.worst_seed_attainment for score in scores)})
+    means = {name: fmean(row[name] for row in rows) for name in rows[0] if name != "settled_changes"}
+    worst = min(score.worst_seed_attainment for score in scores)
+    settled = max((each.settled_changes for each in scores if each.settled_changes is not None), default=None)
+    return Score(**{**means, "worst_seed_attainment": worst, "settled_changes": settled})
+
+
+def _settled_changes(run: Run, settled_at: float) -> float:
+    last = max(request.arrival for request in run.requests)
+    return sum(settled_at <= at <= last for at, _ in run.changes) * 3600 / (last - settled_at)
 
 
 def _at(values: Sequence[float], share: float) -> float:

@@ -22,7 +22,7 @@ class Fault(StrEnum):
     OUTAGE = "outage"
     """No pod answers."""
     NAN = "nan"
-    """Pages tell NaN."""
+    """The pages of every fourth pod tell NaN where requests run and wait."""
     STALE = "stale"
     """Pages stay as they were."""
 
@@ -35,6 +35,8 @@ class Scraped:
     """The last good one of each pod, however old."""
     history: dict[str, deque[Reading]] = field(default_factory=dict)
     _current: set[str] = field(default_factory=set)
+    _spoiled: set[str] = field(default_factory=set)
+    """Of the current ones, whose gauges are NaN."""
     _pages: dict[str, str] = field(default_factory=dict)
 
     def scrape(self, name: str, page: Callable[[], str], *, at: float, fault: Fault) -> None:
@@ -44,12 +46,17 @@ class Scraped:
             return
         text = self._pages[name] if fault is Fault.STALE and name in self._pages else page()
         self._pages[name] = text
-        reading = reading_in(without_numbers(text) if fault is Fault.NAN else text, at=at)
+        reading = reading_in(text, at=at)
         if reading is None:
             self._current.discard(name)
             return
         self._current.add(name)
-        self.latest[name] = reading
+        if fault is Fault.NAN and reading_in(without_numbers(text), at=at) is None:
+            self._spoiled.add(name)
+        else:
+            self._spoiled.discard(name)
+            self.latest[name] = reading
+        # Also of a page with a gauge of NaN: Prometheus takes every series for itself, and the histograms are whole.
         history = self.history.setdefault(name, deque())
         history.append(reading)
         while history[0].at < at - KEPT_SECONDS:
@@ -60,11 +67,13 @@ class Scraped:
         for kept in (self.latest, self.history, self._pages):
             kept.pop(name, None)
         self._current.discard(name)
+        self._spoiled.discard(name)
 
     def total(self, of: Callable[[Reading], float]) -> float | None:
-        """`sum(metric)`; None for the empty result of no series."""
-        current = [self.latest[name] for name in self._current]
-        return sum(map(of, current)) if current else None
+        """`sum(metric)`; None for the empty result of no series, and for NaN, which one NaN makes of all."""
+        if self._spoiled or not self._current:
+            return None
+        return sum(of(self.latest[name]) for name in self._current)
 
     def quantile(
         self, share: float, of: Callable[[Reading], Distribution], *, now: float, window_seconds: float

@@ -20,6 +20,7 @@ POINT_SECONDS = 10.0
 TAIL_SECONDS = 900.0
 """At most so long after the last request the fleet is watched until it is at its floor."""
 STUCK_SECONDS = 3600.0
+SPOILED_EACH = 4
 
 
 @dataclass(frozen=True)
@@ -205,7 +206,10 @@ class Simulation:
     def _scrape(self, pod: SimulatedPod, *, at: float) -> None:
         if pod.gone_at is not None or pod.engine is None:
             return
-        self._scraped.scrape(pod.name, pod.engine.page, at=at, fault=self._fault(at))
+        fault = self._fault(at)
+        if fault is Fault.NAN and pod.number % SPOILED_EACH:
+            fault = Fault.NO
+        self._scraped.scrape(pod.name, pod.engine.page, at=at, fault=fault)
         jitter = self._random.uniform(-SCRAPE_JITTER_SECONDS, SCRAPE_JITTER_SECONDS)
         self._push(at + self._controller.scrape_seconds + jitter, _Kind.SCRAPE, pod)
 
@@ -223,7 +227,7 @@ class Simulation:
             held=len(fleet.held),
             in_work=fleet.in_work,
             signals=self._signals,
-            is_seen=self._fault(at) not in (Fault.OUTAGE, Fault.NAN),
+            is_seen=self._fault(at) is not Fault.OUTAGE,
         )
         setting = self._setting
         wanted = min(max(self._controller.replicas(sight), setting.least), setting.most)

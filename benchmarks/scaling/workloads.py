@@ -28,6 +28,8 @@ class Workload:
     title: str
     setting: Setting
     draw: Callable[[Random], Stages]
+    settled_at: float | None = None
+    """Seconds from which on the load has long been what it is; None where it never is."""
 
     def stages(self, seed: int) -> Stages:
         """Fresh requests: a run writes into them."""
@@ -104,8 +106,12 @@ def _shift(random: Random) -> Stages:
     return [found]
 
 
-def _constant(random: Random) -> Stages:
-    return [steady(6, 5400, random)]
+def _constant(rate: float) -> Workload:
+    def draw(random: Random) -> Stages:
+        return [steady(rate, 7200.0, random)]
+
+    title = f"{rate:g} requests/s of 4000/1000 tokens for two hours"
+    return Workload(f"constant-{rate:g}", title, replace(SMALL, start=5), draw, settled_at=1200.0)
 
 
 def _arrival(request: Request) -> float:
@@ -127,12 +133,12 @@ MAIN = (
 MORE = (
     Workload("S1-staged", "the ramp with llm-d's pauses between stages", SMALL, ramp_in_stages),
     Workload("S1-outage", "the ramp, no scrape for 6 minutes at its peak", _during_peak(Fault.OUTAGE), ramp),
-    Workload("S1-nan", "the ramp, pages of NaN for 6 minutes", _during_peak(Fault.NAN), ramp),
+    Workload("S1-nan", "the ramp, NaN in every fourth pod's page for 6 minutes", _during_peak(Fault.NAN), ramp),
     Workload("S1-stale", "the ramp, pages that stand still for 6 minutes", _during_peak(Fault.STALE), ramp),
     Workload("S1-failures", "the ramp, the busiest pod lost twice", replace(SMALL, failures=(900.0, 1700.0)), ramp),
     Workload("S1-cold30", "the ramp, cold starts of 30 s", replace(SMALL, cold_start_seconds=30.0), ramp),
     Workload("S1-cold240", "the ramp, cold starts of 240 s", replace(SMALL, cold_start_seconds=240.0), ramp),
-    Workload("constant", "6 requests/s of 4000/1000 tokens for 90 minutes", replace(SMALL, start=5), _constant),
+    *map(_constant, (4, 5, 6, 6.5)),
 )
 ALL = {workload.name: workload for workload in (*MAIN, *MORE)}
 

@@ -16,7 +16,8 @@ from tandem_operator.scaling.reading import Reading
 FAST_SECONDS, MIDDLE_SECONDS, SLOW_SECONDS = 20.0, 60.0, 120.0
 _LEAST_SECONDS = 10.0
 """Over less, a rate is not told."""
-_STEP_SIGMAS = 2.5
+_STEP_SIGMAS = 3.0
+"""By so much the last seconds have to differ. An hour has 180 of them: with 2.5, chance alone is a step each hour."""
 HISTORY_STEP_SECONDS = 10.0
 SURGE_LAG_SECONDS = 20.0
 """From a rise of the load to a decision; it comes before the cold start."""

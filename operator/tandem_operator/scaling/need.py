@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from tandem_operator.scaling.capacity import DOWN_SIGMAS, UP_SIGMAS, Engine, Load, Sizing
 from tandem_operator.scaling.decision import Figures
-from tandem_operator.scaling.flow import SURGE_LAG_SECONDS
+from tandem_operator.scaling.flow import MIDDLE_SECONDS, SURGE_LAG_SECONDS
 from tandem_operator.scaling.memory import Memory
 from tandem_operator.scaling.observed import Observed
 from tandem_operator.scaling.policy import Policy, Strategy
@@ -15,6 +15,10 @@ from tandem_operator.scaling.remembering import cold_start_seconds
 
 DRAIN_SECONDS = 60.0
 """In which the queue is to be worked off."""
+DOWN_ERRORS = 2.0
+"""Standard errors of the rate, by which it may turn out to be higher than it looks on the way down. With less, a load
+whose need lies between two numbers of pods has one taken away and brought back again and again.
+"""
 KV_FULL, QUEUE_FULL = 0.7, 2.0
 """Rule of thumb while nothing is learned: one more pod where the KV cache, or the queue of a pod, is so full."""
 
@@ -25,7 +29,7 @@ class Need:
 
     up: int
     down: int
-    """A little more: what may not be gone below."""
+    """A little more, for what the rate may be in truth: what may not be gone below."""
     reason: str
     is_met: bool = True
     """Whether so many would be enough."""
@@ -78,7 +82,8 @@ def need_of(policy: Policy, seen: Observed, memory: Memory, figures: Figures) ->
     rate = (figures.requests_rate + figures.surge_rate) / seen.seen_share + waiting / DRAIN_SECONDS
     most = policy.bounds.most
     up = sizing.need(rate, most=most, sigmas=UP_SIGMAS)
-    down = sizing.need(rate, most=most, sigmas=DOWN_SIGMAS)
+    error = math.sqrt(figures.requests_rate / MIDDLE_SECONDS) / seen.seen_share
+    down = sizing.need(rate + DOWN_ERRORS * error, most=most, sigmas=DOWN_SIGMAS)
     surge = f" and {figures.surge_rate:.1f} for what a cold start of {figures.cold_start_seconds:.0f} s may bring"
     queue = f" and {waiting:.0f} that wait" if waiting else ""
     seconds = load.steps * capacity.step_seconds
