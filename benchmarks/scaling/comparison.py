@@ -51,9 +51,9 @@ class Row:
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Self:
         """The reverse."""
-        named = ("workload", "controller", "setting", "role", "seeds")
-        score = Score(**{name: value for name, value in data.items() if name not in named})
-        return cls(*(data[name] for name in named), score)
+        found = dict(data)
+        named = {name: found.pop(name) for name in ("workload", "controller", "setting", "role", "seeds")}
+        return cls(**named, score=Score(**found))
 
 
 def run_of(workload: Workload, contestant: Contestant, number: float, *, seed: int) -> Run:

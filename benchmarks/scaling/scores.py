@@ -79,10 +79,10 @@ def score_of(run: Run, *, settled_at: float | None = None) -> Score:
 def mean_of(scores: Sequence[Score]) -> Score:
     """Of runs that differ by their seed."""
     rows = [asdict(score) for score in scores]
-    means = {name: fmean(row[name] for row in rows) for name in rows[0] if name != "settled_changes"}
-    worst = min(score.worst_seed_attainment for score in scores)
+    means: dict[str, float] = {name: fmean(row[name] for row in rows) for name in rows[0] if name != "settled_changes"}
+    means["worst_seed_attainment"] = min(score.worst_seed_attainment for score in scores)
     settled = max((each.settled_changes for each in scores if each.settled_changes is not None), default=None)
-    return Score(**{**means, "worst_seed_attainment": worst, "settled_changes": settled})
+    return Score(**means, settled_changes=settled)
 
 
 def _settled_changes(run: Run, settled_at: float) -> float:

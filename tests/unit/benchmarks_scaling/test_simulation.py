@@ -1,5 +1,6 @@
 """Whole runs: no request is lost, the same seed gives the same run, and faults do what they say."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -80,6 +81,35 @@ def test_no_scrape_makes_keda_shrink_and_the_operator_stay() -> None:
     }
     assert runs["headroom"].shrunk_in_fault == 0
     assert runs["keda"].shrunk_in_fault > 0
+
+
+def test_nan_in_one_pods_page_takes_no_pod_away_and_leaves_the_others_seen() -> None:
+    scraped, engine = Scraped(), make_engine([Request(float(i), 100, 100) for i in range(10)])
+    for at in (1.0, 6.0):
+        engine.advance(at * 5)
+        scraped.scrape("a", engine.page, at=at, fault=Fault.NO)
+        scraped.scrape("b", engine.page, at=at, fault=Fault.NAN if at > 1 else Fault.NO)
+    assert {name: reading.at for name, reading in scraped.latest.items()} == {"a": 6.0, "b": 1.0}
+    assert scraped.total(lambda reading: reading.running) is None, "a sum with NaN is NaN"
+    assert [reading.at for reading in scraped.history["b"]] == [1.0, 6.0], "its histograms are whole"
+    scraped.scrape("b", engine.page, at=11.0, fault=Fault.NO)
+    assert scraped.total(lambda reading: reading.running) is not None
+
+
+def test_nan_hits_every_fourth_pod_so_that_the_operator_still_adds_some_and_takes_none() -> None:
+    requests = [*make_requests(3.0, 300.0, prompt=3000, output=300)]
+    requests += [
+        Request(300 + each.arrival, each.prompt_tokens, each.output_tokens)
+        for each in make_requests(9.0, 300.0, prompt=3000, output=300, seed=2)
+    ]
+    runs = {}
+    for fault in (Fault.NAN, Fault.OUTAGE):
+        setting = replace(SETTING, start=4, episodes=(Episode(fault, 290.0, 700.0),))
+        controller = CONTESTANTS["headroom"].make(setting, 0.9)
+        runs[fault] = Simulation(setting, controller, [copy.deepcopy(requests)], seed=1).run()
+        assert runs[fault].shrunk_in_fault == 0
+    added = {fault: sum(by for at, by in run.changes if 290 <= at < 600 and by > 0) for fault, run in runs.items()}
+    assert added[Fault.NAN] > added[Fault.OUTAGE] == 0
 
 
 def test_a_stage_begins_once_the_one_before_is_answered() -> None:

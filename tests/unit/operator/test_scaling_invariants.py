@@ -6,6 +6,7 @@ import copy
 import itertools
 import json
 import math
+import random
 import time
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -209,6 +210,29 @@ def test_queues_that_come_and_go_with_each_reading_move_no_replicas_up_and_down(
         world.tick()
     assert not [each for each in steps(world, 4)[1:] if each < 0]
     assert len({decision.replicas for decision in world.decisions[-720:]}) == 1
+
+
+# -- a constant load, whose requests come by chance ---------------------------------------------------------------------
+
+
+def arrivals(mean: float, chance: random.Random) -> int:
+    """Of a Poisson process, in a time in which so many come in the mean."""
+    at, count = chance.expovariate(1.0), 0
+    while at < mean:
+        at, count = at + chance.expovariate(1.0), count + 1
+    return count
+
+
+@pytest.mark.parametrize(("rate", "seed"), [(4.0, 1), (8.0, 2)])
+def test_chance_alone_changes_replicas_twice_an_hour_at_most(rate: float, seed: int) -> None:
+    chance = random.Random(seed)
+    world = learned_world(wanted=math.ceil(rate / 6), rate=rate, surge_quantile=0.9, behavior=Behavior())
+    for _ in range(1440):
+        world.rate = arrivals(rate * TICK, chance) / TICK
+        world.tick()
+    settled = [decision.replicas for decision in world.decisions[240:]]
+    assert sum(a != b for a, b in itertools.pairwise(settled)) <= 2 * (1200 * TICK) / 3600
+    assert min(settled) * 6.6 > rate
 
 
 # -- I16, I17: what is not known ---------------------------------------------------------------------------------------
