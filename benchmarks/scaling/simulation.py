@@ -21,6 +21,7 @@ TAIL_SECONDS = 900.0
 """At most so long after the last request the fleet is watched until it is at its floor."""
 STUCK_SECONDS = 3600.0
 SPOILED_EACH = 4
+"""Every so many-th pod has NaN in its pages, in the order in which they were made."""
 
 
 @dataclass(frozen=True)

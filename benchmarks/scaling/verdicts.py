@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks.scaling.comparison import Row, best_of
+from benchmarks.scaling.scores import Score
 from benchmarks.scaling.workloads import ALL, MAIN
 from tandem_operator.scaling.policy import Target
 
@@ -23,15 +24,22 @@ def verdicts(rows: Sequence[Row]) -> list[str]:
 
 
 def dominators(ours: Row, rows: Sequence[Row]) -> list[Row]:
-    """Baselines at their defaults with more requests in time for no more replicas, by the mean or by replica hours."""
+    """Baselines at their defaults that are better in one respect and no worse in the other: requests in time, and
+    replicas, by the mean or by replica hours.
+    """
     mine = ours.score
+    costs = ("avg_replicas", "replica_hours")
     return [
         row
         for row in rows
         if row.workload == ours.workload and row.role == "default" and row.controller not in OURS
-        if row.score.attainment > mine.attainment
-        if row.score.avg_replicas <= mine.avg_replicas or row.score.replica_hours <= mine.replica_hours
+        if any(_is_better(row.score, mine, cost) for cost in costs)
     ]
+
+
+def _is_better(other: Score, mine: Score, cost: str) -> bool:
+    pairs = (other.attainment, mine.attainment), (-getattr(other, cost), -getattr(mine, cost))
+    return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
 
 
 def best_baseline(workload: str, rows: Sequence[Row]) -> Row | None:

@@ -138,7 +138,7 @@ MORE = (
     Workload("S1-failures", "the ramp, the busiest pod lost twice", replace(SMALL, failures=(900.0, 1700.0)), ramp),
     Workload("S1-cold30", "the ramp, cold starts of 30 s", replace(SMALL, cold_start_seconds=30.0), ramp),
     Workload("S1-cold240", "the ramp, cold starts of 240 s", replace(SMALL, cold_start_seconds=240.0), ramp),
-    *map(_constant, (4, 5, 6, 6.5)),
+    *map(_constant, (4, 6, 6.5)),
 )
 ALL = {workload.name: workload for workload in (*MAIN, *MORE)}
 

@@ -17,7 +17,7 @@ FAST_SECONDS, MIDDLE_SECONDS, SLOW_SECONDS = 20.0, 60.0, 120.0
 _LEAST_SECONDS = 10.0
 """Over less, a rate is not told."""
 _STEP_SIGMAS = 3.0
-"""By so much the last seconds have to differ. An hour has 180 of them: with 2.5, chance alone is a step each hour."""
+"""By so much the last seconds have to differ: with 2.5, chance alone is a step in every other hour."""
 HISTORY_STEP_SECONDS = 10.0
 SURGE_LAG_SECONDS = 20.0
 """From a rise of the load to a decision; it comes before the cold start."""

@@ -36,12 +36,14 @@ OURS = make_row("headroom", 99.5, 6.0)
         (make_row("hpa", 99.6, 6.1), False),
         (make_row("hpa", 99.6, 6.1, hours=5.9), True),
         (make_row("hpa", 99.6, 5.9, hours=6.1), True),
-        (make_row("hpa", 99.5, 5.0), False),
+        (make_row("hpa", 99.5, 5.9), True),
+        (make_row("hpa", 99.5, 6.0), False),
+        (make_row("hpa", 99.4, 5.0), False),
         (make_row("hpa", 99.6, 5.0, role="best"), False),
         (make_row("concurrency", 99.6, 5.0), False),
     ],
 )
-def test_a_baseline_at_its_default_dominates_with_more_in_time_for_no_more_replicas_by_either_count(
+def test_a_baseline_at_its_default_dominates_where_it_is_better_in_one_respect_and_no_worse_in_the_other(
     other: Row, *, is_dominated: bool
 ) -> None:
     assert dominators(OURS, [OURS, other]) == ([other] if is_dominated else [])

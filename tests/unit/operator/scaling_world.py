@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -27,6 +28,14 @@ def make_policy(**others: object) -> Policy:
     """Two seconds and 60 ms for 95 %, 1 to 20 replicas, or what `others` replace."""
     usual = Policy(Target(95, 2.0, 0.06), Bounds(1, 20), cold_start_seconds=60.0)
     return replace(usual, **others)  # type: ignore[arg-type]
+
+
+def arrivals(mean: float, chance: random.Random) -> int:
+    """Of a Poisson process, in a time in which so many come in the mean."""
+    at, count = chance.expovariate(1.0), 0
+    while at < mean:
+        at, count = at + chance.expovariate(1.0), count + 1
+    return count
 
 
 Decide = Callable[[Policy, Observed, Memory], tuple[Decision, Memory]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import pytest
 from tandem_operator.scaling.flow import Flow, flowed
 from tandem_operator.scaling.observed import Observed, Pod
 from tandem_operator.scaling.reading import Reading
+from tests.unit.operator.scaling_world import arrivals
 
 BEGIN = 1000.0
 
@@ -104,6 +106,18 @@ def test_a_step_is_seen_within_seconds_and_noise_is_none() -> None:
     assert world.flow.estimate(now=world.now) == pytest.approx(10.0, rel=0.05)
     world.run(60, 2.0)
     assert world.flow.estimate(now=world.now) == pytest.approx((20 * 10 + 100 * 2) / 120, rel=0.1), "slow to fall"
+
+
+def test_chance_is_taken_for_a_step_once_in_three_hours_at_most() -> None:
+    found = 0
+    for rate, seed in itertools.product((1.0, 4.0, 8.0), (1, 2, 3)):
+        world, chance, was_step = Counting(1), random.Random(seed), False
+        world.run(120, rate)
+        for _ in range(3 * 720):
+            world.run(5, arrivals(rate * 5, chance) / 5)
+            is_step = world.flow.estimate(now=world.now) > max(world.rate(60), world.rate(120))
+            found, was_step = found + (is_step and not was_step), is_step
+    assert found <= 27 / 3
 
 
 def test_the_surge_is_how_much_the_load_has_grown_within_a_cold_start() -> None:
