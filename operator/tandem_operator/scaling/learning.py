@@ -15,6 +15,8 @@ from tandem_operator.scaling.policy import StepModel
 from tandem_operator.scaling.reading import Reading
 
 SAMPLE_SECONDS = 15.0
+JITTER_SECONDS = 1.0
+"""By which scrapes of every 15 seconds may be nearer to each other: without it each second one would be a sample."""
 _LEAST_STEPS = 20.0
 _LEAST_SAMPLES = 12.0
 _LEAST_SPAN = 2.0
@@ -77,7 +79,7 @@ def watched(watch: Watch | None, reading: Reading, *, context_of_request: float)
         return watch, None
     tokens = reading.kv_usage * reading.kv_tokens or reading.running * context_of_request
     watch = Watch(watch.begin, watch.readings + 1, watch.running + reading.running, watch.context_tokens + tokens)
-    if reading.at - watch.begin.at < SAMPLE_SECONDS:
+    if reading.at - watch.begin.at < SAMPLE_SECONDS - JITTER_SECONDS:
         return watch, None
     return Watch(reading), _sample(watch, reading)
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from tandem_operator.scaling.behavior import Change, limited
 from tandem_operator.scaling.capacity import Engine, Load, Sizing
-from tandem_operator.scaling.learning import Cell, Learned, fitted, learned_from
+from tandem_operator.scaling.learning import Cell, Learned, Watch, fitted, learned_from, watched
 from tandem_operator.scaling.policy import Behavior, Direction, Limit, Select, StepModel, Target, Unit
+from tandem_operator.scaling.reading import Distribution, Reading
 
 MODEL = StepModel(base=0.02, prompt=8e-5, context=3e-8, request=1e-4)
 LOAD = Load(prompt_tokens=1000, computed_tokens=1000, output_tokens=200)
@@ -261,3 +262,16 @@ def test_the_limits_hold_over_every_window(targets: list[int], begin: int) -> No
         downs = sum(c.by for c in changes if end - 60 < c.at <= end and c.by < 0)
         assert ups <= 3
         assert downs >= -2
+
+
+@pytest.mark.parametrize("every", [5.0, 14.6, 15.4, 30.0])
+def test_there_is_a_sample_each_quarter_of_a_minute_or_each_reading_that_is_rarer(every: float) -> None:
+    """Scrapes of every 15 seconds are never on the second."""
+    watch: Watch | None = None
+    found = []
+    for count in range(round(4 * max(15.0, every) / every) + 1):
+        steps = Distribution((math.inf,), (5000.0 * count,), 100.0 * count)
+        reading = Reading(at=1000 + count * every, running=3, waiting=0, prompt_tokens=10.0 * count, steps=steps)
+        watch, sample = watched(watch, reading, context_of_request=200)
+        found += [sample] if sample else []
+    assert [(each.seconds, each.requests, each.context_tokens) for each in found] == [(0.02, 3, 600)] * 4

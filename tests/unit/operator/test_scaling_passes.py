@@ -20,7 +20,8 @@ from tests.unit.operator.scaling_site import MEMORY_PATH, SCALED, Site, play
 def exported() -> set[float]:
     """What metrics say of the replicas that scaling wants of the deployment."""
     wanted = next(each for each in REGISTRY.collect() if each.name == "tandem_scaling_desired_replicas")
-    return {each.value for each in wanted.samples if each.labels["deployment"] == NAME}
+    whose = {"namespace": NAMESPACE, "deployment": NAME}
+    return {each.value for each in wanted.samples if whose.items() <= each.labels.items()}
 
 
 def test_replicas_follow_the_load_between_their_bounds_and_status_says_why() -> None:
