@@ -55,6 +55,7 @@ def _deployment(name: str = NAME, **further: Any) -> dict[str, Any]:
         "slo": {"percentile": round(100 * TARGET_SHARE), "timeToFirstToken": "60s"},
         "verifier": {"minReplicas": 1, "maxReplicas": 2},
         "requestsPerReplica": 4,
+        "surgeQuantile": "0",  # or what has come at once would be insured for half an hour
         "behavior": {"scaleDown": {"stabilizationWindowSeconds": 60}},
         **further,
     }
