@@ -28,7 +28,7 @@ from tests.e2e.conftest import Site
 from tests.e2e.quantizing import conditions_of
 from tests.prometheus.server import Prometheus, finding_verifiers, running_prometheus
 
-pytestmark = [pytest.mark.real_node, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.real_node, pytest.mark.timeout(1500)]
 
 NAME, SLEEPY = "busy", "sleepy"
 CLIENTS, OUTPUT_TOKENS = 5, 384

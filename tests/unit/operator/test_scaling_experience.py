@@ -80,6 +80,16 @@ def test_misses_in_the_first_minute_after_a_change_say_nothing_of_what_pods_can_
     assert world.memory.derate < 1.0
 
 
+def test_misses_of_before_say_nothing_of_what_pods_can_do_once_no_request_comes() -> None:
+    world = with_misses(learned_world(policy=make_policy(behavior=NEVER_MORE, surge_quantile=0.0)))
+    world.run(60)
+    world.rate = 0.0
+    world.run(120)  # the last ones are answered, and leave the minute that is looked at
+    low = world.memory.derate
+    world.run(1800)
+    assert LEAST_DERATE < low == world.memory.derate
+
+
 def test_misses_that_the_histogram_cannot_tell_from_hits_count_as_hits() -> None:
     world = learned_world(policy=make_policy(target=Target(95, 2.2, 0.06)))
     world.first = 2.1  # between the bounds 2 and 2.5
