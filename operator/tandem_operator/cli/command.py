@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tandem_operator.api.deployment import NAME_RULE, is_name
 from tandem_operator.cli.screen import Screen
 from tandem_operator.manifest_yaml import manifest_yaml
 
@@ -72,9 +73,16 @@ def on_cluster(command: argparse.ArgumentParser) -> None:
     command.add_argument("--context", help="omitted: the current one")
 
 
+def resource_name(text: str) -> str:
+    """The name of an LLMDeployment; what is none is refused before it becomes a part of an address."""
+    if not is_name(text):
+        raise argparse.ArgumentTypeError(f"(is {text!r}) {NAME_RULE}")
+    return text
+
+
 def on_a_resource(command: argparse.ArgumentParser) -> None:
     """The resource, and where it is."""
-    command.add_argument("name", metavar="NAME", help="the LLMDeployment")
+    command.add_argument("name", metavar="NAME", type=resource_name, help="the LLMDeployment")
     on_cluster(command)
 
 

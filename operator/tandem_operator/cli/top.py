@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from tandem_contracts.launch import Role
 from tandem_contracts.ports import HTTP_PORT, METRICS_PORT
 from tandem_operator import names
-from tandem_operator.cli.command import Command, on_cluster, with_output, written
+from tandem_operator.cli.command import Command, on_cluster, resource_name, with_output, written
 from tandem_operator.cli.connection import Connection
 from tandem_operator.cli.inputs import CommandError
 from tandem_operator.cli.screen import DIM, Screen
@@ -40,7 +40,8 @@ def _interval(text: str) -> float:
 
 
 def _add_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("name", metavar="NAME", nargs="?", help="the LLMDeployment; omitted: all of the namespace")
+    told = "the LLMDeployment; omitted: all of the namespace"
+    command.add_argument("name", metavar="NAME", nargs="?", type=resource_name, help=told)
     on_cluster(command)
     command.add_argument(
         "--interval",
