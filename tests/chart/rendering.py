@@ -87,6 +87,7 @@ VALUES: dict[str, Manifest] = {
     "with roles for users": {"rbac": {"create": True, "aggregatedRoles": True}},
     "a way out to the API server": {"networkPolicy": {"create": True, "apiServerPorts": [443, 6443]}},
     "of the whole cluster": {
+        "replicas": 2,
         "config": {"scope": "Cluster", "prometheusNamespaces": ["monitoring"]},
         "admissionPolicy": {"create": True},
         "metrics": {"podMonitor": {"create": True}, "serviceMonitor": {"create": True}},

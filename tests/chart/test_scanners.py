@@ -26,7 +26,9 @@ from tests.chart.rendering import CHART, DIGEST, VALUES, Manifest, merged, rende
 from tests.chart.schemas import FILES, write_schemas
 
 GOLDEN = Path(__file__).parents[1] / "unit/operator/golden"
-JOBS = [str(GOLDEN / f"{phase}-job.yaml") for phase in ("inspect", "fetch", "quantize", "evaluate", "evict")]
+JOBS = [
+    str(GOLDEN / f"{phase}-job.yaml") for phase in ("inspect", "fetch", "quantize", "evaluate", "evict", "benchmark")
+]
 HARDENED: Manifest = {
     "image": {"digest": DIGEST, "pullPolicy": "Always"},
     "networkPolicy": {"create": True, "apiServerPorts": [443, 6443]},
