@@ -61,10 +61,12 @@ def _rows(command: argparse.ArgumentParser) -> Iterator[tuple[str, str]]:
         if isinstance(action, argparse._HelpAction):  # noqa: SLF001
             continue
         value = action.metavar or ("|".join(action.choices) if action.choices else action.dest.upper())
-        names = ", ".join(f"`{name} {value}`" for name in action.option_strings) or f"`{value}`"
+        is_flag = action.nargs == 0
+        shown = [name if is_flag else f"{name} {value}" for name in action.option_strings]
+        names = ", ".join(f"`{name}`" for name in shown) or f"`{value}`"
         told = [action.help or ""]
         if action.required and action.option_strings:
             told.append("required")
-        if action.default is not None:
+        if action.default is not None and not is_flag:
             told.append(f"omitted: `{action.default}`")
         yield names.replace("|", "\\|"), "; ".join(prose(each) for each in told if each)
