@@ -44,7 +44,7 @@ campaign: .venv/ready ## every fault, the operator killed around every write, al
 	@$(BIN)/python -m deploy.fixtures
 	@$(BIN)/python -m pytest tests/runtime/proof --campaign
 	@[ "$$(id -u)" -ne 0 ] || $(BIN)/python -m deploy.images build
-	@$(BIN)/python -m pytest tests/e2e/test_killed_jobs.py tests/e2e/test_cache_volume.py tests/e2e/test_dashboards.py --campaign
+	@$(BIN)/python -m pytest tests/e2e/test_killed_jobs.py tests/e2e/test_cache_volume.py tests/e2e/test_dashboards.py tests/e2e/test_scaling.py --campaign
 
 check: .venv/ready .venv/docs/ready ## format, lint, types, layers, generated files, chart, pages, tests that can be collected
 	@$(BIN)/ruff format --check .

@@ -157,6 +157,7 @@ def _autoscale(site: Site, **changed: Any) -> None:
     site.run("patch", f"llm/{NAME}", "--type=merge", "-p", json.dumps(patch))
 
 
+@pytest.mark.campaign  # to learn the pace takes minutes
 def test_load_brings_a_second_pod_and_its_end_takes_it_away(
     site: Site, prometheus: Prometheus, capsys: pytest.CaptureFixture[str]
 ) -> None:
