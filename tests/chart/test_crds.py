@@ -15,9 +15,8 @@ from deploy import chart
 from deploy.local.cluster import Cluster
 from deploy.local.layout import Layout, layout_of
 from deploy.place import Place, PlaceError, local_place
-from tests.cluster.world import REPOSITORY
+from tests.cluster.world import IMAGES, REPOSITORY
 
-IMAGES = {"operator": "tandem.local/operator:none", "engine-cpu": "tandem.local/engine-cpu:none"}
 NAMESPACE = "chat"
 CRD = "llmdeployments.tandem.dev"
 CRDS = (CRD, "modelartifacts.tandem.dev")

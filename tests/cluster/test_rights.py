@@ -21,7 +21,7 @@ from tandem_operator.api.artifact import ModelArtifactSpec
 from tandem_operator.cluster import KINDS, OPTIONAL_WATCHED, WATCHED
 from tests import audit
 from tests.cluster.told_loads import Engines, serving
-from tests.cluster.world import ON_FAKE_NODES, Manifest, World, make_world, sample
+from tests.cluster.world import IMAGES, ON_FAKE_NODES, Manifest, World, make_world, sample
 from tests.faults.actions import drop, edit_events
 from tests.faults.proxy import Proxy
 from tests.faults.requests import verbs
@@ -48,9 +48,8 @@ POD: Manifest = {
 def proxied(cluster: Cluster, place: Place, namespace: str, tmp_path: Path) -> Iterator[tuple[World, Proxy]]:
     """A world with the right to claims, whose operator asks the API server through a proxy."""
     world = make_world(cluster, place, namespace=namespace, folder=tmp_path)
-    images = {"operator": "tandem.local/operator:none", "engine-cpu": "tandem.local/engine-cpu:none"}
     values = {"crds": {"install": False}, "rbac": {"create": True, "resourceClaims": True}}
-    chart.install(place, namespace, values={**chart.values_of(images, replicas=0), **values})
+    chart.install(place, namespace, values={**chart.values_of(IMAGES, replicas=0), **values})
     admin = yaml.safe_load(place.kubeconfig.read_text())["clusters"][0]["cluster"]["server"]
     tls = ssl.create_default_context(cafile=str(cluster.layout.pki / "ca.crt"))
     with Proxy(admin, tls=tls) as proxy:

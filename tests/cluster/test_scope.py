@@ -15,11 +15,10 @@ from deploy.place import Place
 from tandem_operator import names
 from tandem_operator.neighbours import ASKED_EVERY_SECONDS
 from tests import audit
-from tests.cluster.world import World, make_world, sample
+from tests.cluster.world import IMAGES, World, make_world, sample
 from tests.clusters import make_namespace
 
 SCOPE = {"scope": "Cluster", "resyncSeconds": 5, "leaseSeconds": 15}
-IMAGES = {"operator": "tandem.local/operator:none", "engine-cpu": "tandem.local/engine-cpu:none"}
 
 
 @pytest.fixture

@@ -29,6 +29,8 @@ from tests.audit import ACCOUNT
 Manifest = dict[str, Any]
 LIMIT_SECONDS = 40
 REPOSITORY = Path(__file__).parents[2]
+IMAGES = {"operator": "tandem.local/operator:none", "engine-cpu": "tandem.local/engine-cpu:none"}
+"""Of charts whose pods run nowhere."""
 ON_FAKE_NODES: Mapping[str, Any] = {
     "accelerators": {"cpu": {"toleratedTaints": [FAKE], "nodeLabels": {"tandem.dev/node": "fake"}}}
 }
@@ -210,8 +212,7 @@ def make_place(cluster: Cluster, *, nodes: Mapping[str, int]) -> Place:
 
 def make_world(cluster: Cluster, place: Place, *, namespace: str, folder: Path) -> World:
     """Install the chart without a running operator, and a claim that pods can name."""
-    images = {"operator": "tandem.local/operator:none", "engine-cpu": "tandem.local/engine-cpu:none"}
-    values = {**chart.values_of(images, replicas=0), "crds": {"install": False}}
+    values = {**chart.values_of(IMAGES, replicas=0), "crds": {"install": False}}
     chart.install(place, namespace, values=values)
     place.apply(model_volume.volume_of(namespace, folder), model_volume.claim_of(namespace))
     return World(cluster, place, namespace, folder)

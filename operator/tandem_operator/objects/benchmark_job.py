@@ -14,7 +14,7 @@ from tandem_contracts.launch import API_KEY_VARIABLE, LaunchOptions, Role
 from tandem_operator import names
 from tandem_operator.api.deployment import Owner
 from tandem_operator.facts import Manifest
-from tandem_operator.objects.ownership import benchmark_labels_of
+from tandem_operator.objects.ownership import benchmark_labels_of, benchmark_metadata_of
 from tandem_operator.objects.restricted import container_security, pod_security
 
 KEPT_SECONDS = 3600
@@ -49,23 +49,7 @@ def benchmark_job_of(
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {
-            "name": names.benchmark_name(owner.name, ending),
-            "namespace": owner.namespace,
-            # Not on its pod: that is none of the revision.
-            "labels": {**labels, names.LABEL_REVISION: revision},
-            "ownerReferences": [
-                {
-                    "apiVersion": names.API_VERSION,
-                    "kind": names.KIND,
-                    "name": owner.name,
-                    "uid": owner.uid,
-                    "controller": True,
-                    # To block its deletion wants a right on the deployment that not everybody has who may measure it.
-                    "blockOwnerDeletion": False,
-                }
-            ],
-        },
+        "metadata": benchmark_metadata_of(owner, names.benchmark_name(owner.name, ending), revision=revision),
         "spec": {
             "backoffLimit": 0,
             "activeDeadlineSeconds": deadline_seconds,

@@ -21,7 +21,15 @@ def gate_metadata_of(owner: Owner, name: str) -> Manifest:
     return _metadata(owner, name, gate_labels_of(owner))
 
 
-def _metadata(owner: Owner, name: str, labels: dict[str, str]) -> Manifest:
+def benchmark_metadata_of(owner: Owner, name: str, *, revision: str) -> Manifest:
+    """The same of a benchmark's Job. The revision is not on its pod, which is none of it. A user makes it: to block the
+    deletion of a deployment wants a right on it that not everybody has who may measure it.
+    """
+    labels = {**benchmark_labels_of(owner), names.LABEL_REVISION: revision}
+    return _metadata(owner, name, labels, blocks_deletion=False)
+
+
+def _metadata(owner: Owner, name: str, labels: dict[str, str], *, blocks_deletion: bool = True) -> Manifest:
     return {
         "name": name,
         "namespace": owner.namespace,
@@ -33,7 +41,7 @@ def _metadata(owner: Owner, name: str, labels: dict[str, str]) -> Manifest:
                 "name": owner.name,
                 "uid": owner.uid,
                 "controller": True,
-                "blockOwnerDeletion": True,
+                "blockOwnerDeletion": blocks_deletion,
             }
         ],
     }

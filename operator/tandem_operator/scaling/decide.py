@@ -11,7 +11,6 @@ from dataclasses import replace
 
 from tandem_operator.scaling.behavior import limited
 from tandem_operator.scaling.decision import Decision, Health, Limited
-from tandem_operator.scaling.flow import MIDDLE_SECONDS
 from tandem_operator.scaling.idling import idle_target
 from tandem_operator.scaling.memory import Memory, Wanted
 from tandem_operator.scaling.need import Need, figures_of, need_of
@@ -125,8 +124,8 @@ def _limit(policy: Policy, need: Need, *, target: int, allowed: int) -> Limited:
 
 
 def _is_missed(policy: Policy, seen: Observed, memory: Memory) -> bool:
-    """Whether requests miss the target. What those have that came before speaks against nothing once none come."""
-    if not memory.flow.rate(MIDDLE_SECONDS, now=seen.now):
+    """Whether requests miss the target."""
+    if not memory.flow.is_coming(now=seen.now):
         return False
     first, output, error = memory.traffic.attainments(policy.target)
     return any(share is not None and share + error < policy.target.share for share in (first, output))

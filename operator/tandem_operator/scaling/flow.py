@@ -51,6 +51,10 @@ class Flow:
         begin = now - span
         return max(0.0, sum(each.count * _share(each, begin) for each in self.arrivals) / span)
 
+    def is_coming(self, *, now: float) -> bool:
+        """Whether requests come. What those have missed that came before says nothing once none do."""
+        return bool(self.rate(MIDDLE_SECONDS, now=now))
+
     def estimate(self, *, now: float) -> float:
         """The rate to plan for: slow to fall, and quick to rise where the last seconds differ by more than noise."""
         fast, middle, slow = (self.rate(s, now=now) for s in (FAST_SECONDS, MIDDLE_SECONDS, SLOW_SECONDS))

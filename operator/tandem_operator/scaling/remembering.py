@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tandem_operator.scaling.behavior import Change, kept_seconds
-from tandem_operator.scaling.flow import MIDDLE_SECONDS, flowed, quantile_of
+from tandem_operator.scaling.flow import flowed, quantile_of
 from tandem_operator.scaling.idling import idle_since
 from tandem_operator.scaling.learning import Cell, Learned, Watch, learned_from, watched
 from tandem_operator.scaling.memory import LEAST_DERATE, Memory
@@ -126,16 +126,13 @@ def _with_cold_starts(seen: Observed, memory: Memory) -> Memory:
 
 
 def _with_derate(policy: Policy, seen: Observed, memory: Memory) -> Memory:
-    """Less is counted on where requests miss their target with all pods Ready, and by and by more again; what those
-    have missed that came before says nothing once none come.
-    """
+    """Less is counted on where requests miss their target with all pods Ready, and by and by more again."""
     if seen.now - memory.derated_at < DERATE_SECONDS:
         return memory
     first, output, error = memory.traffic.attainments(policy.target)
     found = [share + error for share in (first, output) if share is not None]
     settled = not seen.is_warming and seen.now - memory.changed_at > YOUNG_SECONDS
-    settled = settled and memory.flow.rate(MIDDLE_SECONDS, now=seen.now) > 0
-    if not found or not settled:
+    if not found or not settled or not memory.flow.is_coming(now=seen.now):
         return replace(memory, derated_at=seen.now)
     misses, allowed = 1 - min(found), 1 - policy.target.share
     derate = memory.derate

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tandem_contracts.benchmark import ERROR_LIMIT, Benchmarked, BenchmarkOptions, Latency, Load
+from tandem_runtime.launch.engine import QUIET
 
 CLIENT_MODULE = "tandem_runtime.benchmark.client"
 MAIN_RUN = "Starting main benchmark run..."
@@ -51,13 +52,7 @@ def client_environment(inherited: Mapping[str, str]) -> dict[str, str]:
     """Nothing is fetched or reported; a line of progress a second is enough."""
     return {
         **inherited,
-        "HF_HUB_OFFLINE": "1",
-        "TRANSFORMERS_OFFLINE": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "VLLM_NO_USAGE_STATS": "1",
-        "VLLM_DO_NOT_TRACK": "1",
-        "DO_NOT_TRACK": "1",
-        "PYTHONUNBUFFERED": "1",
+        **QUIET,
         "TQDM_MININTERVAL": "1",
     }
 

@@ -14,6 +14,17 @@ from tandem_contracts.stopping import StopTimes
 from tandem_runtime.drafting.settings import DraftSettings
 from tandem_runtime.launch.model_folder import ModelFolder
 
+QUIET: Mapping[str, str] = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_DO_NOT_TRACK": "1",
+    "DO_NOT_TRACK": "1",
+    "PYTHONUNBUFFERED": "1",
+}
+"""Of every program of vLLM's: nothing is fetched or reported, and what it says comes at once."""
+
 ENGINE_MODULE = "vllm.entrypoints.openai.api_server"
 PROPOSER = "tandem_runtime.drafting.vllm_adapter.RemoteProposer"
 WORKER = "tandem_runtime.drafting.vllm_adapter.DraftingWorker"
@@ -94,13 +105,7 @@ def engine_environment(
         "TRITON_CACHE_DIR": f"{cache}/triton",
         "FLASHINFER_WORKSPACE_BASE": cache,
         "XDG_CONFIG_HOME": f"{scratch}/config",
-        "HF_HUB_OFFLINE": "1",
-        "TRANSFORMERS_OFFLINE": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "VLLM_NO_USAGE_STATS": "1",
-        "VLLM_DO_NOT_TRACK": "1",
-        "DO_NOT_TRACK": "1",
-        "PYTHONUNBUFFERED": "1",
+        **QUIET,
         # The phases of the start and the cause of a failure are read from these lines.
         "VLLM_LOGGING_LEVEL": "INFO",
         "VLLM_CONFIGURE_LOGGING": "1",
