@@ -77,7 +77,7 @@ def test_each_audit_event_of_a_write_is_kept() -> None:
 def test_every_module_pins_a_version_and_names_its_programs() -> None:
     modules = [*MODULE_LIST, *FURTHER_MODULES]
     names = [name for module in modules for name in module.programs]
-    assert len(names) == len(set(names)) == 23
+    assert len(names) == len(set(names)) == 24
     assert all(re.fullmatch(r"v\d+\.\d+\.\d+", module.version) for module in modules)
 
 
@@ -86,7 +86,7 @@ def test_modules_that_share_a_library_share_its_version_so_that_it_is_compiled_o
     libraries = r"^\s+(k8s\.io/\S+|golang\.org/x/(?:net|sys|text)|google\.golang\.org/protobuf) (v\S+)"
     for module in (*MODULE_LIST, *FURTHER_MODULES):
         # They share next to nothing, and want the versions that they were tested with.
-        if module.folder not in {"etcd", "keda", "kube-score", "kubectl-validate"}:
+        if module.folder not in {"etcd", "keda", "krew", "kube-score", "kubectl-validate"}:
             text = (MODULES / module.folder / "go.mod").read_text()
             for library, version in re.findall(libraries, text, re.MULTILINE):
                 versions.setdefault(library, set()).add(version)
