@@ -243,7 +243,9 @@ def _is_active(told: ScalingStatus) -> Verdict:
         found = told.reason if told.health == CONFLICT else told.draft_reason
         return Verdict(holds=False, reason=Reason.SCALING_CONFLICT, message=found or "")
     if told.health == PAUSED:
-        return Verdict(holds=False, reason=Reason.PAUSED, message="spec.autoscaling.paused: replicas stay as they are")
+        paused = f"spec.autoscaling.paused: replicas stay as they are; verifiers {told.reason}"
+        drafts = f"; drafts {told.draft_reason}" if told.draft_reason else ""
+        return Verdict(holds=False, reason=Reason.PAUSED, message=f"{paused}{drafts}")
     if told.health in {Health.NEW, Health.NO_PODS}:
         return Verdict(holds=True, reason=Reason.NO_READY_VERIFIER, message=told.reason)
     if told.health == Health.BLIND:

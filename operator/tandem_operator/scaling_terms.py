@@ -112,12 +112,8 @@ class TakenOver:
 
     def told(self, bounds: Bounds) -> str:
         """For a person: what was written, by whom, and what to do about it."""
-        beyond = ""
-        if self.replicas > bounds.most:
-            beyond = f", above maxReplicas, {bounds.most}"
-        elif self.replicas < bounds.least:
-            beyond = f", below minReplicas, {bounds.least}"
-        written = f"{self.ref.kind} {self.ref.name}: its replicas were written by {self.by}: {self.replicas}{beyond}"
+        written = f"{self.ref.kind} {self.ref.name}: its replicas were written by {self.by}: {self.replicas}"
+        written += bounds.beyond(self.replicas)
         minutes = f"{HANDS_OFF_SECONDS / 60:.0f} minutes"
         if _is_person(self.by):
             return (
@@ -145,7 +141,7 @@ def _is_person(manager: str) -> bool:
 
 def unheeded_of(body: Manifest) -> str:
     """What somebody has asked for by the scale subresource of a resource whose verifiers are scaled by the load, and
-    gets nothing of; empty otherwise. The API server remembers who it was.
+    gets nothing of as long as they are; empty otherwise. The API server remembers who it was.
     """
     spec = body.get("spec") or {}
     if not spec.get("autoscaling"):
@@ -155,8 +151,8 @@ def unheeded_of(body: Manifest) -> str:
         if entry.get("subresource") == "scale" and "f:replicas" in fields:
             asked = (spec.get("verifier") or {}).get("replicas")
             return (
-                f"{entry.get('manager', '')} has set spec.verifier.replicas to {asked}, which has no effect with "
-                "spec.autoscaling: its minReplicas and maxReplicas bound the verifiers"
+                f"{entry.get('manager', '')} has set spec.verifier.replicas to {asked}, which counts only once "
+                "spec.autoscaling is taken out: until then its minReplicas and maxReplicas bound the verifiers"
             )
     return ""
 

@@ -60,7 +60,7 @@ def test_kubectl_scale_of_the_resource_changes_nothing_while_it_is_autoscaled(ta
     assert _replicas(tandem) == 2
     assert _writes_of_workload(tandem, before) == []
     told = tandem.conditions(NAME)["ScalingActive"]["message"]
-    assert "kubectl has set spec.verifier.replicas to 7, which has no effect with spec.autoscaling" in told
+    assert "kubectl has set spec.verifier.replicas to 7, which counts only once spec.autoscaling is taken out" in told
 
 
 def test_somebody_who_scales_our_deployment_is_told_of_and_left_alone(tandem: World) -> None:

@@ -88,12 +88,13 @@ class Top:
     """Pods of wake gates, with their deployments."""
 
     def once(self, screen: Screen, *, form: str | None) -> str:
-        """The table of one interval, or what `form` says. Raises CommandError where no pod at all could be read."""
+        """The table of one interval, or what `form` says. Raises CommandError where no Ready pod could be read."""
         self._begin()
         self.wait(self.interval_seconds)
         rows, seconds = self._step()
-        if rows and all(row.trouble for row in rows):
-            raise CommandError(rows[0].trouble)
+        serving = [row.trouble for row in rows if row.pod.is_ready]
+        if serving and all(serving):
+            raise CommandError(serving[0])
         if form:
             namespace, notes = self.connection.namespace, self._held()
             return written(document_of(rows, namespace=namespace, at=self.clock(), seconds=seconds, notes=notes), form)
@@ -183,7 +184,7 @@ class Top:
                 return Page(at, own=self.connection.page(name, METRICS_PORT))
             engine = self.connection.page(name, HTTP_PORT)
         except CommandError as error:
-            return Page(at, trouble=pod.trouble or str(error))
+            return Page(at, trouble=pod.trouble or (str(error) if pod.is_ready else "it is not Ready yet"))
         try:
             return Page(at, engine, self.connection.page(name, METRICS_PORT))
         except (

@@ -63,7 +63,7 @@ KEYS = {
     "draft": "the same of drafts; null: autoscaling does not decide on them",
     "conditions": f"{', '.join(sorted(_CONDITIONS))}, as in the resource",
     "cost": "as in the resource's status.scaling; null: not known",
-    "notes": "what has no effect, and what could not be read",
+    "notes": "what does not count at present, and what could not be read",
 }
 
 

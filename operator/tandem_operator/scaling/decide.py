@@ -34,7 +34,7 @@ def decide(policy: Policy, seen: Observed, memory: Memory) -> tuple[Decision, Me
     if policy.is_paused:
         # Whatever is needed meanwhile, what there is was not too much for all that is known: the hold begins anew.
         memory = replace(memory, wanted=(*memory.wanted, Wanted(seen.now, seen.wanted)))
-        return Decision(seen.wanted, "paused", health, figures=figures), memory
+        return Decision(seen.wanted, policy.bounds.paused_at(seen.wanted), health, figures=figures), memory
     idle = idle_target(policy, seen, memory)
     if idle is not None:
         replicas, why = idle

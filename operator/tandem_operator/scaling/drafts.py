@@ -76,7 +76,7 @@ def decide_drafts(policy: DraftPolicy, seen: DraftsSeen, memory: DraftMemory) ->
     health, told = _health(seen, memory)
     decision = DraftDecision(
         seen.wanted,
-        "paused",
+        policy.bounds.paused_at(seen.wanted),
         health,
         is_off=memory.is_off,
         tokens_rate=memory.tokens_rate,

@@ -100,7 +100,7 @@ def _need_by_count(policy: Policy, seen: Observed) -> Need:
     """As many pods as hold the requests in work, and one more where engines are full."""
     fresh = seen.fresh
     work = sum(each.running + each.waiting for each in fresh) / seen.seen_share + seen.held
-    count = max(1, math.ceil(work / policy.requests_per_pod)) if work else policy.bounds.least
+    count = max(1, math.ceil(work / policy.requests_per_pod))
     reason = f"needs {count}: {work:.0f} requests in work, {policy.requests_per_pod:.0f} a pod"
     is_full = any(each.kv_usage > KV_FULL or each.waiting > QUEUE_FULL for each in fresh)
     if is_full and policy.strategy is Strategy.HEADROOM and count <= seen.wanted and not seen.is_warming:

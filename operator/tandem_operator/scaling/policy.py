@@ -53,6 +53,16 @@ class Bounds:
         """What comes nearest to it within the bounds."""
         return min(max(replicas, self.least), self.most)
 
+    def beyond(self, replicas: int) -> str:
+        """For a person: which bound is not kept; empty where both are."""
+        if replicas > self.most:
+            return f", above maxReplicas, {self.most}"
+        return f", below minReplicas, {self.least}" if replicas < self.least else ""
+
+    def paused_at(self, replicas: int) -> str:
+        """For a person; at zero there may well be none."""
+        return f"paused at {replicas}{self.beyond(replicas) if replicas else ''}"
+
 
 @dataclass(frozen=True)
 class Limit:

@@ -240,6 +240,15 @@ def test_a_pod_that_has_not_started_says_why(cluster: UserCluster) -> None:
     assert not any(f"{OTHER}:" in path for path in cluster.asked("GET"))
 
 
+def test_a_deployment_whose_pods_all_start_is_shown_and_no_error(cluster: UserCluster) -> None:
+    for name in (OTHER, VERIFIER, DRAFT):
+        role = Role.DRAFT if name == DRAFT else Role.VERIFIER
+        starting = {**READY, "conditions": [{"type": "Ready", "status": "False"}]}
+        cluster.put("Pod", make_raw_pod(role, "7f3a90c1", name=name, **starting))
+    cluster.forbidden.add("/proxy/")
+    assert {pod["trouble"] for pod in document(cluster)["pods"]} == {"it is not Ready yet"}
+
+
 def test_a_pod_that_is_new_has_no_rates_yet(cluster: UserCluster) -> None:
     late = make_raw_pod(Role.VERIFIER, "7f3a90c1", name="pair-verifier-new", **READY)
 

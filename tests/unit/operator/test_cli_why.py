@@ -141,12 +141,12 @@ def test_figures_that_are_not_new_have_their_age(updated: str | None, line: str 
     assert lines[1:] == ([line] if line else [])
 
 
-def test_a_number_that_somebody_has_scaled_to_in_vain_is_said_to_have_no_effect() -> None:
+def test_a_number_that_somebody_has_scaled_to_is_said_to_count_only_without_autoscaling() -> None:
     fields = {"f:spec": {"f:verifier": {"f:replicas": {}}}}
     scale = {"manager": "kubectl", "operation": "Update", "subresource": "scale", "fieldsV1": fields}
     scaled = {**SCALED, "verifier": {**SCALED["verifier"], "replicas": 7}}
     assert why(scaled, status={"scaling": TOLD}, memory={}, managedFields=[scale]).splitlines()[1:] == [
-        "kubectl has set spec.verifier.replicas to 7, which has no effect with spec.autoscaling: "
+        "kubectl has set spec.verifier.replicas to 7, which counts only once spec.autoscaling is taken out: until then "
         "its minReplicas and maxReplicas bound the verifiers"
     ]
 

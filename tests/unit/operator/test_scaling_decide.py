@@ -228,6 +228,27 @@ def test_i9_paused_changes_nothing_and_goes_on_learning() -> None:
     assert world.memory.learned["a"].model is not None
 
 
+@pytest.mark.parametrize(
+    ("bounds", "wanted", "told"),
+    [
+        (Bounds(1, 5), 3, "paused at 3"),
+        (Bounds(1, 2), 3, "paused at 3, above maxReplicas, 2"),
+        (Bounds(4, 5), 3, "paused at 3, below minReplicas, 4"),
+        (Bounds(1, 5), 0, "paused at 0"),
+    ],
+)
+def test_paused_says_which_bound_it_does_not_keep(bounds: Bounds, wanted: int, told: str) -> None:
+    world = World(policy=make_policy(is_paused=True, bounds=bounds), wanted=wanted)
+    assert (world.tick().reason, world.wanted) == (told, wanted)
+
+
+def test_without_load_nor_experience_the_least_is_a_bound_and_no_need() -> None:
+    world = World(policy=make_policy(bounds=Bounds(2, 5)), wanted=2, rate=0.0)
+    world.run(600)
+    assert (world.wanted, world.decisions[-1].limited) == (2, Limited.AT_LEAST)
+    assert world.decisions[-1].reason.startswith("needs 1: 0 requests in work")
+
+
 @pytest.mark.parametrize("keeps", ["everything", "nothing"])
 def test_i16_a_restart_shrinks_nothing_for_a_whole_hold(keeps: str) -> None:
     world = learned_world(wanted=8)

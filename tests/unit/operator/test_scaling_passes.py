@@ -128,7 +128,10 @@ def test_a_number_that_somebody_has_scaled_to_is_said_to_have_no_effect() -> Non
         assert site.replicas == 2
         status, reason, message = site.world.condition("ScalingActive") or ("", "", "")
         assert (status, reason) == ("True", "Deciding")
-        assert "kubectl has set spec.verifier.replicas to 5, which has no effect with spec.autoscaling" in message
+        assert (
+            "kubectl has set spec.verifier.replicas to 5, which counts only once spec.autoscaling is taken out"
+            in message
+        )
 
     play(script)
 
