@@ -79,6 +79,7 @@ def running_prometheus(
     (folder / "prometheus.yaml").write_text(yaml.safe_dump({"global": times, "scrape_configs": [*scrape_configs]}))
     (folder / "web.yaml").write_text(yaml.safe_dump(web or {}))
     command = [
+        *("setpriv", "--pdeathsig", "TERM"),  # an interrupted run of the tests leaves none behind
         build(layout_of(), Progress(), modules=[module_of("prometheus")])["prometheus"],
         f"--config.file={folder}/prometheus.yaml",
         f"--web.config.file={folder}/web.yaml",
