@@ -19,7 +19,8 @@ from tandem_contracts.ports import METRICS_PORT
 from tandem_contracts.termination import Phase
 from tandem_operator import names
 from tandem_operator.api.artifact import ModelArtifactSpec
-from tandem_operator.api.deployment import Owner, faults_of
+from tandem_operator.api.deployment import Owner
+from tandem_operator.api.faults import faults_of
 from tandem_operator.artifact_eviction import Stored, Watermarks, is_making_room, leaving, shared_bytes
 from tandem_operator.artifact_facts import NO_ATTEMPT, Course, JobFacts, attempts_of, with_artifacts
 from tandem_operator.artifact_figures import EVICTIONS, JOBS
@@ -286,7 +287,7 @@ def _artifact(body: Manifest) -> Artifact:
     try:
         spec = ModelArtifactSpec.parse(body.get("spec"))
     except ValidationError as error:
-        problem = "; ".join(map(str, faults_of(error, "spec")))
+        problem = "; ".join(map(str, faults_of(error, ModelArtifactSpec, "spec")))
     return Artifact(
         name=owner.name,
         namespace=owner.namespace,

@@ -11,14 +11,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
 from tandem_contracts.launch import Speculation
 from tandem_contracts.recipe import AnyScheme
-from tandem_operator.api.deployment import faults_of
-from tandem_operator.api.fields import DnsLabel, DnsSubdomain
+from tandem_operator.api.faults import faults_of
+from tandem_operator.api.fields import DnsLabel, DnsSubdomain, matching
+from tandem_operator.yaml_files import UnreadableFileError, documents_in
 
 
 class Capacity(StrEnum):
@@ -41,15 +41,37 @@ class Allocation(StrEnum):
 
 
 def _as_list(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else value
+    return value if isinstance(value, list | tuple | dict) else (value,)
 
 
 _PART = "[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?"
 _DOMAIN = "[a-z0-9]([-a-z0-9.]*[a-z0-9])?"
-ClassName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
-LabelKey = Annotated[str, Field(pattern=rf"^({_DOMAIN}/)?{_PART}$", max_length=317)]
-LabelValue = Annotated[str, Field(pattern=rf"^({_PART})?$", max_length=63)]
-ResourceName = Annotated[str, Field(pattern=rf"^(cpu|{_DOMAIN}/{_PART})$", max_length=317)]
+_NAME = "letters, digits, '-', '_' and '.', with a letter or digit at both ends"
+_HOST = r"https?://[^\s@?#]+"
+ClassName = Annotated[
+    str,
+    Field(max_length=63),
+    matching("^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", "a class's name: lower-case letters, digits and '-' inside"),
+]
+LabelKey = Annotated[
+    str,
+    Field(max_length=317),
+    matching(rf"^({_DOMAIN}/)?{_PART}$", f"the key of a label: {_NAME}, with a DNS name and '/' in front or not"),
+]
+LabelValue = Annotated[
+    str, Field(max_length=63), matching(rf"^({_PART})?$", f"the value of a label: {_NAME}, or nothing")
+]
+ResourceName = Annotated[
+    str,
+    Field(max_length=317),
+    matching(rf"^(cpu|{_DOMAIN}/{_PART})$", "cpu, or an extended resource such as nvidia.com/gpu"),
+]
+_ADDRESS = "an address, http://HOST:PORT or https://HOST:PORT"
+Address = Annotated[
+    str,
+    Field(max_length=512),
+    matching(rf"^{_HOST}$", f"{_ADDRESS}, without credentials, query or blanks"),
+]
 Figure = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 OneOrMore = Annotated[tuple[LabelValue, ...], BeforeValidator(_as_list), Field(min_length=1)]
 
@@ -75,7 +97,9 @@ class AcceleratorOverride(BaseModel):
     """Bandwidth of that memory."""
     teraflops: Figure | None = None
     """Dense bf16 compute."""
-    price_per_hour: Annotated[str, Field(pattern=r"^([0-9]{1,6}([.][0-9]{1,6})?)?$")] | None = None
+    price_per_hour: (
+        Annotated[str, matching("^([0-9]{1,6}([.][0-9]{1,6})?)?$", "a number such as 3.5, or nothing")] | None
+    ) = None
     """US dollars, as a text; empty: not known."""
     node_labels: dict[LabelKey, OneOrMore] | None = None
     """Labels of the nodes that have it: a value, or a list of which any will do."""
@@ -85,7 +109,12 @@ class AcceleratorOverride(BaseModel):
     """OnDemand, Spot or Any. OnDemand adds a class NAME-spot."""
     allocation: Allocation | None = None
     """DevicePlugin or ResourceClaim."""
-    device_class: Annotated[str, Field(pattern=rf"^({_DOMAIN})?$", max_length=253)] | None = None
+    device_class: (
+        Annotated[
+            str, Field(max_length=253), matching(rf"^({_DOMAIN})?$", "a DNS name such as gpu.nvidia.com, or nothing")
+        ]
+        | None
+    ) = None
     """DeviceClass; for allocation ResourceClaim."""
     device_selectors: (
         Annotated[tuple[Annotated[str, Field(min_length=1, max_length=10240)], ...], Field(max_length=32)] | None
@@ -123,7 +152,14 @@ class PrometheusConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True, extra="forbid")
 
-    address: Annotated[str, Field(pattern=r"^(https?://[^\s@?#]+[^\s@?#/])?$", max_length=512)] = ""
+    address: Annotated[
+        str,
+        Field(max_length=512),
+        matching(
+            rf"^({_HOST}[^\s@?#/])?$",
+            f"{_ADDRESS}, without '/' at its end, credentials or query, or nothing",
+        ),
+    ] = ""
     """Such as http://prometheus.monitoring:9090, without a path of the API. Empty: scaling reads all engines' pages at
     their pods, every 5 seconds."""
     above_pods: Annotated[int, Field(ge=0)] = 1000
@@ -163,7 +199,14 @@ class TracesConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True, extra="forbid")
 
-    endpoint: Annotated[str, Field(pattern=r"^(https?://[^\s@?#,]+[^\s@?#,/])?$", max_length=512)] = ""
+    endpoint: Annotated[
+        str,
+        Field(max_length=512),
+        matching(
+            r"^(https?://[^\s@?#,]+[^\s@?#,/])?$",
+            f"{_ADDRESS}, without '/' at its end, credentials or query, or nothing",
+        ),
+    ] = ""
     """An OTLP receiver, such as http://collector.monitoring:4317. Empty: no traces."""
     protocol: TracesProtocol = TracesProtocol.GRPC
     """Of that receiver. With http/protobuf an endpoint without a path gets /v1/traces."""
@@ -236,9 +279,9 @@ class OperatorConfig(BaseModel):
     """Namespaces whose pods may read the metrics of engine pods, besides the operator itself."""
     artifact_ttl_seconds: Annotated[float, Field(ge=0)] = 604800.0
     """A ModelArtifact that nothing has referred to for this long is deleted, with its files: a week."""
-    model_hubs: dict[DnsLabel, Annotated[str, Field(pattern=r"^https?://[^\s@?#]+$", max_length=512)]] = {}
+    model_hubs: dict[DnsLabel, Address] = {}
     """Addresses of servers that speak as the Hugging Face hub does, by the name that users give them."""
-    model_stores: dict[DnsLabel, Annotated[str, Field(pattern=r"^https?://[^\s@?#]+$", max_length=512)]] = {}
+    model_stores: dict[DnsLabel, Address] = {}
     """Addresses of stores that speak as Amazon S3 does, by the name that users give them."""
     cache_high_percent: Annotated[int, Field(ge=1, le=100)] = 80
     """When more than this of a volume is used, artifacts that nothing refers to go, the longest unused first."""
@@ -266,11 +309,14 @@ class OperatorConfig(BaseModel):
         Raises InvalidConfigError, also for a file that cannot be read.
         """
         try:
-            written = yaml.safe_load(path.read_text(encoding="utf-8")) if path else None
-            return cls.model_validate(written or {})
+            documents = documents_in(path) if path else []
+            if len(documents) > 1:
+                raise InvalidConfigError(f"holds {len(documents)} documents, must be one")
+            written = documents[0] if documents else None
+            return cls.model_validate({} if written is None else written)
         except ValidationError as error:
-            raise InvalidConfigError("; ".join(map(str, faults_of(error)))) from error
-        except (yaml.YAMLError, UnicodeError, RecursionError, OSError) as error:
+            raise InvalidConfigError("; ".join(map(str, faults_of(error, cls)))) from error
+        except UnreadableFileError as error:
             raise InvalidConfigError(str(error)) from error
 
     @field_validator("engine_image_allow_list")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, ValidationError
@@ -20,8 +19,8 @@ from tandem_operator.api.access import Access
 from tandem_operator.api.autoscaling import Autoscaling
 from tandem_operator.api.cache import Cache
 from tandem_operator.api.engine import Engine, EngineType
+from tandem_operator.api.faults import Fault, faults_of
 from tandem_operator.api.fields import (
-    BROKEN_RULES,
     AcceleratorClassName,
     ApiModel,
     Given,
@@ -35,7 +34,6 @@ from tandem_operator.api.quantization import is_offline
 from tandem_operator.api.rollout import Rollout
 from tandem_operator.api.scheduling import Scheduling
 from tandem_operator.api.speculation import Speculation
-from tandem_operator.masking import masked
 
 
 class Accelerator(ApiModel):
@@ -201,12 +199,14 @@ class LLMDeployment(ApiModel):
         name = body["metadata"]["name"]
         if not is_name(name):
             raise InvalidSpecError([Fault("metadata.name", name, NAME_RULE)])
+        if body.get("spec") is None:
+            raise InvalidSpecError([Fault("spec", None, "is required")])
         try:
             # As JSON, since pydantic's strict mode then takes what JSON has for what it is, and nothing else.
-            written = json.dumps(_without_nulls(body.get("spec") or {}), default=str)
+            written = json.dumps(_without_nulls(body["spec"]), default=str)
             spec = LLMDeploymentSpec.model_validate_json(written, strict=True, by_alias=True, by_name=False)
         except ValidationError as error:
-            raise InvalidSpecError(faults_of(error, "spec")) from error
+            raise InvalidSpecError(faults_of(error, LLMDeploymentSpec, "spec")) from error
         return cls(owner=Owner.of(body), generation=body["metadata"].get("generation", 1), spec=spec)
 
     @property
@@ -229,19 +229,6 @@ class LLMDeployment(ApiModel):
         return spec.model if spec is not None and self.uses(role) else None
 
 
-@dataclass(frozen=True)
-class Fault:
-    """One thing that is wrong with a resource."""
-
-    path: str
-    value: Any
-    allowed: str
-
-    def __str__(self) -> str:
-        shown = f" (is {masked(repr(self.value))[:100]})" if isinstance(self.value, str | int | float | bool) else ""
-        return f"{self.path}{shown}: {self.allowed}"
-
-
 class InvalidSpecError(ValueError):
     """The spec breaks a rule of the schema; the message is for the user who wrote it."""
 
@@ -255,28 +242,6 @@ def _without_nulls(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_nulls(member) for key, member in value.items() if member is not None}
     return [_without_nulls(item) for item in value] if isinstance(value, list) else value
-
-
-def faults_of(error: ValidationError, root: str = "") -> Sequence[Fault]:
-    """What is wrong, fault by fault; their paths begin at `root`."""
-    faults = []
-    details = error.errors(include_url=False)
-    for detail in details:
-        loc = detail["loc"]
-        if detail["type"] == "too_short" and any(_is_below(other["loc"], loc) for other in details):
-            continue  # pydantic counts only the items that are good themselves
-        if detail["type"] == "default_factory_not_called":
-            continue  # of a default that follows from the fields that are told already
-        path = "".join([root, *(f"[{at}]" if isinstance(at, int) else f".{at}" for at in loc)]).removeprefix(".")
-        if detail["type"] == BROKEN_RULES:
-            faults += [Fault(path + at, detail["input"], said) for at, said in detail["ctx"]["broken"]]
-        else:
-            faults.append(Fault(path, detail["input"], detail["msg"]))
-    return faults
-
-
-def _is_below(inner: tuple[int | str, ...], outer: tuple[int | str, ...]) -> bool:
-    return len(inner) > len(outer) and inner[: len(outer)] == outer
 
 
 def is_name(name: str) -> bool:

@@ -21,6 +21,7 @@ from tandem_operator.cli.connection import Connection
 from tandem_operator.cli.inputs import CommandError
 from tandem_operator.cli.screen import BOLD, PLAIN, YELLOW, Paint, Screen
 from tandem_operator.manifest_yaml import manifest_yaml
+from tandem_operator.yaml_files import told_of
 
 LINES = 500
 TAKEN_OUT = (
@@ -113,4 +114,4 @@ def _write(out: Path, files: dict[str, str], *, folder: str, now: datetime) -> N
         if is_ours:
             with contextlib.suppress(OSError):
                 out.unlink()
-        raise CommandError(f"--out {out}: {error.strerror}") from error
+        raise CommandError(f"--out {out}: {told_of(error)}") from error

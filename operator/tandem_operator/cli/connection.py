@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import urllib3
@@ -17,6 +18,7 @@ from tandem_operator.cli.inputs import CommandError
 from tandem_operator.cluster import KINDS
 from tandem_operator.facts import Manifest
 from tandem_operator.masking import one_line
+from tandem_operator.yaml_files import told_by_the_parser, told_of
 
 LIMIT_SECONDS = 15
 PAGE_LIMIT_SECONDS = 5
@@ -42,9 +44,8 @@ class Connection:
             api = config.new_client_from_config(kubeconfig, context)
         except (config.ConfigException, OSError, YAMLError, TypeError, KeyError) as error:
             where = kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
-            raise CommandError(
-                f"no cluster in kubeconfig {where} (--kubeconfig or KUBECONFIG names another): {error}"
-            ) from error
+            hint, wrong = "--kubeconfig or KUBECONFIG names another", _wrong_with(where, error)
+            raise CommandError(f"no cluster in kubeconfig {where} ({hint}): {wrong}") from error
         return cls(api, namespace or chosen["context"].get("namespace") or "default")
 
     @classmethod
@@ -163,6 +164,18 @@ def _parsed(raw: str | bytes, what: str) -> Manifest:
     return answer
 
 
+def _wrong_with(where: str, error: Exception) -> str:
+    """Why nothing can be read from kubeconfig, whose paths are joined as in KUBECONFIG."""
+    if isinstance(error, OSError):
+        return told_of(error)
+    if isinstance(error, YAMLError):
+        return told_by_the_parser(error)
+    if not any(Path(path).expanduser().exists() for path in where.split(os.pathsep)):
+        return "there is no such file"
+    return one_line(str(error))
+
+
 def _cause(error: Exception) -> str:
     """What went wrong, without the retries and the connection object that urllib3 names before it."""
-    return re.sub(r"^\w+\(.*?\): ", "", str(getattr(error, "reason", None) or error))
+    told = re.sub(r"^\w+\(.*?\): ", "", str(getattr(error, "reason", None) or error))
+    return re.sub(r"\[Errno \d+\] ", "", told)

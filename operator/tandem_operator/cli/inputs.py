@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from tandem_operator import names
 from tandem_operator.accelerators import AcceleratorClass, table_of
 from tandem_operator.config import InvalidConfigError, OperatorConfig
 from tandem_operator.facts import Manifest
+from tandem_operator.yaml_files import UnreadableFileError, documents_in
 
 NAMESPACE = re.compile("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
@@ -36,48 +35,84 @@ def configuration_in(path: Path | None) -> tuple[OperatorConfig, Mapping[str, Ac
         raise CommandError(f"{path}: {error}") from error
 
 
-def deployments_in(filename: str, *, namespace: str) -> Sequence[Manifest]:
+@dataclass(frozen=True)
+class Written:
+    """What a file holds."""
+
+    deployments: Sequence[Manifest]
+    others: Sequence[str]
+    """What else, which nobody looks at: `Service web`."""
+
+
+def deployments_in(filename: str, *, namespace: str) -> Written:
     """Every LLMDeployment of a YAML file (`-`: standard input), also within Lists; `namespace` for those without one.
 
     Raises CommandError, also where there is none.
     """
     try:
-        text = sys.stdin.read() if filename == "-" else Path(filename).read_text(encoding="utf-8")
-        documents: list[Any] = list(yaml.safe_load_all(text))
-    except (OSError, UnicodeError, yaml.YAMLError) as error:
+        documents = documents_in(None if filename == "-" else Path(filename))
+    except UnreadableFileError as error:
         raise CommandError(f"{filename}: {error}") from error
-    except RecursionError:
-        raise CommandError(f"{filename}: is nested too deeply") from None
-    found = []
+    found: list[Manifest] = []
+    others: list[str] = []
     for body in (body for document in documents for body in _items(document)):
         try:
-            found.append(_identified(body, namespace))
+            if _is_ours(body):
+                found.append(_identified(body, namespace))
+            else:
+                others.append(_called(body))
         except ValueError as error:
             raise CommandError(f"{filename}: {error}") from error
     if not found:
-        raise CommandError(f"{filename}: holds no {names.KIND} of {names.API_VERSION}")
+        instead = f", but {', '.join(others)}" if others else ""
+        raise CommandError(f"{filename}: holds no {names.KIND} of {names.API_VERSION}{instead}")
     counted = Counter(f"{body['metadata']['namespace']}/{body['metadata']['name']}" for body in found)
     twice = [name for name, count in counted.items() if count > 1]
     if twice:
         raise CommandError(f"{filename}: holds {names.KIND} {', '.join(twice)} more than once")
-    return found
+    return Written(found, others)
 
 
-def _items(document: Any) -> Iterator[Manifest]:
-    """The document itself, or what a List holds, where it is an LLMDeployment."""
-    if not isinstance(document, dict):
-        return
-    if document.get("kind") == names.KIND:
-        yield document
-    elif str(document.get("kind")).endswith("List") and isinstance(document.get("items"), list):
-        for item in document["items"]:
+def _items(document: Any) -> Iterator[Any]:
+    """The document itself, or what a List holds; nothing of an empty one."""
+    if isinstance(document, dict) and str(document.get("kind")).endswith("List"):
+        items = document.get("items")
+        for item in items if isinstance(items, list) else ():
             yield from _items(item)
+    elif document is not None:
+        yield document
+
+
+def _is_ours(body: Any) -> bool:
+    """Whether it is an LLMDeployment. Raises ValueError for what was to be one, and is of no kind that we have."""
+    if not isinstance(body, dict):
+        return False
+    kind, is_of_group = body.get("kind"), str(body.get("apiVersion")).startswith(f"{names.GROUP}/")
+    if is_of_group and kind not in (names.KIND, names.ARTIFACT_KIND):
+        shown = "omitted" if kind is None else kind
+        raise ValueError(f"{_name_of(body)}: kind (is {shown}): must be {names.KIND}")
+    return bool(kind == names.KIND)
+
+
+def _called(body: Any) -> str:
+    if not isinstance(body, dict):
+        return "a list" if isinstance(body, list) else "a text"
+    kind = body.get("kind")
+    return f"{kind} {_name_of(body)}" if kind else "a document without kind"
+
+
+def _name_of(body: Manifest) -> str:
+    metadata = body.get("metadata")
+    return str(metadata.get("name")) if isinstance(metadata, dict) and "name" in metadata else "without a name"
 
 
 def _identified(body: Manifest, namespace: str) -> Manifest:
     """The body with a namespace. Raises ValueError for what is no version, name or namespace."""
     if body.get("apiVersion") != names.API_VERSION:
-        raise ValueError(f"apiVersion is {body.get('apiVersion')}, must be {names.API_VERSION}")
+        raise ValueError(
+            f"{names.KIND} {_name_of(body)}: apiVersion (is {body.get('apiVersion', 'omitted')}): must be "
+            f"{names.API_VERSION}"
+        )
     metadata = body.get("metadata")
     if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
         raise ValueError("metadata.name is required, and must be a text")  # noqa: TRY004 -- the user's, not ours

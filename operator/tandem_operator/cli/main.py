@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except OSError as error:
-        return _failed(f"standard output: {error}", 1)
+        return _failed(f"standard output: {error.strerror or error}", 1)
     return exit_code
 
 

@@ -21,6 +21,7 @@ from tandem_operator.accelerators import AcceleratorClass
 from tandem_operator.api.artifact import ModelArtifactSpec
 from tandem_operator.api.crd import crd_schema
 from tandem_operator.api.deployment import InvalidSpecError, LLMDeployment, Owner
+from tandem_operator.api.faults import Fault, unknown_field
 from tandem_operator.artifact_facts import form_of
 from tandem_operator.artifact_known import Artifact
 from tandem_operator.artifact_needs import Need, Settings, needs_in, needs_of
@@ -121,7 +122,8 @@ def planned_sections(
     """
     models = {role: _model(role, folder) for role, folder in (model_folders or {}).items()}
     settings, table = configuration_in(config)
-    bodies = deployments_in(filename, namespace=namespace)
+    written = deployments_in(filename, namespace=namespace)
+    bodies = written.deployments
     if models and len(bodies) > 1:
         options = " and ".join(OPTIONS[role] for role in models)
         raise CommandError(f"{filename}: holds {len(bodies)} of {names.KIND}, and {options} speaks of one")
@@ -130,7 +132,8 @@ def planned_sections(
         for body in bodies
         for section in _planned(body, filename=filename, config=settings, table=table, models=models)
     ]
-    return [*own, *_shared(bodies, Settings(table, settings), models)]
+    left_out = [Section((f"not planned, since only {names.KIND}s are: {', '.join(written.others)}",), ())]
+    return [*(left_out if written.others else ()), *own, *_shared(bodies, Settings(table, settings), models)]
 
 
 def plan_of(body: Manifest, config: OperatorConfig, *, models: Mapping[Role, ModelFacts] | None = None) -> Plan:
@@ -163,9 +166,9 @@ def _planned(
     models: Mapping[Role, ModelFacts],
 ) -> Iterator[Section]:
     name, namespace = body["metadata"]["name"], body["metadata"]["namespace"]
-    unknown = list(_unknown_fields(body.get("spec"), crd_schema()["properties"]["spec"], "spec"))
+    unknown = list(_unknown_fields(body, crd_schema(), ""))
     if unknown:
-        raise CommandError(f"{filename}: {names.KIND} {name}: unknown field {', '.join(unknown)}")
+        raise CommandError(f"{filename}: {names.KIND} {name}: {'; '.join(map(str, unknown))}")
     completed = {**body, "metadata": {"uid": UNKNOWN_UID, **body["metadata"]}}
     try:
         deployment = LLMDeployment.parse(completed)
@@ -252,8 +255,8 @@ def _jobs(
             yield job
 
 
-def _unknown_fields(value: Any, schema: Manifest, path: str) -> Iterator[str]:
-    """Paths that the schema does not have: the API server would drop them, and the operator never sees them."""
+def _unknown_fields(value: Any, schema: Manifest, path: str) -> Iterator[Fault]:
+    """Fields that the schema does not have: the API server would drop them, and the operator never sees them."""
     if "items" in schema and isinstance(value, list):
         for index, item in enumerate(value):
             yield from _unknown_fields(item, schema["items"], f"{path}[{index}]")
@@ -261,7 +264,8 @@ def _unknown_fields(value: Any, schema: Manifest, path: str) -> Iterator[str]:
     if properties is None or not isinstance(value, dict):
         return
     for key, child in value.items():
+        at = f"{path}.{key}".removeprefix(".")
         if key in properties:
-            yield from _unknown_fields(child, properties[key], f"{path}.{key}")
+            yield from _unknown_fields(child, properties[key], at)
         else:
-            yield f"{path}.{key}"
+            yield Fault(at, None, unknown_field(str(key), properties))

@@ -88,7 +88,8 @@ def run_rollback(connection: Connection, name: str, *, role: Role, revision: str
     chosen = chosen_revision(facts, role, asked=asked, serving=serving, revision=revision)
     if chosen.revision in asked:
         raise CommandError(_already(role, chosen.revision, present=present))
-    spec = rolled_back(body["spec"], role, chosen.requested)
+    spec = least_changed(body, rolled_back(body["spec"], role, chosen.requested), role=role, chosen=chosen)
+    require_valid(body, spec, role=role, chosen=chosen)
     patch = [
         {"op": "test", "path": "/metadata/resourceVersion", "value": body["metadata"]["resourceVersion"]},
         {"op": "replace", "path": "/spec", "value": spec},
@@ -155,6 +156,28 @@ def rolled_back(spec: Manifest, role: Role, requested: Manifest) -> Manifest:
         if not changed["access"]:
             del changed["access"]
     return changed
+
+
+def least_changed(body: Manifest, spec: Manifest, *, role: Role, chosen: RevisionFacts) -> Manifest:
+    """The spec that asks for a revision, with what the user wrote wherever that comes to the same: no defaults."""
+    for part in ("servedName", "speculation", "access"):
+        others = {key: value for key, value in spec.items() if key != part}
+        kept = {**others, part: body["spec"][part]} if part in body["spec"] else others
+        if is_asked_for({**body, "spec": kept}, role, chosen):
+            spec = kept
+    return spec
+
+
+def require_valid(body: Manifest, spec: Manifest, *, role: Role, chosen: RevisionFacts) -> None:
+    """Raise CommandError where the rest of the spec does not go with what a revision was asked for."""
+    try:
+        LLMDeployment.parse({**body, "spec": spec})
+    except InvalidSpecError as error:
+        is_draft_missing = any(fault.path == "spec.draft" for fault in error.faults)
+        how = "; `tandem rollback --role draft` asks for an earlier draft first" if is_draft_missing else ""
+        raise CommandError(
+            f"{role} revision {chosen.revision} does not go with the spec as it is: {error}{how}"
+        ) from error
 
 
 def _with(part: Manifest | None, changes: Manifest) -> Manifest:

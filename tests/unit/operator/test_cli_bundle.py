@@ -273,7 +273,7 @@ def test_a_file_that_is_there_is_never_written_over(
     out.write_text("mine")
     assert main(cluster.options("debug", "bundle", NAME, "--out", str(out))) == 1
     assert out.read_text() == "mine"
-    assert "File exists" in capsys.readouterr().err
+    assert "is there already" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("lines", ["0", "many", "100001"])

@@ -10,7 +10,14 @@ import pytest
 from tandem_contracts.launch import Role
 from tandem_operator.api.deployment import LLMDeployment
 from tandem_operator.cli.inputs import CommandError
-from tandem_operator.cli.revisions import chosen_revision, is_asked_for, rolled_back, told_of_refresh
+from tandem_operator.cli.revisions import (
+    chosen_revision,
+    is_asked_for,
+    least_changed,
+    require_valid,
+    rolled_back,
+    told_of_refresh,
+)
 from tandem_operator.facts import Facts, Manifest, RevisionFacts
 from tests.builders import make_body, make_config, make_role, make_spec
 from tests.unit.operator.rollouts import started
@@ -139,3 +146,26 @@ def test_a_refresh_promises_only_what_is_known(conditions: list[tuple[str, str, 
         {"type": kind, "status": status, "reason": reason, "message": "because"} for kind, status, reason in conditions
     ]
     assert told in told_of_refresh("pair", written)
+
+
+def test_a_rollback_writes_no_defaults_where_nothing_was_written() -> None:
+    before = make_spec(speculation=None)
+    operator = started(before)
+    operator.converge()
+    former = operator.intent(operator.facts()).wants[Role.VERIFIER].target
+    operator.change_spec({**before, "verifier": make_role("other")})
+    operator.converge()
+    body = operator.body
+    back = rolled_back(body["spec"], Role.VERIFIER, former.requested)
+    assert least_changed(body, back, role=Role.VERIFIER, chosen=former) == before
+
+
+def test_a_rollback_to_drafts_that_are_not_in_the_spec_any_more_says_what_to_do_first() -> None:
+    operator = started(make_spec())
+    operator.converge()
+    former = operator.intent(operator.facts()).wants[Role.VERIFIER].target
+    operator.change_spec(NGRAM)
+    operator.converge()
+    back = rolled_back(operator.body["spec"], Role.VERIFIER, former.requested)
+    with pytest.raises(CommandError, match=r"spec\.draft is required .*; `tandem rollback --role draft` asks for"):
+        require_valid(operator.body, back, role=Role.VERIFIER, chosen=former)

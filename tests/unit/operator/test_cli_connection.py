@@ -1,0 +1,48 @@
+"""Why there is no cluster to talk to: one plain sentence that names the kubeconfig."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tandem_operator.cli.main import main
+
+UNREACHABLE = """
+apiVersion: v1
+kind: Config
+clusters: [{name: here, cluster: {server: "http://127.0.0.1:1"}}]
+users: [{name: me, user: {}}]
+contexts: [{name: mine, context: {cluster: here, user: me}}]
+current-context: mine
+"""
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "no cluster in kubeconfig FILE (--kubeconfig or KUBECONFIG names another): there is no such file"),
+        ("a: [", "line 1, column 5: expected the node content, but found '<stream end>', while parsing a flow node"),
+        (
+            UNREACHABLE,
+            "no answer from the API server http://127.0.0.1:1: Failed to establish a new connection: Connection",
+        ),
+    ],
+)
+def test_a_kubeconfig_that_leads_nowhere_is_told_in_one_sentence(
+    content: str | None, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "kubeconfig"
+    if content is not None:
+        file.write_text(content, encoding="utf-8")
+    assert main(["status", "pair", "--kubeconfig", str(file)]) == 1
+    said = capsys.readouterr().err
+    assert told.replace("FILE", str(file)) in said
+    assert said.count("\n") == 1
+
+
+def test_a_folder_is_no_kubeconfig(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "pair", "--kubeconfig", str(tmp_path)]) == 1
+    assert (
+        f"{tmp_path} (--kubeconfig or KUBECONFIG names another): is a folder, not a file\n" in capsys.readouterr().err
+    )
