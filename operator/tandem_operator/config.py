@@ -234,6 +234,9 @@ class OperatorConfig(BaseModel):
     """Names of Secrets in the deployment's namespace that pull engine images. The operator names them, never reads."""
     prometheus_namespaces: tuple[DnsLabel, ...] = ()
     """Namespaces whose pods may read the metrics of engine pods, besides the operator itself."""
+    scrape_annotations: bool = False
+    """Whether pods get the annotations prometheus.io/scrape, scheme, port and path, which name one port of each: 8000
+    of verifiers, 8001 of all others. Pods that run keep what they were made with, until `tandem refresh` rolls them."""
     artifact_ttl_seconds: Annotated[float, Field(ge=0)] = 604800.0
     """A ModelArtifact that nothing has referred to for this long is deleted, with its files: a week."""
     model_hubs: dict[DnsLabel, Annotated[str, Field(pattern=r"^https?://[^\s@?#]+$", max_length=512)]] = {}

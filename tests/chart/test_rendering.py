@@ -344,6 +344,7 @@ def test_prometheus_may_find_the_operator_by_annotations(helm: str, tmp_path: Pa
     assert annotations({}) == {}
     assert annotations(VALUES["watched by annotations"]) == {
         "prometheus.io/scrape": "true",
+        "prometheus.io/scheme": "http",
         "prometheus.io/port": str(__main__.METRICS_PORT),
         "prometheus.io/path": "/metrics",
     }
