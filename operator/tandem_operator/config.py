@@ -318,6 +318,10 @@ class OperatorConfig(BaseModel):
     def _allowed_images(self) -> tuple[re.Pattern[str], ...]:
         return tuple(re.compile(pattern) for pattern in self.engine_image_allow_list)
 
+    def serves_from_elsewhere(self, namespace: str) -> bool:
+        """Whether a namespace that is served is not the operator's own, for which the chart has what it needs."""
+        return self.scope is Scope.CLUSTER and namespace != self.operator_namespace
+
     def allows_engine_image(self, reference: str) -> bool:
         """Whether a user may name this image."""
         return any(pattern.fullmatch(reference) for pattern in self._allowed_images)

@@ -15,7 +15,7 @@ from tandem_contracts.ports import HTTP_PORT, HTTP_PORT_NAME, METRICS_PORT, METR
 from tandem_contracts.termination import Phase
 from tandem_operator import __main__, names
 from tandem_operator.config import OperatorConfig
-from tandem_operator.objects.job_policies import job_policies_of
+from tandem_operator.objects.job_policies import benchmark_policy_of, job_policies_of
 from tandem_operator.objects.protection import NAMESPACE_NAME, OPERATOR_PODS, Watchers
 from tests.chart.rendering import (
     CHART,
@@ -183,6 +183,10 @@ def test_jobs_in_other_namespaces_are_closed_as_the_chart_closes_those_of_its_ow
             ]
         assert made["spec"] == theirs["spec"]
         assert made["metadata"]["name"] == f"tandem-{of}"
+    measuring = benchmark_policy_of(NAMESPACE)
+    (theirs,) = [o for o in charts if o["metadata"]["name"].endswith("-benchmarks")]
+    assert measuring["spec"] == theirs["spec"]
+    assert measuring["metadata"]["name"] == "tandem-benchmarks"
 
 
 def test_users_get_no_right_to_write_what_the_operator_writes(helm: str, tmp_path: Path) -> None:
