@@ -16,6 +16,10 @@ WITHOUT_A_CLUSTER = {"plan", "accelerators", "completion"}
 """Commands of `tandem` that ask no cluster."""
 ON_A_STAND_IN = {"status", "why", "pause", "resume", "refresh", "debug"}
 """Those that are run against HTTP on this machine, which has the deployments that the pages name."""
+BY_A_SHELL = {"export", "sha256sum"}
+"""Programs that are wherever tests are, and need nothing but files."""
+WITHOUT_A_SERVER = {"secret", "configmap"}
+"""What `kubectl create` makes by itself, with --dry-run=client."""
 RENDERED = {"template", "install", "upgrade"}
 
 
@@ -24,6 +28,7 @@ class How(StrEnum):
 
     RUN = "run here"
     STAND_IN = "run here, against a stand-in for the API server"
+    BY_A_CLIENT = "run here by kubectl with --dry-run=client"
     RENDERED = "rendered by both Helms"
     ON_A_CLUSTER = "the test that the page names does the same on a real cluster"
     CHECKED = "checked, not run"
@@ -36,10 +41,8 @@ NOT_RUN = {
     "make": "builds for minutes, or for a registry that is not there: targets and variables are checked",
     "python": "needs a Prometheus with series: the module is there",
     "curl": "needs a served model: address and JSON are checked",
-    "export": "is the shell's: its form is checked",
     "cosign": "needs a published release: options are checked",
     "gh": "needs a published release: options are checked",
-    "sha256sum": "needs a published release: options are checked",
 }
 """By program: why a command is only checked."""
 
@@ -58,8 +61,10 @@ def arguments_of(command: Command) -> tuple[str, ...]:
 def how_of(command: Command) -> How:
     """What the tests do about it."""
     program, arguments = program_of(command), arguments_of(command)
-    if program == "tandem" and arguments[0] in WITHOUT_A_CLUSTER:
+    if program in BY_A_SHELL or (program == "tandem" and arguments[0] in WITHOUT_A_CLUSTER):
         return How.RUN
+    if program == "kubectl" and arguments[0] == "create" and arguments[1] in WITHOUT_A_SERVER:
+        return How.BY_A_CLIENT
     if program == "tandem" and arguments[0] in ON_A_STAND_IN:
         return How.STAND_IN
     if command.block.remark("on a cluster:"):

@@ -9,10 +9,12 @@ answers: it gets as far as to say so only with a verb, options and files that it
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import os
 import re
+import shlex
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,12 +32,14 @@ from tandem_runtime import conformance
 from tests.builders import NAMESPACE, make_body
 from tests.docs.blocks import ALL, ROOT, Command
 from tests.docs.running import (
+    BY_A_SHELL,
     COMMANDS,
     NOT_RUN,
     ON_A_STAND_IN,
     RENDERED,
     TANDEM,
     WITHOUT_A_CLUSTER,
+    WITHOUT_A_SERVER,
     How,
     arguments_of,
     how_of,
@@ -61,7 +65,6 @@ ON_RESOURCES = {"delete", "describe", "explain", "get", "scale", "wait"}
 VERIFYING = {
     "cosign": {"--bundle", "--certificate-identity", "--certificate-oidc-issuer", "--type"},
     "gh": {"--repo"},
-    "sha256sum": {"--check", "--ignore-missing"},
 }
 """Programs that are not here, with those of their options that pages may use."""
 LABELS = {value for name, value in vars(names).items() if name.startswith("LABEL_")}
@@ -93,8 +96,8 @@ def test_a_command_does_what_the_page_says_or_could(
         check_curl(arguments)
     elif program in VERIFYING:
         assert {word.partition("=")[0] for word in arguments if word.startswith("--")} <= VERIFYING[program]
-    elif program == "export":
-        assert all(re.fullmatch(r"[A-Z_]+=\S+", word) for word in arguments)
+    elif program in BY_A_SHELL:
+        run_by_a_shell(command, folder)
     else:
         pytest.fail(f"nobody knows how to check {program}")
 
@@ -138,6 +141,8 @@ def check_kubectl(kubectl: str, arguments: Sequence[str], folder: Path) -> None:
     for file in _values(arguments, "-f"):
         assert (folder / file).is_file(), f"there is no {file}"
         assert all("kind" in document for document in yaml.safe_load_all((folder / file).read_text()) if document)
+    if verb == "create" and arguments[1] in WITHOUT_A_SERVER:
+        run_by_a_client(kubectl, arguments, folder)
     config = {
         "apiVersion": "v1",
         "kind": "Config",
@@ -153,6 +158,16 @@ def check_kubectl(kubectl: str, arguments: Sequence[str], folder: Path) -> None:
     )
     assert done.returncode != 0
     assert "127.0.0.1:1 was refused" in done.stderr or "connect: connection refused" in done.stderr, done.stderr
+
+
+def run_by_a_client(kubectl: str, arguments: Sequence[str], folder: Path) -> None:
+    """What would be sent has the name, and something in it."""
+    argv = [kubectl, *arguments, "--dry-run=client", "--output=json"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=LIMIT_SECONDS, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout)
+    assert made["metadata"]["name"] in arguments
+    assert made["data"]
 
 
 _PARTS = [crd_schema()["properties"]]
@@ -232,6 +247,21 @@ def check_options(
         main(["--help"])
     told = capsys.readouterr().out
     assert [word for word in arguments if word.startswith("--") and word not in told] == []
+
+
+def run_by_a_shell(command: Command, folder: Path) -> None:
+    """Run it where the files are that it names, and are what their checksums say."""
+    for word in command.words[1:]:
+        if not word.startswith("--") and command.words[0] == "sha256sum":
+            file = folder / word
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(b"")
+    if "--check" in command.words:
+        (folder / "file").write_bytes(b"a")
+        (folder / "checksums.txt").write_text(f"{hashlib.sha256(b'a').hexdigest()}  file\n{'0' * 64}  missing\n")
+    argv = ["bash", "-euc", shlex.join(command.words)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=LIMIT_SECONDS, cwd=folder)
+    assert done.returncode == 0, done.stderr
 
 
 def check_curl(arguments: Sequence[str]) -> None:
