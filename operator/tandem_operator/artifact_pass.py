@@ -32,7 +32,6 @@ from tandem_operator.artifact_status import Progress, artifact_status_of, progre
 from tandem_operator.artifact_steps import Step
 from tandem_operator.artifact_terms import Referrers, job_maker
 from tandem_operator.cluster import Cluster, ClusterError, ConflictError, NotFoundError, RefusedError
-from tandem_operator.config import Scope
 from tandem_operator.facts import Facts, Manifest, Ref, controller_uid
 from tandem_operator.mishaps import Mishaps
 from tandem_operator.objects.artifact_jobs import artifact_of
@@ -231,7 +230,7 @@ class ArtifactPasses:
     async def _make(self, job: Manifest, artifact: Artifact) -> None:
         """Make the Job, unless one of its name is there that the store does not know. Raises ClusterError."""
         config = self._settings.config
-        if config.scope is Scope.CLUSTER and artifact.namespace != config.operator_namespace:
+        if config.serves_from_elsewhere(artifact.namespace):
             for policy in job_policies_of(artifact.namespace, watchers_of(config)):
                 self._store.observe(await self._cluster.apply(policy))
         try:

@@ -52,6 +52,7 @@ def smoke_target_of(inputs: RoleInputs) -> SmokeTarget | None:
             api_key=None,
             draft_tls=None,
             traces=None,
+            scrape_annotations=False,
             topology_spread=None,
         )
     )

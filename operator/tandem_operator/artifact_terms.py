@@ -134,7 +134,14 @@ def job_maker(
             deadline = referrers.job.active_deadline_seconds
             reference = known_in(artifact.status).reference
             secrets = settings.config.engine_pull_secrets
-            return smoke_job_of(owner, targets[step.smoke], secrets, deadline, reference=reference)
+            return smoke_job_of(
+                owner,
+                targets[step.smoke],
+                secrets,
+                deadline,
+                reference=reference,
+                scrape_annotations=settings.config.scrape_annotations,
+            )
         return _making(owner, artifact, spec, source, step=step, referrers=referrers, settings=settings)
 
     return made
@@ -200,6 +207,7 @@ def _making(
         credentials=referrers.credentials or credentials_of(spec.source),
         source=source.files if source else None,
         endpoint=endpoint,
+        scrape_annotations=settings.config.scrape_annotations,
     )
     return job_of(owner, spec, step, terms)
 

@@ -96,6 +96,17 @@ class Carrier:
                 if isinstance(error, ConflictError):  # it changed since it was seen: decide again from what it is
                     await self._refresh(ref, owner)
 
+    async def guard(self, policy: Manifest, carried: Carried) -> None:
+        """Apply what guards a whole namespace, and is no deployment's own; what keeps it from being there is noted."""
+        ref = Ref.of(policy)
+        there = self._store.child(ref, policy["metadata"]["namespace"])
+        if there is not None and not needs_apply(policy, there):
+            return
+        try:
+            self._store.observe(await self._cluster.apply(policy))
+        except ClusterError as error:
+            carried.note(ref, error)
+
     async def _try(self, apply: Apply, owner: Owner, carried: Carried) -> None:
         """Apply an object; what keeps it from being there is noted."""
         ref = Ref.of(apply.manifest)

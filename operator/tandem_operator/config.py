@@ -277,6 +277,9 @@ class OperatorConfig(BaseModel):
     """Names of Secrets in the deployment's namespace that pull engine images. The operator names them, never reads."""
     prometheus_namespaces: tuple[DnsLabel, ...] = ()
     """Namespaces whose pods may read the metrics of engine pods, besides the operator itself."""
+    scrape_annotations: bool = False
+    """Whether pods get the annotations prometheus.io/scrape, scheme, port and path, which name one port of each: 8000
+    of verifiers, 8001 of all others. Pods that run keep what they were made with, until `tandem refresh` rolls them."""
     artifact_ttl_seconds: Annotated[float, Field(ge=0)] = 604800.0
     """A ModelArtifact that nothing has referred to for this long is deleted, with its files: a week."""
     model_hubs: dict[DnsLabel, Address] = {}
@@ -360,6 +363,10 @@ class OperatorConfig(BaseModel):
     @cached_property
     def _allowed_images(self) -> tuple[re.Pattern[str], ...]:
         return tuple(re.compile(pattern) for pattern in self.engine_image_allow_list)
+
+    def serves_from_elsewhere(self, namespace: str) -> bool:
+        """Whether a namespace that is served is not the operator's own, for which the chart has what it needs."""
+        return self.scope is Scope.CLUSTER and namespace != self.operator_namespace
 
     def allows_engine_image(self, reference: str) -> bool:
         """Whether a user may name this image."""

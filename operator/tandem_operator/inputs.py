@@ -188,6 +188,7 @@ def resolve(
         api_key=SecretKey(name=api_key.name, key=api_key.key) if api_key else None,
         draft_tls=DraftCertificates.of(tls) if tls else None,
         traces=_traces(role, config),
+        scrape_annotations=config.scrape_annotations,
         tolerations=tuple(
             toleration.model_dump(mode="json", by_alias=True, exclude_none=True)
             for toleration in spec.scheduling.tolerations

@@ -41,6 +41,7 @@ from tandem_operator.issuer_keys import PublishedKeys
 from tandem_operator.metrics_source import EngineLoads
 from tandem_operator.mishaps import Mishaps
 from tandem_operator.objects.event import event_of, rescaled_event_of
+from tandem_operator.objects.job_policies import benchmark_policy_of
 from tandem_operator.observation import Observation
 from tandem_operator.outcome import Outcome
 from tandem_operator.plan import Plan, checks_tokens, plan
@@ -150,6 +151,8 @@ class Reconciler:
         for detail in planned.details:
             _log.info("%s/%s: %s", key.namespace, key.name, detail)
         await self._carrier.carry_out(planned, owner, carried)
+        if self._config.serves_from_elsewhere(owner.namespace):
+            await self._carrier.guard(benchmark_policy_of(owner.namespace), carried)
         # Status speaks of what is there now, so that it counts what this very pass has made.
         children = self._store.children(key)
         facts_now = facts_of(children, owner_uid=owner.uid, mishaps=mishaps)

@@ -98,6 +98,8 @@ class RoleInputs:
     """None: drafts go in plaintext, or there are none."""
     traces: Traces | None = None
     """None: nowhere. Drafts have none."""
+    scrape_annotations: bool = False
+    """Pods have annotations by which Prometheus finds them."""
     tolerations: tuple[Mapping[str, Any], ...] = ()
     """Beside those for the taints of the accelerator classes."""
     topology_spread: TopologySpread | None = None

@@ -57,6 +57,7 @@ def gate_terms_of(deployment: LLMDeployment, config: OperatorConfig) -> GateTerm
         hold_seconds=seconds_of(autoscaling.idle.hold_timeout),
         api_key=access.api_key.secret_key_ref if access.api_key else None,
         pull_secrets=config.gate.pull_secrets,
+        scrape_annotations=config.scrape_annotations,
     )
 
 

@@ -1,17 +1,20 @@
 """Every command that the pages and the README show is run, or else checked, by what its own program says of it.
 
-Run: `tandem plan`, `tandem accelerators`, `helm template`, and as that also `helm install` and `helm upgrade`. Checked:
-all others, since they need a cluster or take long. kubectl itself is asked, at an address where nothing answers: it
-gets as far as to say so only with a verb, options and files that it understands. What a remark `on a cluster: FILE`
-names does the same on a real API server.
+Run: what of `tandem` needs no cluster, and against a stand-in for the API server what reads a resource or writes one
+field of it; `helm template`, and as that also `helm install` and `helm upgrade`. Checked: all others, since they need a
+cluster or take long; tests/docs/running.py says which and why. kubectl itself is asked, at an address where nothing
+answers: it gets as far as to say so only with a verb, options and files that it understands. What a remark
+`on a cluster: FILE` names does the same on a real API server.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import os
 import re
+import shlex
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,9 +29,25 @@ from tandem_operator import names
 from tandem_operator.api.crd import artifact_crd, crd, crd_schema
 from tandem_operator.cli.main import main as tandem
 from tandem_runtime import conformance
-from tests.docs.blocks import ALL, ROOT, Command, commands_of
+from tests.builders import NAMESPACE, make_body
+from tests.docs.blocks import ALL, ROOT, Command
+from tests.docs.running import (
+    BY_A_SHELL,
+    COMMANDS,
+    NOT_RUN,
+    ON_A_STAND_IN,
+    RENDERED,
+    TANDEM,
+    WITHOUT_A_CLUSTER,
+    WITHOUT_A_SERVER,
+    How,
+    arguments_of,
+    how_of,
+    program_of,
+    told,
+)
+from tests.unit.operator.user_cluster import user_cluster
 
-COMMANDS = [command for block in ALL if block.language == "console" for command in commands_of(block)]
 LIMIT_SECONDS = 60
 REUSING = "--reset-then-reuse-values"
 NOWHERE = "https://127.0.0.1:1"
@@ -43,12 +62,9 @@ OURS = {
 }
 THEIRS = {"configmap", "deployment", "job", "jobs", "lease", "pod", "pods", "secret", "service", "token"}
 ON_RESOURCES = {"delete", "describe", "explain", "get", "scale", "wait"}
-WITHOUT_A_CLUSTER = {"plan", "accelerators"}
-TANDEM = {"tandem", ".venv/bin/tandem"}
 VERIFYING = {
     "cosign": {"--bundle", "--certificate-identity", "--certificate-oidc-issuer", "--type"},
     "gh": {"--repo"},
-    "sha256sum": {"--check", "--ignore-missing"},
 }
 """Programs that are not here, with those of their options that pages may use."""
 LABELS = {value for name, value in vars(names).items() if name.startswith("LABEL_")}
@@ -64,7 +80,7 @@ def test_a_command_does_what_the_page_says_or_could(
     folder = folder_of(command.block.page)
     program, *arguments = command.words
     if program in TANDEM or command.words[:2] == ("kubectl", "tandem"):
-        check_tandem(arguments[1:] if program == "kubectl" else arguments, capsys)
+        check_tandem(arguments_of(command), folder, capsys)
     elif program == "kubectl":
         check_kubectl(binaries["kubectl"], arguments, folder)
     elif program == "helm":
@@ -80,19 +96,36 @@ def test_a_command_does_what_the_page_says_or_could(
         check_curl(arguments)
     elif program in VERIFYING:
         assert {word.partition("=")[0] for word in arguments if word.startswith("--")} <= VERIFYING[program]
-    elif program == "export":
-        assert all(re.fullmatch(r"[A-Z_]+=\S+", word) for word in arguments)
+    elif program in BY_A_SHELL:
+        run_by_a_shell(command, folder)
     else:
         pytest.fail(f"nobody knows how to check {program}")
 
 
-def check_tandem(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """Run it where it needs no cluster; else its parser takes every word."""
+def check_tandem(arguments: Sequence[str], folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Run it where it needs no cluster, or one that only holds objects; else its parser takes every word."""
     if arguments[0] in WITHOUT_A_CLUSTER:
         assert tandem(arguments) == 0, capsys.readouterr().err
         assert capsys.readouterr().out
         return
     assert parser().parse_args(list(arguments)).command == arguments[0]
+    if arguments[0] in ON_A_STAND_IN:
+        run_on_a_stand_in(arguments, folder, capsys)
+
+
+def run_on_a_stand_in(arguments: Sequence[str], folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Run it where the API server has the deployment that it names, Ready: it succeeds and says something of it."""
+    spec = yaml.safe_load((ROOT / "deploy/samples/autoscaled.yaml").read_text())["spec"]
+    name = arguments[2] if arguments[0] == "debug" else arguments[1]
+    ready = {"type": "Ready", "status": "True", "reason": "RolledOut", "message": "", "observedGeneration": 1}
+    status = {"observedGeneration": 1, "conditions": [{**ready, "lastTransitionTime": "2030-01-01T00:00:00Z"}]}
+    with user_cluster(folder) as cluster:
+        cluster.put(names.KIND, {**make_body(spec, name), "status": status})
+        where = [] if "-n" in arguments else ["-n", NAMESPACE]
+        done = tandem([*arguments, *where, "--kubeconfig", str(cluster.kubeconfig)])
+        said = capsys.readouterr()
+        assert done == 0, said.err
+        assert name in said.out
 
 
 def check_kubectl(kubectl: str, arguments: Sequence[str], folder: Path) -> None:
@@ -108,6 +141,8 @@ def check_kubectl(kubectl: str, arguments: Sequence[str], folder: Path) -> None:
     for file in _values(arguments, "-f"):
         assert (folder / file).is_file(), f"there is no {file}"
         assert all("kind" in document for document in yaml.safe_load_all((folder / file).read_text()) if document)
+    if verb == "create" and arguments[1] in WITHOUT_A_SERVER:
+        run_by_a_client(kubectl, arguments, folder)
     config = {
         "apiVersion": "v1",
         "kind": "Config",
@@ -123,6 +158,16 @@ def check_kubectl(kubectl: str, arguments: Sequence[str], folder: Path) -> None:
     )
     assert done.returncode != 0
     assert "127.0.0.1:1 was refused" in done.stderr or "connect: connection refused" in done.stderr, done.stderr
+
+
+def run_by_a_client(kubectl: str, arguments: Sequence[str], folder: Path) -> None:
+    """What would be sent has the name, and something in it."""
+    argv = [kubectl, *arguments, "--dry-run=client", "--output=json"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=LIMIT_SECONDS, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout)
+    assert made["metadata"]["name"] in arguments
+    assert made["data"]
 
 
 _PARTS = [crd_schema()["properties"]]
@@ -165,7 +210,7 @@ def check_helm(binaries: Binaries, arguments: Sequence[str]) -> None:
     """Render it with both Helms where it installs; else its help knows every option."""
     verb, *others = arguments
     for helm in (binaries["helm3"], binaries["helm4"]):
-        if verb in {"install", "upgrade", "template"}:
+        if verb in RENDERED:
             rest = [word for word in others if word != REUSING]  # nothing is there that could be used again
             assert REUSING not in others or f"{REUSING} " in _help_of(helm, verb)
             argv = [helm, "template", *rest, "--kube-version", "1.30.0"]
@@ -204,6 +249,21 @@ def check_options(
     assert [word for word in arguments if word.startswith("--") and word not in told] == []
 
 
+def run_by_a_shell(command: Command, folder: Path) -> None:
+    """Run it where the files are that it names, and are what their checksums say."""
+    for word in command.words[1:]:
+        if not word.startswith("--") and command.words[0] == "sha256sum":
+            file = folder / word
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(b"")
+    if "--check" in command.words:
+        (folder / "file").write_bytes(b"a")
+        (folder / "checksums.txt").write_text(f"{hashlib.sha256(b'a').hexdigest()}  file\n{'0' * 64}  missing\n")
+    argv = ["bash", "-euc", shlex.join(command.words)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=LIMIT_SECONDS, cwd=folder)
+    assert done.returncode == 0, done.stderr
+
+
 def check_curl(arguments: Sequence[str]) -> None:
     """The address is one, and what is sent is JSON."""
     (address,) = (urlsplit(word) for word in arguments if word.startswith("http"))
@@ -217,6 +277,15 @@ def test_there_are_commands_of_every_kind() -> None:
 
     assert len(COMMANDS) > 60
     assert programs >= {"tandem", "kubectl", "helm", "make"}
+
+
+def test_what_is_not_run_has_a_reason_and_most_commands_are_run() -> None:
+    left = {program_of(command) for command in COMMANDS if how_of(command) is How.CHECKED}
+    run = sum(how_of(command) is not How.CHECKED for command in COMMANDS)
+
+    assert left == NOT_RUN.keys(), "each with its reason, and no reason for what is run"
+    assert run > len(COMMANDS) / 2, told()
+    assert told().startswith(f"documentation commands: {run} of {len(COMMANDS)} run\n")
 
 
 def test_a_test_on_a_cluster_that_a_page_names_is_there() -> None:
@@ -260,9 +329,9 @@ def test_a_wrong_helm_command_is_found(wrong: list[str], binaries: Binaries) -> 
 
 
 @pytest.mark.parametrize("wrong", [["status"], ["why", "a", "--no-such-option"], ["no-such-command", "a"]])
-def test_a_wrong_tandem_command_is_found(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_tandem_command_is_found(wrong: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        check_tandem(wrong, capsys)
+        check_tandem(wrong, tmp_path, capsys)
 
 
 def test_a_wrong_make_command_is_found() -> None:

@@ -44,6 +44,7 @@ from tandem_operator.objects.ownership import sealed
 from tandem_operator.objects.placement import placement_of
 from tandem_operator.objects.pod_template import pod_template_of
 from tandem_operator.objects.restricted import container_security, pod_security
+from tandem_operator.objects.scraping import pod_metadata_of
 
 BACKOFF_LIMIT = 3
 """Tries after one that failed for something that may pass by itself. None with more memory than usual: what did not fit
@@ -79,6 +80,8 @@ class JobTerms:
     """Where the model lies that the artifact is made from."""
     endpoint: str = ""
     """Address that it is fetched from; empty: the public hub, or Amazon's S3."""
+    scrape_annotations: bool = False
+    """Its pod has annotations by which Prometheus finds it, unless it has no metrics."""
 
 
 def artifact_of(spec: ModelArtifactSpec, namespace: str) -> Manifest:
@@ -103,7 +106,15 @@ def job_of(artifact: Owner, spec: ModelArtifactSpec, step: Step, terms: JobTerms
         "volumes": volumes,
         **placement_of(terms.classes),
     }
-    return _job(artifact, step, pod, terms.pull_secrets, tries=0 if terms.is_last_try else BACKOFF_LIMIT)
+    has_metrics = step.phase is not Phase.INSPECT
+    return _job(
+        artifact,
+        step,
+        pod,
+        terms.pull_secrets,
+        tries=0 if terms.is_last_try else BACKOFF_LIMIT,
+        scraped_port=METRICS_PORT if terms.scrape_annotations and has_metrics else None,
+    )
 
 
 def smoke_job_of(
@@ -113,6 +124,7 @@ def smoke_job_of(
     deadline_seconds: int,
     *,
     reference: Reference | None = None,
+    scrape_annotations: bool = False,
 ) -> Manifest:
     """The Job that asks a model in the engine that is to serve it: a pod like those to come, which ends.
 
@@ -148,11 +160,18 @@ def smoke_job_of(
         "volumes": [models, *(volume for volume in rendered["volumes"] if volume["name"] != "models")],
         **placed,
     }
-    return _job(artifact, Step(Phase.SMOKE, smoke=target.name), pod, pull_secrets)
+    port = METRICS_PORT if scrape_annotations else None
+    return _job(artifact, Step(Phase.SMOKE, smoke=target.name), pod, pull_secrets, scraped_port=port)
 
 
 def _job(
-    artifact: Owner, step: Step, pod: Manifest, pull_secrets: tuple[str, ...], *, tries: int = BACKOFF_LIMIT
+    artifact: Owner,
+    step: Step,
+    pod: Manifest,
+    pull_secrets: tuple[str, ...],
+    *,
+    tries: int = BACKOFF_LIMIT,
+    scraped_port: int | None = None,
 ) -> Manifest:
     """A Job with what all of them have in common."""
     labels = {**_labels(artifact.name), names.LABEL_COMPONENT: step.phase.value}
@@ -190,7 +209,7 @@ def _job(
                     ]
                 },
                 "template": {
-                    "metadata": {"labels": labels},
+                    "metadata": pod_metadata_of(labels, scraped_port=scraped_port),
                     "spec": {
                         "restartPolicy": "Never",
                         "automountServiceAccountToken": False,

@@ -15,6 +15,7 @@ from tandem_operator.api.deployment import Owner
 from tandem_operator.facts import Manifest
 from tandem_operator.objects.ownership import gate_labels_of, gate_metadata_of, gate_selector_of, sealed
 from tandem_operator.objects.restricted import container_security, pod_security
+from tandem_operator.objects.scraping import pod_metadata_of
 
 CPU_REQUEST = "50m"
 LEAVING_SECONDS = 30
@@ -34,6 +35,8 @@ class GateTerms:
     hold_seconds: int
     api_key: SecretKeyRef | None = None
     pull_secrets: tuple[str, ...] = ()
+    scrape_annotations: bool = False
+    """Its pod has annotations by which Prometheus finds it."""
 
 
 def gate_of(owner: Owner, terms: GateTerms, *, left_since: datetime | None = None) -> Manifest:
@@ -52,7 +55,12 @@ def gate_of(owner: Owner, terms: GateTerms, *, left_since: datetime | None = Non
                 "selector": {"matchLabels": gate_selector_of(owner)},
                 # Another image or limit: the new one takes requests before the old one has to answer its last.
                 "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-                "template": {"metadata": {"labels": gate_labels_of(owner)}, "spec": _pod(owner, terms)},
+                "template": {
+                    "metadata": pod_metadata_of(
+                        gate_labels_of(owner), scraped_port=METRICS_PORT if terms.scrape_annotations else None
+                    ),
+                    "spec": _pod(owner, terms),
+                },
             },
         }
     )

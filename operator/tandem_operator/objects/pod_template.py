@@ -30,6 +30,7 @@ from tandem_operator.objects.placement import placement_of
 from tandem_operator.objects.probes import DRAFT_HEALTH, DRAFT_HEALTH_BESIDE_TLS, VERIFIER_HEALTH, probes_of
 from tandem_operator.objects.restricted import container_security, pod_security
 from tandem_operator.objects.scheduling import with_scheduling
+from tandem_operator.objects.scraping import pod_metadata_of, scraped_port_of
 from tandem_operator.role_inputs import RoleInputs, Traces
 
 _SERVED: Mapping[Role, Manifest] = {
@@ -48,7 +49,7 @@ def pod_template_of(owner: Owner, inputs: RoleInputs) -> Manifest:
     labels = labels_of(owner, inputs.role, revision=inputs.revision)
     models = model_volumes_of(inputs)
     return {
-        "metadata": {"labels": labels},
+        "metadata": pod_metadata_of(labels, scraped_port=_scraped_port(inputs)),
         "spec": {
             "serviceAccountName": names.protection_name(owner.name, inputs.role),
             "automountServiceAccountToken": False,
@@ -61,6 +62,10 @@ def pod_template_of(owner: Owner, inputs: RoleInputs) -> Manifest:
             **with_scheduling(placement_of(inputs.accelerators), inputs, labels),
         },
     }
+
+
+def _scraped_port(inputs: RoleInputs) -> int | None:
+    return scraped_port_of(inputs.role) if inputs.scrape_annotations else None
 
 
 def _engine(owner: Owner, inputs: RoleInputs, models: ModelVolumes) -> Manifest:

@@ -12,8 +12,8 @@ from tandem_operator import names
 from tandem_operator.api.access import Peer
 from tandem_operator.api.deployment import Owner
 from tandem_operator.facts import Manifest
-from tandem_operator.objects.job_policies import job_policies_of
-from tandem_operator.objects.ownership import labels_of
+from tandem_operator.objects.job_policies import benchmark_policy_of, job_policies_of
+from tandem_operator.objects.ownership import benchmark_labels_of, labels_of
 from tandem_operator.objects.protection import (
     DNS_PORTS,
     NAMESPACE_NAME,
@@ -196,6 +196,23 @@ def test_each_job_of_a_model_is_closed_by_one_policy_and_only_one_that_fetches_h
     assert ("Egress" in policy["spec"]["policyTypes"]) is (component != "fetch")
     assert not policy["spec"].get("egress")
     assert not selects(policy["spec"]["podSelector"], {**labels, names.LABEL_MANAGED_BY: "Helm"})
+
+
+def test_who_measures_reaches_names_and_pods_of_ours_and_is_reached_by_nobody() -> None:
+    measuring = benchmark_policy_of(NAMESPACE)
+    assert selects(measuring["spec"]["podSelector"], benchmark_labels_of(OWNER))
+    assert not selects(measuring["spec"]["podSelector"], pod_of(Role.VERIFIER).labels)
+    for role in Role:
+        for port in (HTTP_PORT, METRICS_PORT):
+            assert lets_out(measuring, pod_of(role), port=port)
+            assert not lets_out(measuring, pod_of(role, namespace="other"), port=port)
+        assert not lets_out(measuring, pod_of(role), port=GRPC_PORT)
+    for port in DNS_PORTS:
+        assert lets_out(measuring, at("kube-system", {"k8s-app": "kube-dns"}), port=port, protocol="UDP")
+    for target in (Endpoint(address="203.0.113.7"), at(labels={"app": "web"})):
+        assert not lets_out(measuring, target, port=HTTP_PORT)
+    for source in (OPERATOR, *STRANGERS.values()):
+        assert not admits(measuring, source, port=METRICS_PORT)
 
 
 @pytest.mark.parametrize("role", Role)

@@ -352,7 +352,12 @@ def _newer(operator: Operator, **settings: Any) -> Operator:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"engineImages": {"cpu": "newer:2"}}, {"traces": {"endpoint": "http://collector:4317"}}]
+    "settings",
+    [
+        {"engineImages": {"cpu": "newer:2"}},
+        {"traces": {"endpoint": "http://collector:4317"}},
+        {"scrapeAnnotations": True},
+    ],
 )
 def test_other_defaults_are_told_and_roll_out_only_by_a_refresh(settings: Manifest) -> None:
     newer = _newer(started(spec("a")), **settings)

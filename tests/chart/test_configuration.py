@@ -1,0 +1,90 @@
+"""The operator's configuration on its way through the values, and what the schema of the values refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tandem_operator.config import OperatorConfig
+from tests.chart.rendering import CHART, DIGEST, VALUES, Manifest, objects, one, run
+
+
+def test_the_defaults_are_those_of_the_operator(helm: str, tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(one(objects(helm, {}, tmp_path), "ConfigMap")["data"]["config.yaml"])
+    assert OperatorConfig.load(file) == OperatorConfig()
+
+
+@pytest.mark.parametrize(
+    ("values", "image", "secrets"),
+    [
+        (
+            {"image": {"digest": DIGEST}, "imagePullSecrets": [{"name": "pull"}]},
+            f"tandem.local/operator@{DIGEST}",
+            ("pull",),
+        ),
+        ({"config": {"gate": {"image": "r.example/gate:1", "pullSecrets": ["other"]}}}, "r.example/gate:1", ("other",)),
+    ],
+    ids=["omitted", "given"],
+)
+def test_a_wake_gate_has_the_operators_image_unless_another_is_given(
+    values: Manifest, image: str, secrets: tuple[str, ...], helm: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(one(objects(helm, values, tmp_path), "ConfigMap")["data"]["config.yaml"])
+    gate = OperatorConfig.load(file).gate
+    assert (gate.image, gate.pull_secrets) == (image, secrets)
+
+
+def test_the_chart_knows_every_key_of_the_operators_configuration() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())["properties"]["config"]["properties"]
+    assert schema.keys() == {field.alias for field in OperatorConfig.model_fields.values()}
+    assert schema.keys() == yaml.safe_load((CHART / "values.yaml").read_text())["config"].keys()
+
+
+def test_the_configuration_reaches_the_operator_unchanged(helm: str, tmp_path: Path) -> None:
+    values = VALUES["configured"]
+    file = tmp_path / "config.yaml"
+    file.write_text(one(objects(helm, values, tmp_path), "ConfigMap")["data"]["config.yaml"])
+    config = OperatorConfig.load(file)
+    assert config.engine_images["cpu"] == values["config"]["engineImages"]["cpu"]
+    assert config.engine_images["gpu"] == OperatorConfig().engine_images["gpu"]
+    assert config.accelerators["mine"].host_memory == "17179869184"
+    assert config.resync_seconds == 1_000_000
+
+
+def test_a_changed_configuration_restarts_the_operator_and_nothing_else_does(helm: str, tmp_path: Path) -> None:
+    def template(values: Manifest) -> Manifest:
+        found: Manifest = one(objects(helm, values, tmp_path), "Deployment")["spec"]["template"]
+        return found
+
+    assert template({}) != template({"config": {"resyncSeconds": 30}})
+    assert template({}) == template({"crds": {"keep": False}, "rbac": {"create": False}})
+
+
+REFUSED: dict[str, Manifest] = {
+    "unknown key": {"replica": 1},
+    "unknown key below": {"image": {"name": "x"}},
+    "unknown configuration": {"config": {"prometheus": "x"}},
+    "a namespace without a name": {"config": {"prometheusNamespaces": [""]}},
+    "negative replicas": {"replicas": -1},
+    "replicas as text": {"replicas": "1"},
+    "short digest": {"image": {"digest": "sha256:abc"}},
+    "tag that became a number": {"image": {"tag": 123456789012}},
+    "policy": {"image": {"pullPolicy": "Sometimes"}},
+    "accelerator that is no object": {"config": {"accelerators": {"mine": 1}}},
+    "no limits": {"resources": {"limits": None}},
+    "a port that there cannot be": {"networkPolicy": {"apiServerPorts": [0]}},
+    "an interval without a unit": {"metrics": {"podMonitor": {"interval": "15"}}},
+    "something else for a switch": {"admissionPolicy": {"create": "yes"}},
+}
+
+
+@pytest.mark.parametrize("values", REFUSED.values(), ids=REFUSED)
+def test_the_schema_refuses(values: Manifest, helm: str, tmp_path: Path) -> None:
+    done = run(helm, values, tmp_path)
+    assert done.returncode != 0
+    assert "values don't meet the specifications of the schema" in done.stderr

@@ -1,0 +1,88 @@
+"""What is done about each command of the pages: it is run, or only checked, and why.
+
+Decides by the command's words and the remark above its block; runs nothing. `python -m tests.docs.running` counts.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from enum import StrEnum
+
+from tests.docs.blocks import ALL, Command, commands_of
+
+COMMANDS = tuple(command for block in ALL if block.language == "console" for command in commands_of(block))
+TANDEM = {"tandem", ".venv/bin/tandem"}
+WITHOUT_A_CLUSTER = {"plan", "accelerators", "completion"}
+"""Commands of `tandem` that ask no cluster."""
+ON_A_STAND_IN = {"status", "why", "pause", "resume", "refresh", "debug"}
+"""Those that are run against HTTP on this machine, which has the deployments that the pages name."""
+BY_A_SHELL = {"export", "sha256sum"}
+"""Programs that are wherever tests are, and need nothing but files."""
+WITHOUT_A_SERVER = {"secret", "configmap"}
+"""What `kubectl create` makes by itself, with --dry-run=client."""
+RENDERED = {"template", "install", "upgrade"}
+
+
+class How(StrEnum):
+    """How much of a command happens."""
+
+    RUN = "run here"
+    STAND_IN = "run here, against a stand-in for the API server"
+    BY_A_CLIENT = "run here by kubectl with --dry-run=client"
+    RENDERED = "rendered by both Helms"
+    ON_A_CLUSTER = "the test that the page names does the same on a real cluster"
+    CHECKED = "checked, not run"
+
+
+NOT_RUN = {
+    "kubectl": "needs an API server with CRDs: verb, options, files, kinds, paths and labels are checked",
+    "helm": "needs a release that is there: options are checked",
+    "tandem": "waits for load or measures it: options are checked",
+    "make": "builds for minutes, or for a registry that is not there: targets and variables are checked",
+    "python": "needs a Prometheus with series: the module is there",
+    "curl": "needs a served model: address and JSON are checked",
+    "cosign": "needs a published release: options are checked",
+    "gh": "needs a published release: options are checked",
+}
+"""By program: why a command is only checked."""
+
+
+def program_of(command: Command) -> str:
+    """Its program; `tandem` by whatever name."""
+    first = command.words[0]
+    return "tandem" if first in TANDEM or command.words[:2] == ("kubectl", "tandem") else first
+
+
+def arguments_of(command: Command) -> tuple[str, ...]:
+    """The words behind its program."""
+    return command.words[2 if command.words[:2] == ("kubectl", "tandem") else 1 :]
+
+
+def how_of(command: Command) -> How:
+    """What the tests do about it."""
+    program, arguments = program_of(command), arguments_of(command)
+    if program in BY_A_SHELL or (program == "tandem" and arguments[0] in WITHOUT_A_CLUSTER):
+        return How.RUN
+    if program == "kubectl" and arguments[0] == "create" and arguments[1] in WITHOUT_A_SERVER:
+        return How.BY_A_CLIENT
+    if program == "tandem" and arguments[0] in ON_A_STAND_IN:
+        return How.STAND_IN
+    if command.block.remark("on a cluster:"):
+        return How.ON_A_CLUSTER
+    if program == "helm" and arguments[0] in RENDERED:
+        return How.RENDERED
+    return How.CHECKED
+
+
+def told() -> str:
+    """How many are run, and why the others are not."""
+    ways = Counter(how_of(command) for command in COMMANDS)
+    left = Counter(program_of(command) for command in COMMANDS if how_of(command) is How.CHECKED)
+    lines = [f"documentation commands: {len(COMMANDS) - ways[How.CHECKED]} of {len(COMMANDS)} run"]
+    lines += [f"  {ways[way]:4d}  {way}" for way in How]
+    lines += [f"        {count:4d}  {program}: {NOT_RUN[program]}" for program, count in sorted(left.items())]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(told())
