@@ -33,7 +33,7 @@ CLIENTS, OUTPUT_TOKENS = 5, 384
 """One more than a pod takes at once: with two pods, connections that go to either by chance seldom meet so on one."""
 LEARNING_CLIENTS, LEARNING_SECONDS = (1, 3), 30
 CAPACITY = "tandem_scaling_replica_requests_per_second"
-"""Not 0 once it is learned what a pod does within the target."""
+"""There once it is learned what a pod does within the target."""
 SEEN_SECONDS = 20.0
 """Over so much the view tells what clients see."""
 LOOK_SECONDS = 1.0

@@ -16,7 +16,11 @@ _OF_ROLE = [*_LABELS, "role"]
 DESIRED = Gauge("tandem_scaling_desired_replicas", "Replicas of a role that are wanted.", _OF_ROLE)
 DEMAND = Gauge("tandem_scaling_requests_per_second", "Requests that arrive.", _LABELS)
 SURGE = Gauge("tandem_scaling_surge_per_second", "More of them that one cold start may bring.", _LABELS)
-CAPACITY = Gauge("tandem_scaling_replica_requests_per_second", "That a replica does within the target.", _LABELS)
+CAPACITY = Gauge(
+    "tandem_scaling_replica_requests_per_second",
+    "That a replica does within the target; absent until learned.",
+    _LABELS,
+)
 COLD_START = Gauge("tandem_scaling_cold_start_seconds", "Of most replicas, from being made to Ready.", _LABELS)
 ATTAINMENT = Gauge(
     "tandem_scaling_attainment_ratio", "Share of the last minutes' requests within a target.", [*_LABELS, "target"]
@@ -44,37 +48,35 @@ _BOUNDS = ("min", "max")
 
 def show(key: Key, decision: Decision, cost: Cost | None, *, policy: Policy) -> None:
     """Export a decision on verifiers, by which policy, and what the pods cost where that is known."""
-    figures, latencies = decision.figures, policy.target
+    figures, latencies, labels = decision.figures, policy.target, _of(key)
     _show_bounds(key, policy.bounds, Role.VERIFIER)
-    TARGET_SHARE.labels(*_of(key)).set(latencies.share)
+    TARGET_SHARE.labels(*labels).set(latencies.share)
     for kind, seconds in zip(_TARGETS, (latencies.first_token_seconds, latencies.output_token_seconds), strict=True):
-        _set_or_drop(TARGET, seconds, *_of(key), kind)
-    DESIRED.labels(*_of(key), Role.VERIFIER.value).set(decision.replicas)
-    DEMAND.labels(*_of(key)).set(figures.requests_rate)
-    SURGE.labels(*_of(key)).set(figures.surge_rate)
-    CAPACITY.labels(*_of(key)).set(figures.capacity_rate)
-    COLD_START.labels(*_of(key)).set(figures.cold_start_seconds)
-    BLIND.labels(*_of(key), Role.VERIFIER.value).set(decision.health is Health.BLIND)
+        _set_or_drop(TARGET, seconds, *labels, kind)
+    DESIRED.labels(*labels, Role.VERIFIER.value).set(decision.replicas)
+    DEMAND.labels(*labels).set(figures.requests_rate)
+    SURGE.labels(*labels).set(figures.surge_rate)
+    _set_or_drop(CAPACITY, figures.capacity_rate or None, *labels)
+    COLD_START.labels(*labels).set(figures.cold_start_seconds)
+    BLIND.labels(*labels, Role.VERIFIER.value).set(decision.health is Health.BLIND)
     shares = (figures.first_token_attainment, figures.output_token_attainment)
     for target, share in zip(_TARGETS, shares, strict=True):
-        _set_or_drop(ATTAINMENT, share, *_of(key), target)
-    _set_or_drop(COST, cost.per_hour if cost else None, *_of(key))
+        _set_or_drop(ATTAINMENT, share, *labels, target)
+    _set_or_drop(COST, cost.per_hour if cost else None, *labels)
     of_tokens = (cost.per_million_tokens, cost.per_million_output_tokens) if cost else (None, None)
     for tokens, per_million in zip(_TOKENS, of_tokens, strict=True):
-        _set_or_drop(TOKEN_COST, per_million, *_of(key), tokens)
+        _set_or_drop(TOKEN_COST, per_million, *labels, tokens)
 
 
 def show_drafts(key: Key, decision: DraftDecision, bounds: Bounds) -> None:
     """Export a decision on drafts."""
+    labels = _of(key)
     _show_bounds(key, bounds, Role.DRAFT)
-    DESIRED.labels(*_of(key), Role.DRAFT.value).set(decision.replicas)
-    BLIND.labels(*_of(key), Role.DRAFT.value).set(decision.health is Health.BLIND)
-    DRAFTS_OFF.labels(*_of(key)).set(decision.is_off)
+    DESIRED.labels(*labels, Role.DRAFT.value).set(decision.replicas)
+    BLIND.labels(*labels, Role.DRAFT.value).set(decision.health is Health.BLIND)
+    DRAFTS_OFF.labels(*labels).set(decision.is_off)
     for gauge, rate in ((DRAFT_DEMAND, decision.tokens_rate), (DRAFT_CAPACITY, decision.capacity_rate)):
-        if rate is not None:
-            gauge.labels(*_of(key)).set(rate)
-        else:
-            _drop(gauge, *_of(key))
+        _set_or_drop(gauge, rate, *labels)
 
 
 def count_change(key: Key, *, before: int, after: int, role: Role) -> None:

@@ -39,6 +39,7 @@ def test_a_decision_is_exported_and_goes_with_the_deployment() -> None:
     assert value("cost_per_million_tokens", tokens="all") is None
     scaling_figures.show(KEY, Decision(3, "because"), cost, policy=POLICY)
     assert value("attainment_ratio", target="timeToFirstToken") is None
+    assert value("replica_requests_per_second") is None, "nothing is learned, which is not that a replica does nothing"
     scaling_figures.forget(KEY)
     left = [
         sample for family in REGISTRY.collect() for sample in family.samples if sample.labels.get("deployment") == "x"
