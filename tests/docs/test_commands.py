@@ -3,8 +3,8 @@
 Run: what of `tandem` needs no cluster, and against a stand-in for the API server what reads a resource or writes one
 field of it; `helm template`, and as that also `helm install` and `helm upgrade`. Checked: all others, since they need a
 cluster or take long; tests/docs/running.py says which and why. kubectl itself is asked, at an address where nothing
-answers: it gets as far as to say so only with a verb, options and files that it understands. What a remark
-`on a cluster: FILE` names does the same on a real API server.
+answers: it gets as far as to say so only with a verb, options and files that it understands. On a real API server
+tests/cluster/test_pages.py runs the same commands; what a remark `on a cluster: FILE` names does there what they do.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from tests.docs.running import (
     COMMANDS,
     NOT_RUN,
     ON_A_STAND_IN,
+    PAGES_TEST,
     RENDERED,
     TANDEM,
     WITHOUT_A_CLUSTER,
@@ -289,7 +290,7 @@ def test_what_is_not_run_has_a_reason_and_most_commands_are_run() -> None:
 
 
 def test_a_test_on_a_cluster_that_a_page_names_is_there() -> None:
-    named = {block.remark("on a cluster:") for block in ALL} - {""}
+    named = {block.remark("on a cluster:") for block in ALL} - {""} | {PAGES_TEST}
 
     assert len(named) > 5
     assert [file for file in named if "\ndef test_" not in (ROOT / file).read_text()] == []
