@@ -39,7 +39,8 @@ NEWS_TOLD_SECONDS = 60.0
 deciding nothing, is told at most so often."""
 STEADY_SECONDS, MOVING_SECONDS = 3600.0, 600.0
 """A condition that was another more recently is no news: noise would write it each minute. Not so for its first turn
-after a change of replicas, which shows what that was good for, and comes so soon or not at all."""
+after a change of replicas, or of what the spec asks for: it shows what that was good for, and comes so soon or not at
+all."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ class Scaled:
     decision: Decision
     changed: datetime | None = None
     """When replicas changed last, if that is known."""
+    asked: datetime | None = None
+    """When the spec has last asked for something else than before, if this process has seen it."""
     decisions: Sequence[Mapping[str, Any]] = ()
     """The last ones that changed something, the oldest first, as they are remembered: somebody may have spoilt them."""
     cost: Cost | None = None
@@ -104,7 +107,10 @@ def told_of_scaling(scaled: Scaled, previous: Mapping[str, Any], *, now: datetim
     if _decided(before) != _decided(told):
         return told
     age = _seconds_since(before.updated, now)
-    is_due = age >= (NEWS_TOLD_SECONDS if _is_news(before, told, previous, now) else TOLD_SECONDS)
+    known = [at for at in (scaled.changed, scaled.asked) if at]
+    changed = min(((now - at).total_seconds() for at in known), default=inf)
+    is_news = _is_news(before, told, previous, now, changed=changed)
+    is_due = age >= (NEWS_TOLD_SECONDS if is_news else TOLD_SECONDS)
     return told if is_due or age < 0 else before
 
 
@@ -122,7 +128,10 @@ def _decided(told: ScalingStatus) -> tuple[object, ...]:
     return told.desired_verifiers, told.desired_drafts, told.draft_health == OFF, *healths
 
 
-def _is_news(before: ScalingStatus, told: ScalingStatus, previous: Mapping[str, Any], now: datetime) -> bool:
+def _is_news(
+    before: ScalingStatus, told: ScalingStatus, previous: Mapping[str, Any], now: datetime, *, changed: float
+) -> bool:
+    """Whether it is to be told soon. `changed`: seconds since replicas did, or what is asked for."""
     is_idle = told.health in {Health.BLIND, Health.NO_PODS, CONFLICT}
     if _per_hour(before) != _per_hour(told) or (
         is_idle and before.health == told.health and before.reason != told.reason
@@ -130,7 +139,6 @@ def _is_news(before: ScalingStatus, told: ScalingStatus, previous: Mapping[str, 
         return True
     is_first = before.health == Health.GOOD and before.target == "Unknown"  # no requests until now
     is_mended = before.health == Health.BLIND != told.health
-    changed = _seconds_since(told.last_scale_time or "", now)
     turned = {c["type"]: _seconds_since(c["lastTransitionTime"], now) for c in previous.get("conditions") or []}
     was = scaling_verdicts(before)
     return any(
@@ -141,7 +149,7 @@ def _is_news(before: ScalingStatus, told: ScalingStatus, previous: Mapping[str, 
 
 
 def _is_turn_told(turned: float, changed: float) -> bool:
-    """Whether another turn of a condition is news, so many seconds after its last one, and after replicas changed."""
+    """Whether another turn of a condition is news, so many seconds after its last one, and after something changed."""
     return turned >= STEADY_SECONDS or (changed < MOVING_SECONDS and turned >= changed)
 
 

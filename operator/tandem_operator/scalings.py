@@ -45,6 +45,9 @@ class _Scaled:
     memory: Memory
     saved_at: float = float("-inf")
     saved: Manifest | None = None
+    policy: Policy | None = None
+    asked_at: datetime | None = None
+    """When the spec has asked for another policy."""
     loads: Mapping[str, Load] = field(default_factory=dict)
     """By pod, of those alone whose readings were new enough to decide by."""
 
@@ -114,6 +117,9 @@ class Scalings:
             scaled = self._scaled[key] = _restored(there, facts, first=intent.first_replicas)
             if there is not None:  # written anew when that is due, and not for a restart
                 scaled.saved, scaled.saved_at = as_applied(there), now.timestamp()
+        if scaled.policy not in {None, policy}:
+            scaled.asked_at = now
+        scaled.policy = policy
         conflict = scaled.role.yielded(facts, policy.bounds, now=now)
         if conflict:
             policy = replace(policy, is_paused=True)
@@ -127,6 +133,7 @@ class Scalings:
             policy,
             decision,
             changed=scaled.role.changed_at,
+            asked=scaled.asked_at,
             decisions=tuple(scaled.role.decisions),
             cost=cost,
             conflict=conflict,

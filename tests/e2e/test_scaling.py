@@ -174,7 +174,7 @@ def test_load_brings_a_second_pod_and_its_end_takes_it_away(
     _autoscale(site, slo=slo)
     with Load(site.address(NAME), model=NAME, clients=CLIENTS, max_tokens=OUTPUT_TOKENS) as load:
         # A second one would be there before enough requests have missed it, were it allowed from the start.
-        site.wait_until(lambda: _scaling(site).get("target") == "Missed", "the target is missed", limit_seconds=300)
+        site.wait_until(lambda: _scaling(site).get("target") == "Missed", "the target is missed", limit_seconds=400)
         conditions = conditions_of(site, NAME)
         assert conditions["Ready"]["status"] == "True", "what serves late serves"
         assert conditions["LatencyTargetMet"]["reason"] == "TargetMissed"

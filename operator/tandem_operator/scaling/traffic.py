@@ -89,9 +89,12 @@ class Traffic:
         return max(1.0, quantile_in(found, share)) if found.count >= _LEAST_REQUESTS else 1.0
 
     def attainments(self, target: Target) -> tuple[float | None, float | None, float]:
-        """Shares of the requests within the targets, and by how much they may be wrong at most."""
+        """Shares of the requests within the targets, and by how much they may be wrong at most.
+
+        Who was refused has missed each of them.
+        """
         first, first_error = attained(self.first_token, target.first_token_seconds, rejected=self.rejected)
-        output, output_error = attained(self.output_token, target.output_token_seconds, rejected=0.0)
+        output, output_error = attained(self.output_token, target.output_token_seconds, rejected=self.rejected)
         return first, output, max(first_error, output_error)
 
 

@@ -19,7 +19,7 @@ from tandem_operator.scaling.decide import decide, health_of
 from tandem_operator.scaling.decision import Decision, Health, Limited
 from tandem_operator.scaling.memory import Memory
 from tandem_operator.scaling.observed import Observed, Pod
-from tandem_operator.scaling.policy import Behavior, Bounds, Strategy
+from tandem_operator.scaling.policy import Behavior, Bounds, Strategy, Target
 from tandem_operator.scaling.reading import Distribution, Reading
 from tests.unit.operator.scaling_world import BEGIN, Engine, World, make_policy
 
@@ -166,14 +166,34 @@ def test_i6_a_need_has_to_be_lower_for_the_whole_hold() -> None:
 # -- I4, I5, I7: up ----------------------------------------------------------------------------------------------------
 
 
-def test_i4_constant_load_comes_to_rest_at_once_and_changes_nothing_more() -> None:
+def test_i4_after_a_step_there_is_enough_at_once_and_but_for_its_surge_nothing_changes_any_more() -> None:
     world = learned_world(wanted=3)
+    before = len(world.decisions)
     world.rate = 12.0
-    world.run(900)
-    settled = world.wanted
-    world.run(3600)
-    assert {decision.replicas for decision in world.decisions[-300:]} == {world.wanted}
-    assert abs(settled - world.wanted) <= 2, "the surge of the step leaves the history after half an hour"
+    world.run(5400)
+    counts = [decision.replicas for decision in world.decisions[before:]]
+    settled = counts[-1]
+    assert min(counts[60 // 5 :]) >= settled, "enough within a minute, and never less"
+    half_an_hour = 1800 // 5
+    assert set(counts[half_an_hour + 900 // 5 :]) == {settled}, "the surge of the step leaves the history by then"
+    assert len(set(counts)) <= 4, "up at once, and down once or twice"
+
+
+@pytest.mark.parametrize(
+    "target", [Target(95.0, 2.0), Target(95.0, None, 0.08), Target(95.0, 2.0, 0.08)], ids=["first", "output", "both"]
+)
+def test_requests_that_are_refused_have_missed_each_target(target: Target) -> None:
+    world = World(policy=make_policy(target=target), wanted=3)
+    world.run(120)
+    engine = world.engines[0]
+    for _ in range(24):
+        engine.rejected += 20
+        decision = world.tick()
+    told = decision.figures.first_token_attainment, decision.figures.output_token_attainment
+    asked = target.first_token_seconds, target.output_token_seconds
+    assert [share is not None for share in told] == [seconds is not None for seconds in asked]
+    assert all(share < 0.5 for share in told if share is not None)
+    assert decision.replicas >= 3
 
 
 def test_i5_pods_that_are_starting_are_counted_and_not_asked_for_again() -> None:

@@ -31,10 +31,19 @@ class Teller:
         self.seconds = 0.0
         self.tell(decision)
 
-    def tell(self, decision: Decision, *, after: float = 0.0, changed: datetime | None = None, **policy: object) -> str:
+    def tell(
+        self,
+        decision: Decision,
+        *,
+        after: float = 0.0,
+        changed: datetime | None = None,
+        asked: datetime | None = None,
+        **policy: object,
+    ) -> str:
         """The reasons of the conditions of scaling that are told `after` so many seconds more."""
         self.seconds += after
-        observed = Observation("llm", 1, Facts(), Plan(), scaled=Scaled(make_policy(**policy), decision, changed))
+        scaled = Scaled(make_policy(**policy), decision, changed, asked)
+        observed = Observation("llm", 1, Facts(), Plan(), scaled=scaled)
         told = status_of(observed, previous=self.status, now=NOW + timedelta(seconds=self.seconds))
         self.writes += told != self.status
         self.status = told
@@ -73,12 +82,13 @@ def test_what_has_been_so_for_long_and_is_no_more_is_told_within_a_minute(news: 
     assert teller.tell(news, after=1) == reasons
 
 
-def test_after_a_change_of_replicas_the_first_turn_of_the_target_is_told_within_a_minute() -> None:
+@pytest.mark.parametrize("what", ["changed", "asked"])
+def test_after_a_change_of_replicas_or_spec_the_first_turn_of_the_target_is_told_within_a_minute(what: str) -> None:
     teller = Teller()
-    assert teller.tell(MISSED, after=60, changed=NOW) == "Deciding NotLimited TargetMissed"
-    assert teller.tell(GOOD, after=60, changed=NOW) == "Deciding NotLimited TargetMissed", "it comes and goes"
+    assert teller.tell(MISSED, after=60, **{what: NOW}) == "Deciding NotLimited TargetMissed"
+    assert teller.tell(GOOD, after=60, **{what: NOW}) == "Deciding NotLimited TargetMissed", "it comes and goes"
     another = NOW + timedelta(seconds=120)
-    assert teller.tell(GOOD, after=60, changed=another) == "Deciding NotLimited TargetMet"
+    assert teller.tell(GOOD, after=60, **{what: another}) == "Deciding NotLimited TargetMet"
 
 
 def test_ten_minutes_after_a_change_of_replicas_a_turn_of_the_target_has_nothing_to_do_with_it() -> None:

@@ -6,8 +6,9 @@ import pytest
 from aiohttp import web
 
 from tandem_contracts import metrics
+from tests.builders import NAMESPACE
 from tests.unit.operator.reconcile_world import NOW
-from tests.unit.operator.scaling_site import Site, play
+from tests.unit.operator.scaling_site import SCALED, Site, play
 
 ENDED = 10.0
 """Requests of each pod between two passes."""
@@ -27,6 +28,7 @@ class Flapping(Site):
     async def page(self, request: web.Request) -> web.Response:
         plain, family = await super().page(request), metrics.ENGINE_FIRST_TOKEN_SECONDS
         counts = {
+            f'{family}_bucket{{le="1.0"}}': 0.0,
             f'{family}_bucket{{le="2.0"}}': self.in_time,
             f'{family}_bucket{{le="+Inf"}}': self.ended,
             f"{family}_count": self.ended,
@@ -63,5 +65,19 @@ def test_a_target_that_comes_and_goes_is_written_down_hardly_more_often_after_a_
         written = [each for each in site.world.writes()[before:] if "/status" in each]
         assert targets == {"Met", "Missed"}
         assert len(written) <= 2 + 2, "every five minutes, and two pieces of news"
+
+    play(script, make=Flapping)
+
+
+def test_that_another_target_is_missed_is_told_within_a_minute() -> None:
+    async def script(site: Flapping) -> None:
+        site.period = float("inf")  # kept, each request within 2 s, and none within 1 s
+        await site.live(1000)
+        assert site.told["target"] == "Met"
+        slo = {**SCALED["autoscaling"]["slo"], "timeToFirstToken": "1s"}
+        site.world.user_writes({**SCALED, "autoscaling": {**SCALED["autoscaling"], "slo": slo}}, generation=2)
+        await site.world.reconciler.fill(NAMESPACE)
+        await site.live(90)
+        assert site.told["target"] == "Missed"
 
     play(script, make=Flapping)
