@@ -18,7 +18,7 @@ from benchmarks.scaling.contestants import CONTESTANTS
 from benchmarks.scaling.gates import Gate, gates
 from benchmarks.scaling.pictures import draw
 from benchmarks.scaling.verdicts import verdicts
-from benchmarks.scaling.workloads import ALL, MAIN, Workload, traced
+from benchmarks.scaling.workloads import ALL, MAIN, Workload, stand_ins, traced
 
 SEEDS = 5
 ONE_KNOB = 0.8
@@ -45,6 +45,8 @@ def main(arguments: Sequence[str]) -> int:
     found = [] if options.trace else gates(range(1, 4 if options.quick else 6))
     for gate in found:
         print(f"{gate.name} {'holds' if gate.holds else 'DOES NOT HOLD'}: {gate.found}")
+    for sentence in stand_ins([workload.name for workload in workloads]):
+        print(sentence)
     rows: list[Row] = []
     for workload in workloads:
         for contestant in contestants:

@@ -5,7 +5,8 @@ pod of Qwen3-32B on two H100; 8 pods all the time keep both objectives for every
 0.59 s to the first token at 10 requests/s; its law keeps them for 95.8 % at 5.93 replicas.
 
 The constants of the engine were set with all three in view, so C3 says that law and engine fit together, no more. The
-law comes near with the bounds of the router's own histograms; no bias of its predictor is assumed.
+published figure is with predicted latencies, and so is that which is judged; beside it is told what measured ones give.
+The law has the bounds of the router's own histograms; no bias of its predictor is assumed.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ PEAK_ERROR = 0.1
 """Of the published 90th percentile, in seconds. It is read from a histogram with bounds 0.2 s apart, and so is ours."""
 LAW_ATTAINMENT, LAW_REPLICAS = 95.8, 5.93
 LAW_ERROR_POINTS, LAW_ERROR_REPLICAS = 3.0, 0.4
-LAWS = ("llm-d", "llm-d-predicted")
+PUBLISHED, MEASURED = "llm-d-predicted", "llm-d"
 
 
 @dataclass(frozen=True)
@@ -79,21 +80,24 @@ def peak(seeds: Sequence[int]) -> Gate:
 
 
 def law(seeds: Sequence[int]) -> Gate:
-    """C3: the port of llm-d's law on its own episode, whichever of its two sources comes nearer."""
+    """C3: the port of llm-d's law on its own episode, by the latencies that the published one has."""
     workload = ALL["S1-staged"]
     found: dict[str, Score] = {}
-    for name in LAWS:
+    for name in (PUBLISHED, MEASURED):
         setting = setting_for(CONTESTANTS[name], workload.setting)
         runs = []
         for seed in seeds:
             controller = CONTESTANTS[name].make(setting, CONTESTANTS[name].default)
             runs.append(score_of(Simulation(setting, controller, workload.stages(seed), seed=seed).run()))
         found[name] = mean_of(runs)
-    name, score = min(found.items(), key=lambda pair: abs(pair[1].attainment - LAW_ATTAINMENT))
+    score = found[PUBLISHED]
     points, replicas = score.attainment - LAW_ATTAINMENT, score.avg_replicas - LAW_REPLICAS
     holds = abs(points) <= LAW_ERROR_POINTS and abs(replicas) <= LAW_ERROR_REPLICAS
-    told = f"{name}'s law {score.attainment:.1f} % at {score.avg_replicas:.2f} replicas"
-    figures = {f"{each}_{what}": getattr(found[each], what) for each in LAWS for what in ("attainment", "avg_replicas")}
+    by_source = {name: f"{each.attainment:.1f} % at {each.avg_replicas:.2f} replicas" for name, each in found.items()}
+    told = f"llm-d's law {by_source[PUBLISHED]} with predicted latencies, {by_source[MEASURED]} with measured ones"
+    figures = {
+        f"{each}_{what}": getattr(found[each], what) for each in found for what in ("attainment", "avg_replicas")
+    }
     asked = f"{LAW_ATTAINMENT} ± {LAW_ERROR_POINTS:g} at {LAW_REPLICAS} ± {LAW_ERROR_REPLICAS}"
     return Gate("C3", holds, f"{told} ({asked})", figures)
 

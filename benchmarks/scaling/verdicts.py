@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks.scaling.comparison import Row, best_of
+from benchmarks.scaling.contestants import CONTESTANTS
 from benchmarks.scaling.scores import Score
 from benchmarks.scaling.workloads import ALL, MAIN
 from tandem_operator.scaling.policy import Target
@@ -50,6 +51,15 @@ def best_baseline(workload: str, rows: Sequence[Row]) -> Row | None:
     return best_of(tuned) if tuned else None
 
 
+def untuned(workload: str, rows: Sequence[Row]) -> list[str]:
+    """Baselines that have a row of their default, and are to be tried with others, and were not."""
+    roles: dict[str, set[str]] = {}
+    for row in rows:
+        if row.workload == workload and row.controller not in OURS:
+            roles.setdefault(row.controller, set()).add(row.role)
+    return [name for name, found in roles.items() if CONTESTANTS[name].trials and "best" not in found]
+
+
 def _defaults(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.controller == HEADROOM and row.role == "default"]
 
@@ -68,6 +78,11 @@ def _beside_best(rows: Sequence[Row]) -> list[str]:
     pairs = [(ours, best_baseline(ours.workload, rows)) for ours in _defaults(rows) if ALL.get(ours.workload) in MAIN]
     for ours, best in pairs:
         if best is None:
+            continue
+        if missing := untuned(ours.workload, rows):
+            told.append(
+                f"{ours.workload}: which one is the best tuned is not known: no trials of {', '.join(missing)}."
+            )
             continue
         points = ours.score.attainment - best.score.attainment
         replicas = _more(ours.score.avg_replicas, best.score.avg_replicas)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -73,6 +73,14 @@ def _conversations(random: Random) -> Stages:
     file = traces.CONVERSATION_FILE
     arrivals = traces.read(file) if file.is_file() else traces.conversation(random)
     return [traces.scaled(arrivals, 6.0, random)]
+
+
+def stand_ins(names: Collection[str]) -> list[str]:
+    """A sentence for each of these workloads that is not what its title says, for want of a file."""
+    file = traces.CONVERSATION_FILE
+    if "S2" not in names or file.is_file():
+        return []
+    return [f"S2 without {file.name}: its requests are drawn by what is known of that trace, and its figures differ."]
 
 
 def _code(random: Random) -> Stages:

@@ -66,6 +66,15 @@ def test_the_best_tuned_baseline_is_the_cheapest_that_is_good_enough_and_never_o
     assert verdicts(rows)[2] == "0 of 1 are won: +2 points or -10 % replicas."
 
 
+def test_without_the_trials_of_a_baseline_nobody_says_which_is_the_best_tuned() -> None:
+    rows = [OURS, make_row("hpa", 99.4, 5.7, role="best"), make_row("keda", 98.9, 4.0), make_row("static", 100.0, 8.0)]
+    told = verdicts(rows)
+    assert told[1:] == [
+        "S1: which one is the best tuned is not known: no trials of keda.",
+        "0 of 1 are won: +2 points or -10 % replicas.",
+    ]
+
+
 @pytest.mark.parametrize(
     ("attained", "replicas", "is_won"), [(96.0, 8.9, True), (99.4, 10.0, True), (97.0, 9.1, False)]
 )
