@@ -26,6 +26,7 @@ SEEING_SHARE = 0.7
 
 def decide(policy: Policy, seen: Observed, memory: Memory) -> tuple[Decision, Memory]:
     """The decision, and what the next one has to know. Never raises, whatever the engines say."""
+    seen = seen.without_standstill(memory.readings)
     memory = remembered(policy, seen, memory)
     health, told = health_of(seen)
     if health is Health.BLIND and _has_just_begun(seen, memory):

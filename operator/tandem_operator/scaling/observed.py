@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tandem_operator.scaling.reading import Reading
 
@@ -60,6 +60,16 @@ class Observed:
     trouble: str = ""
     """Why there are no new readings, where that is known."""
 
+    def without_standstill(self, before: Mapping[str, Reading]) -> Observed:
+        """The same, with readings as old as what they say: where requests run, and nothing at all has moved since the
+        reading `before`, an engine hangs, or somebody hands out an old page.
+        """
+        readings = {
+            name: replace(reading, at=before[name].at) if name in before and _stands(before[name], reading) else reading
+            for name, reading in self.readings.items()
+        }
+        return replace(self, readings=readings)
+
     @property
     def kind(self) -> str:
         """Of the newest pods that stay: what more replicas would be."""
@@ -109,3 +119,8 @@ class Observed:
         """Readings but for those of a time to come."""
         latest = self.now + STALE_INTERVALS * self.interval_seconds
         return {name: reading for name, reading in self.readings.items() if reading.at <= latest}
+
+
+def _stands(before: Reading, now: Reading) -> bool:
+    """Whether an engine that has made steps has requests, and has done nothing with them."""
+    return now.running > 0 and now.steps.count > 0 and before.at <= now.at and replace(before, at=now.at) == now

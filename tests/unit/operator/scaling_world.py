@@ -145,6 +145,8 @@ class World:
     engines: list[Engine] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
     silent: set[str] = field(default_factory=set)
+    stuck: set[str] = field(default_factory=set)
+    """Pods whose pages come, and stay as they were."""
     made: int = 0
 
     def __post_init__(self) -> None:
@@ -154,7 +156,9 @@ class World:
     def seen(self) -> Observed:
         """What the engines say now; of silent ones what they said last."""
         for engine in self.engines:
-            if engine.ready_at is not None and engine.name not in self.silent:
+            if engine.name in self.stuck and engine.name in self.last:
+                self.last[engine.name] = replace(self.last[engine.name], at=self.now)
+            elif engine.ready_at is not None and engine.name not in self.silent:
                 self.last[engine.name] = engine.reading(self.now)
         names = {engine.name for engine in self.engines}
         self.last = {name: reading for name, reading in self.last.items() if name in names}

@@ -179,6 +179,29 @@ def test_i4_after_a_step_there_is_enough_at_once_and_but_for_its_surge_nothing_c
     assert len(set(counts)) <= 4, "up at once, and down once or twice"
 
 
+@pytest.mark.parametrize("stuck", [1, 6], ids=["one", "all"])
+def test_pages_that_stand_still_while_requests_run_say_nothing_and_take_no_pod_away(stuck: int) -> None:
+    world = learned_world(wanted=6)
+    world.rate = 20.0
+    world.run(1200)
+    before, wanted = len(world.decisions), world.wanted
+    world.stuck = {engine.name for engine in world.engines[:stuck]}
+    world.run(900)
+    found = world.decisions[before + 3 :]
+    assert {decision.health for decision in found} == {Health.PARTIAL if stuck == 1 else Health.BLIND}
+    assert min(decision.replicas for decision in found) >= wanted
+    world.stuck = set()
+    assert world.run(600).health is Health.GOOD
+
+
+def test_pages_that_stand_still_while_no_request_runs_are_those_of_an_idle_engine() -> None:
+    world = learned_world(wanted=3)
+    world.rate = 0.0
+    world.run(1200)
+    assert {decision.health for decision in world.decisions[-100:]} == {Health.GOOD}
+    assert world.wanted == 1
+
+
 @pytest.mark.parametrize(
     "target", [Target(95.0, 2.0), Target(95.0, None, 0.08), Target(95.0, 2.0, 0.08)], ids=["first", "output", "both"]
 )
