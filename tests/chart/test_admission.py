@@ -12,14 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 from deploy.local.binaries import Binaries
 from deploy.local.kubectl import Kubectl
 from deploy.local.processes import wait_until
 from tandem_operator.api.deployment import Owner
 from tandem_operator.objects.gate import GateTerms, gate_of
-from tests.chart.rendering import VALUES, Manifest, rendered
+from tests.chart.rendering import VALUES, Manifest, objects_in, rendered
 
 GOLDEN = Path(__file__).parents[1] / "unit/operator/golden"
 OURS = {"app.kubernetes.io/managed-by": "tandem-operator"}
@@ -35,7 +34,7 @@ def guarded(binaries: Binaries, kubectl: Kubectl, tmp_path_factory: pytest.TempP
     text = rendered(
         binaries["helm4"], VALUES["guarded"], tmp_path_factory.mktemp("guarded"), release="tandem", namespace=name
     )
-    policy = [o for o in yaml.safe_load_all(text) if o and o["kind"].startswith("ValidatingAdmissionPolicy")]
+    policy = [o for o in objects_in(text) if o["kind"].startswith("ValidatingAdmissionPolicy")]
     kubectl.apply(*policy)
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "tandem-operator", "namespace": name}}
     kubectl.apply(account)
@@ -144,7 +143,7 @@ def own_pods() -> dict[str, Manifest]:
     terms = GateTerms("image", "pair", 1000, hold_seconds=60, pull_secrets=("pull",))
     found = {"gate": gate_of(Owner(name="pair", namespace="chat", uid="u"), terms)["spec"]["template"]}
     for file in sorted(GOLDEN.glob("*.yaml")):
-        for manifest in yaml.safe_load_all(file.read_text()):
+        for manifest in objects_in(file.read_text()):
             if manifest.get("kind") in {"Deployment", "Job"}:
                 found[f"{file.stem} {manifest['metadata']['name']}"] = manifest["spec"]["template"]
     return found
@@ -195,7 +194,7 @@ def test_whoever_may_view_or_edit_a_namespace_may_do_so_with_deployments(
     role: str, binaries: Binaries, kubectl: Kubectl, namespace: str, tmp_path: Path
 ) -> None:
     text = rendered(binaries["helm4"], VALUES["with roles for users"], tmp_path, release="tandem", namespace=namespace)
-    roles = [o for o in yaml.safe_load_all(text) if o and o["kind"] == "ClusterRole"]
+    roles = [o for o in objects_in(text) if o["kind"] == "ClusterRole"]
     user = f"{role}-{namespace}"
 
     def may(verb: str, resource: str, subresource: str = "") -> bool:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from deploy.local.binaries import Binaries
-from tests.chart.rendering import CHART, LIMIT_SECONDS, Manifest, rendered
+from tests.chart.rendering import CHART, LIMIT_SECONDS, Manifest, objects_in, rendered
 
 REPOSITORY = CHART.parents[1]
 BASE = REPOSITORY / "deploy/kustomize"
@@ -23,12 +23,12 @@ def kustomized(binaries: Binaries, folder: Path) -> dict[tuple[str, str], Manife
     argv = [binaries["kubectl"], "kustomize", str(folder)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False)
     assert done.returncode == 0, done.stderr
-    return {(o["kind"], o["metadata"]["name"]): o for o in yaml.safe_load_all(done.stdout)}
+    return {(o["kind"], o["metadata"]["name"]): o for o in objects_in(done.stdout)}
 
 
 def test_kustomize_renders_the_charts_defaults(binaries: Binaries, tmp_path: Path) -> None:
     text = rendered(binaries["helm4"], {}, tmp_path, release="tandem", namespace="tandem")
-    expected = {(o["kind"], o["metadata"]["name"]): o for o in yaml.safe_load_all(text) if o}
+    expected = {(o["kind"], o["metadata"]["name"]): o for o in objects_in(text)}
     found = kustomized(binaries, BASE)
     for each in (*expected.values(), *found.values()):
         del each["metadata"]["labels"][MANAGED_BY]  # which of the two it was

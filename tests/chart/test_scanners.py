@@ -22,7 +22,7 @@ from deploy.local.kubectl import Kubectl
 from deploy.local.layout import layout_of
 from deploy.local.processes import wait_until
 from deploy.local.progress import Progress
-from tests.chart.rendering import CHART, DIGEST, VALUES, Manifest, merged, rendered
+from tests.chart.rendering import CHART, DIGEST, VALUES, Manifest, merged, objects_in, rendered
 from tests.chart.schemas import FILES, write_schemas
 
 GOLDEN = Path(__file__).parents[1] / "unit/operator/golden"
@@ -65,7 +65,7 @@ def manifests(binaries: Binaries, tmp_path_factory: pytest.TempPathFactory) -> d
     for number, (name, values) in enumerate(SCANNED.items()):
         text = rendered(binaries["helm4"], values, folder, release=f"release-{number}")
         found[name] = folder / f"{number}.yaml"
-        without = [o for o in yaml.safe_load_all(text) if o and o["kind"] != "CustomResourceDefinition"]
+        without = [o for o in objects_in(text) if o["kind"] != "CustomResourceDefinition"]
         found[name].write_text(yaml.safe_dump_all(without))
     (folder / "values.yaml").unlink()
     return found
@@ -97,7 +97,7 @@ def test_kube_score_finds_nothing(name: str, manifests: dict[str, Path]) -> None
         if not check["skipped"] and check["grade"] < 10
     ]
     assert complaints == []
-    known = [o for o in yaml.safe_load_all(manifests[name].read_text()) if o["kind"] in KNOWN_TO_KUBE_SCORE]
+    known = [o for o in objects_in(manifests[name].read_text()) if o["kind"] in KNOWN_TO_KUBE_SCORE]
     assert len(of_chart) == len(known) >= 4
 
 
@@ -124,7 +124,7 @@ def monitors(cluster: Cluster) -> Kubectl:
 def schemas(monitors: Kubectl, manifests: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Schemas of every kind that the chart has."""
     folder = tmp_path_factory.mktemp("schemas")
-    objects = [o for file in manifests.values() for o in yaml.safe_load_all(file.read_text())]
+    objects = [o for file in manifests.values() for o in objects_in(file.read_text())]
     write_schemas(monitors, [o["apiVersion"] for o in objects] + ["apiextensions.k8s.io/v1"], folder)
     return folder
 
@@ -140,12 +140,12 @@ def test_every_object_is_of_its_kind(manifests: dict[str, Path], schemas: Path) 
     done = kubeconform(schemas, *map(str, manifests.values()), *crds)
     told = json.loads(done.stdout)
     assert told.get("resources", []) == []
-    count = sum(len(list(yaml.safe_load_all(file.read_text()))) for file in manifests.values()) + len(crds)
+    count = sum(len(objects_in(file.read_text())) for file in manifests.values()) + len(crds)
     assert told["summary"] == {"valid": count, "invalid": 0, "errors": 0, "skipped": 0}
 
 
 def test_a_key_that_a_kind_does_not_know_is_found(manifests: dict[str, Path], schemas: Path, tmp_path: Path) -> None:
-    objects = list(yaml.safe_load_all(manifests["watched"].read_text()))
+    objects = objects_in(manifests["watched"].read_text())
     for found in objects:
         found["surplus"] = 1
     file = tmp_path / "surplus.yaml"
@@ -171,9 +171,7 @@ def test_the_oldest_kubernetes_knows_every_key(manifests: dict[str, Path], tmp_p
     folder.mkdir()
     for name, file in manifests.items():
         own = [
-            o
-            for o in yaml.safe_load_all(file.read_text())
-            if not o["apiVersion"].startswith(("monitoring.coreos", "grafana."))
+            o for o in objects_in(file.read_text()) if not o["apiVersion"].startswith(("monitoring.coreos", "grafana."))
         ]
         (folder / f"{name}.yaml").write_text(yaml.safe_dump_all(own))
     done = run(program("kubectl-validate"), str(folder), "--version", "1.30", "--local-crds", str(CHART / "files/crds"))
