@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from math import inf
+from math import floor, inf
 from typing import Any
 
 from pydantic import ValidationError
@@ -327,7 +327,8 @@ _TOLD_OF_ROLES = {
 
 
 def _percent(share: float | None) -> str | None:
-    return None if share is None else f"{100 * share:.1f}"
+    """Rounded down: what falls short of a target by little must not look like the target."""
+    return None if share is None else f"{floor(1000 * share + 1e-9) / 10:.1f}"
 
 
 def _short(rate: float) -> str:

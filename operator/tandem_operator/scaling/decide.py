@@ -72,6 +72,8 @@ def health_of(seen: Observed) -> tuple[Health, str]:
     new = [pod for pod in silent if seen.now - (pod.ready_at or 0.0) < 2 * seen.interval_seconds]
     told = f"{len(silent)} of {len(ready)} Ready pods say nothing new of their load"
     told += f" ({seen.trouble})" if seen.trouble else ""
+    if len(new) == len(ready):
+        return Health.NEW, "the engines are being read for the first time"
     is_seen = len(silent) < len(ready) and len(ready) - len(silent) + len(new) >= SEEING_SHARE * len(ready)
     return (Health.PARTIAL if is_seen else Health.BLIND), told
 

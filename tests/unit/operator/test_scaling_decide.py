@@ -194,6 +194,12 @@ def test_pages_that_stand_still_while_requests_run_say_nothing_and_take_no_pod_a
     assert world.run(600).health is Health.GOOD
 
 
+@pytest.mark.parametrize(("age", "health"), [(5.0, Health.NEW), (9.0, Health.NEW), (11.0, Health.BLIND)])
+def test_a_first_pod_that_nobody_has_read_yet_is_new_and_makes_nobody_blind(age: float, health: Health) -> None:
+    pod = Pod("a", "kind", BEGIN, ready_at=BEGIN + 60)
+    assert health_of(Observed(BEGIN + 60 + age, 1, (pod,), interval_seconds=5.0))[0] is health
+
+
 def test_pages_that_stand_still_while_no_request_runs_are_those_of_an_idle_engine() -> None:
     world = learned_world(wanted=3)
     world.rate = 0.0

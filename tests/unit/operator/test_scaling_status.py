@@ -67,6 +67,12 @@ def test_the_same_reason_for_deciding_nothing_is_not_written_again() -> None:
     assert teller.writes == 1
 
 
+@pytest.mark.parametrize(("share", "told"), [(0.94996, "94.9"), (0.95, "95.0"), (0.57, "57.0"), (1.0, "100.0")])
+def test_a_share_is_rounded_down_so_that_none_below_the_target_looks_like_it(share: float, told: str) -> None:
+    teller = Teller(Decision(3, "late", figures=Figures(first_token_attainment=share)))
+    assert teller.status["scaling"]["attainment"]["timeToFirstToken"] == told
+
+
 @pytest.mark.parametrize(
     ("news", "reasons"),
     [
