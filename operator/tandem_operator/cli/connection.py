@@ -23,6 +23,8 @@ from tandem_operator.yaml_files import told_by_the_parser, told_of
 LIMIT_SECONDS = 15
 PAGE_LIMIT_SECONDS = 5
 """Of what a pod is asked: one that hangs shall not hold up the others."""
+AS_TANDEM = {"fieldManager": "kubectl-tandem"}
+"""By whose name what a user changes is written: a person's, and not the operator's."""
 
 
 class Connection:
@@ -59,11 +61,11 @@ class Connection:
 
     def patch(self, kind: str, name: str, body: Any, *, content_type: str) -> Manifest:
         """Change an object: `content_type` says whether by merge or by JSON patch."""
-        return self._object("PATCH", kind, name, body=body, content_type=content_type)
+        return self._object("PATCH", kind, name, query=AS_TANDEM, body=body, content_type=content_type)
 
     def create(self, body: Manifest) -> Manifest:
         """Make an object. Raises CommandError."""
-        return self._object("POST", body["kind"], "", body=body)
+        return self._object("POST", body["kind"], "", query=AS_TANDEM, body=body)
 
     def delete(self, kind: str, name: str) -> None:
         """Delete an object, and what belongs to it in the background. Raises CommandError."""

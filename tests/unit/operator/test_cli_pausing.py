@@ -69,6 +69,7 @@ def test_resume_undoes_it_and_does_nothing_where_nothing_is_paused(
     assert autoscaling_of(cluster)["paused"] is False
     assert main(cluster.options("resume", NAME)) == 0
     assert len(cluster.asked("PATCH")) == 1
+    assert cluster.writers == {"kubectl-tandem"}, "the API server can say whose it is"
     assert capsys.readouterr().out.splitlines() == [
         f"{NAME}: resumed: autoscaling decides on replicas again",
         f"{NAME}: is not paused: autoscaling decides on replicas",

@@ -31,6 +31,8 @@ class UserCluster:
         self.forbidden: set[str] = set()
         """Beginnings of paths, or parts of them, which the user has no right to."""
         self.requests: list[tuple[str, str]] = []
+        self.writers: set[str] = set()
+        """Field managers that somebody has written as."""
         self.controllers: list[Callable[[Manifest], object]] = []
         """What is done about an object that was made."""
         self.kubeconfig = folder / "kubeconfig"
@@ -56,6 +58,7 @@ class UserCluster:
         url = urlsplit(target)
         path, query = url.path, dict(parse_qsl(url.query))
         self.requests.append((method, path))
+        self.writers |= {query["fieldManager"]} if "fieldManager" in query else set()
         if any(each in path for each in self.forbidden):
             return _failure(403, f"{path} is forbidden")
         text = self.texts.get(target, self.texts.get(path))
