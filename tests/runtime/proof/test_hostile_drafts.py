@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tandem_contracts import metrics
+from tandem_contracts.launch import DEFAULT_DRAFT_DEADLINE_SECONDS
 from tests.runtime.proof.greedy import Tokens, continued, mixed_prompts, ties
 from tests.runtime.proof.hostile import BEHAVIOURS, HostileServer
 from tests.runtime.proof.strained import LONGEST_WAIT_SECONDS, Strained, Work
@@ -51,6 +52,7 @@ def test_text_is_plain_vllms_and_no_step_takes_longer_by_more_than_the_deadline(
     assert work.errors == 0
     longest = strained.verifier.own_metric(metrics.DRAFT_LONGEST_WAIT_SECONDS)
     assert longest <= LONGEST_WAIT_SECONDS
+    assert work.wait_seconds <= DEFAULT_DRAFT_DEADLINE_SECONDS * len(steps)
     results.setdefault("hostile", {})[behaviour] = {
         "prompts": len(prompts), "equal": len(prompts) - len(tied), "ties": [vars(tie) for tie in tied],
         "rows asked": server.asked, "tokens drafted": work.drafted, "tokens accepted": work.accepted,
