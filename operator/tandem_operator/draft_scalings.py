@@ -78,7 +78,7 @@ class DraftScalings:
         measuring, drafts = newest_kind(verifiers.seen.ready), intent.wants.get(Role.DRAFT)
         if measuring and drafts is not None:
             scaled.pair = f"{measuring}/{drafts.target.revision}"
-        conflict = scaled.role.yielded(facts, policy.bounds, now=now)
+        conflict = scaled.role.yielded(facts, policy.bounds, now=now, is_paused=policy.is_paused)
         if conflict:
             policy = replace(policy, is_paused=True)
         decision = self._decided(key, scaled, policy, facts=facts, verifiers=verifiers, now=now)

@@ -56,7 +56,7 @@ class ScaledRole:
         told: dict[str, Any] = {"replicas": self.replicas, "decisions": list(self.decisions)}
         return told if self.taken_over is None else {**told, "takenOver": self.taken_over.to_data()}
 
-    def yielded(self, facts: Facts, bounds: Bounds, *, now: datetime) -> str:
+    def yielded(self, facts: Facts, bounds: Bounds, *, now: datetime, is_paused: bool) -> str:
         """Who else has written the replicas, which then are theirs for a while; empty while they are ours. They may be
         beyond the bounds: whoever writes them knows what for, and is told so.
         """
@@ -66,7 +66,7 @@ class ScaledRole:
         if other is None or not other.lasts(now):
             return ""
         self.replicas = other.replicas
-        return other.told(bounds)
+        return other.told(bounds, is_paused=is_paused)
 
     def change(self, key: Key, replicas: int, *, reason: str, inputs: Mapping[str, str], now: datetime) -> None:
         """Take over what was decided for the deployment `key`: another number than before."""

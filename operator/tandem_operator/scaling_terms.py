@@ -111,10 +111,12 @@ class TakenOver:
         writings = [(each.ref, each.scaled_by, each.wanted) for each in facts.workloads_of(role)]
         return (self.ref, self.by, self.replicas) in writings
 
-    def told(self, bounds: Bounds) -> str:
+    def told(self, bounds: Bounds, *, is_paused: bool = False) -> str:
         """For a person: what was written, by whom, and what to do about it."""
         written = f"{self.ref.kind} {self.ref.name}: its replicas were written by {self.by}: {self.replicas}"
         written += bounds.beyond(self.replicas)
+        if is_paused:
+            return f"{written}; spec.autoscaling.paused keeps them"
         minutes = f"{HANDS_OFF_SECONDS / 60:.0f} minutes"
         if _is_person(self.by):
             return (

@@ -120,7 +120,7 @@ class Scalings:
         if scaled.policy not in {None, policy}:
             scaled.asked_at = now
         scaled.policy = policy
-        conflict = scaled.role.yielded(facts, policy.bounds, now=now)
+        conflict = scaled.role.yielded(facts, policy.bounds, now=now, is_paused=policy.is_paused)
         if conflict:
             policy = replace(policy, is_paused=True)
         seen, decision = self._decided(key, scaled, policy, facts=facts, now=now)

@@ -53,6 +53,12 @@ def test_what_limits_replicas_is_said_of_a_load_that_was_asked_alone(scaled: Sca
     assert (limited.holds, limited.message) == (False, told)
 
 
+def test_while_paused_nobody_says_that_the_load_decides_again() -> None:
+    other = TakenOver(Ref("Deployment", "x"), "kubectl", NOW, 9)
+    told = other.told(Bounds(2, 8), is_paused=True)
+    assert told.endswith("by kubectl: 9, above maxReplicas, 8; spec.autoscaling.paused keeps them")
+
+
 @pytest.mark.parametrize(
     ("by", "replicas", "told"),
     [
