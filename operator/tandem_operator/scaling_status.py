@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from math import floor, inf
+from math import ceil, floor, inf
 from typing import Any
 
 from pydantic import ValidationError
@@ -179,7 +179,9 @@ def _status_of(scaled: Scaled, now: datetime) -> ScalingStatus:
         attainment=AttainmentStatus(
             time_to_first_token=_percent(shares[0]),
             time_per_output_token=_percent(shares[1]),
-            at_most_wrong_by=_percent(figures.attainment_error) if figures.attainment_error else None,
+            at_most_wrong_by=f"{ceil(1000 * figures.attainment_error - 1e-9) / 10:.1f}"
+            if figures.attainment_error
+            else None,
         )
         if known
         else None,

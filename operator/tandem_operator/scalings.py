@@ -117,7 +117,7 @@ class Scalings:
             scaled = self._scaled[key] = _restored(there, facts, first=intent.first_replicas)
             if there is not None:  # written anew when that is due, and not for a restart
                 scaled.saved, scaled.saved_at = as_applied(there), now.timestamp()
-        if scaled.policy not in {None, policy}:
+        if scaled.policy is not None and scaled.policy != policy:
             scaled.asked_at = now
         scaled.policy = policy
         conflict = scaled.role.yielded(facts, policy.bounds, now=now, is_paused=policy.is_paused)

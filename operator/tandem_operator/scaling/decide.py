@@ -20,6 +20,7 @@ from tandem_operator.scaling.remembering import changed, cold_start_seconds, hol
 
 STARTING_SECONDS = 1800.0
 """A pod that has not become Ready for so long, and for two cold starts, is not waited for."""
+FIRST_READING = "the engines are being read for the first time"
 SEEING_SHARE = 0.7
 """Of the Ready pods, that have to say something for replicas to change."""
 
@@ -30,7 +31,7 @@ def decide(policy: Policy, seen: Observed, memory: Memory) -> tuple[Decision, Me
     memory = remembered(policy, seen, memory)
     health, told = health_of(seen)
     if health is Health.BLIND and _has_just_begun(seen, memory):
-        health, told = Health.NEW, "the engines are being read for the first time"
+        health, told = Health.NEW, FIRST_READING
     figures = figures_of(policy, seen, memory)
     if policy.is_paused:
         # Whatever is needed meanwhile, what there is was not too much for all that is known: the hold begins anew.
@@ -73,7 +74,7 @@ def health_of(seen: Observed) -> tuple[Health, str]:
     told = f"{len(silent)} of {len(ready)} Ready pods say nothing new of their load"
     told += f" ({seen.trouble})" if seen.trouble else ""
     if len(new) == len(ready):
-        return Health.NEW, "the engines are being read for the first time"
+        return Health.NEW, FIRST_READING
     is_seen = len(silent) < len(ready) and len(ready) - len(silent) + len(new) >= SEEING_SHARE * len(ready)
     return (Health.PARTIAL if is_seen else Health.BLIND), told
 
