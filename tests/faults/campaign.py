@@ -90,6 +90,13 @@ class Learned:
         """One without a write, and two for each."""
         return [Plan(workload), *(Plan(workload, write, side) for write in self.writes for side in ("before", "after"))]
 
+    def certain_plans(self, workload: str) -> list[Plan]:
+        """Those whose write comes however the pods' events fall together: the first of each kind of every clean run.
+
+        How often an object is written again depends on how many events one pass sees at once.
+        """
+        return [p for p in self.plans(workload) if p.write is None or (p.write in self.always and p.write.ordinal == 1)]
+
 
 def learn(cluster: Cluster, place: Place, workload: str) -> Learned:
     """Run a workload without faults; its writes in order, and what it ends in."""

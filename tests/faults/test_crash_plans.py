@@ -38,10 +38,11 @@ def test_a_killed_operator_ends_where_an_unharmed_one_does(
     cluster: Cluster, place: Place, plan_results: dict[str, Any], pytestconfig: pytest.Config, *, workload: str
 ) -> None:
     learned = learn(cluster, place, workload)
-    plans, is_campaign = learned.plans(workload), pytestconfig.getoption("--campaign")
-    if not is_campaign:
-        plans = [plan for plan in plans if plan.write is None or plan.write in learned.always]
-        plans = drawn(plans, DRAWN[workload], seed=pytestconfig.getoption("--fault-seed"))
+    is_campaign = pytestconfig.getoption("--campaign")
+    if is_campaign:
+        plans = learned.plans(workload)
+    else:
+        plans = drawn(learned.certain_plans(workload), DRAWN[workload], seed=pytestconfig.getoption("--fault-seed"))
     verdicts = strike_all(cluster, place, plans, reference=learned.reference)
     failed = [verdict for verdict in verdicts if verdict.failure]
     aimed = [(plan, verdict) for plan, verdict in zip(plans, verdicts, strict=True) if plan.write is not None]
