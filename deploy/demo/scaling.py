@@ -9,6 +9,7 @@ import itertools
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from deploy import chart, model_volume, openai
@@ -97,15 +98,20 @@ def _learn(story: _Story, place: Place, address: str) -> None:
     """Loads that differ, until the operator knows the pace of a step: from then on it can tell what keeps a target."""
     pace = Pace(place, NAMESPACE)
     deadline = time.monotonic() + PART_LIMIT_SECONDS
+
+    def is_learned(seen: Frame) -> bool:
+        return seen.wanted > 1 or pace.is_learned()  # before it is, so little load needs no second one
+
     for clients in itertools.cycle(LEARNING_CLIENTS):
         with Load(address, model=NAME, clients=clients, max_tokens=OUTPUT_TOKENS) as load:
             end = time.monotonic() + LEARNING_SECONDS
-            story.tell(
-                f"{' and '.join(map(str, LEARNING_CLIENTS))} clients in turns: how long a step takes is learned",
+            seen = story.tell(
+                f"{' and '.join(map(str, LEARNING_CLIENTS))} clients in turns: how long a step takes is learned, in "
+                "about four minutes",
                 load,
-                lambda _, end=end: pace.is_learned() or time.monotonic() > end,  # type: ignore[misc]
+                lambda seen, end=end: is_learned(seen) or time.monotonic() > end,  # type: ignore[misc]
             )
-        if pace.is_learned():
+        if is_learned(seen):
             return
         if time.monotonic() > deadline:
             raise DemoError(f"waited {PART_LIMIT_SECONDS} s for the pace of a step to be learned")
@@ -139,14 +145,14 @@ class _Story:
     def __init__(self, place: Place, view: View) -> None:
         self._place, self._view = place, view
 
-    def tell(self, part: str, load: Load, is_over: Callable[[Frame], bool]) -> None:
-        """Show what is seen until the part is over. Raises DemoError when that takes too long."""
+    def tell(self, part: str, load: Load, is_over: Callable[[Frame], bool]) -> Frame:
+        """Show what is seen until the part is over: the last of it. Raises DemoError when that takes too long."""
         deadline = time.monotonic() + PART_LIMIT_SECONDS
         while True:
             frame = self._seen(part, load)
             self._view.show(frame)
             if is_over(frame):
-                return
+                return frame
             if time.monotonic() > deadline:
                 raise DemoError(f"waited {PART_LIMIT_SECONDS} s for: {part}; the last decision: {frame.reason}")
             time.sleep(LOOK_SECONDS)
@@ -167,7 +173,12 @@ class _Story:
             wanted=scaling.get("desiredVerifiers", 0),
             is_at_gate=selector.get("app.kubernetes.io/component") == "gate",
             reason=scaling.get("reason", ""),
+            age_seconds=_age(scaling.get("updated")),
         )
+
+
+def _age(written: str | None) -> float:
+    return (datetime.now(UTC) - datetime.fromisoformat(written)).total_seconds() if written else 0.0
 
 
 def _is_held(seen: Frame) -> bool:

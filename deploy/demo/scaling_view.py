@@ -15,6 +15,7 @@ from rich.text import Text
 
 LINE_EVERY_SECONDS = 10.0
 HISTORY = 60
+OLD_SECONDS = 30.0
 _BARS = " ▁▂▃▄▅▆▇█"
 
 
@@ -36,6 +37,8 @@ class Frame:
     wanted: int
     is_at_gate: bool
     reason: str
+    age_seconds: float = 0.0
+    """Of the reason and of what is wanted."""
 
 
 class View:
@@ -80,8 +83,8 @@ class View:
         """A frame in one line."""
         where = ", at the gate" if frame.is_at_gate else ""
         return (
-            f"  {frame.clients} clients, {frame.rate:.1f} requests/s, first token {_seconds_of(frame)} at most, "
-            f"{_percent(frame.within)} in time; {frame.ready} of {frame.wanted} verifiers{where}; {frame.reason}"
+            f"  {_clients(frame)}, {frame.rate:.1f} requests/s, first token {_seconds_of(frame)} at most, "
+            f"{_percent(frame.within)} in time; {frame.ready} of {frame.wanted} verifiers{where}; {_reason(frame)}"
         )
 
     def picture(self) -> Group:
@@ -89,7 +92,7 @@ class View:
         now = self._frames[-1]
         is_met = now.within is None or now.within >= self._target_share
         table = Table.grid(padding=(0, 2))
-        table.add_row("load", f"{now.clients} clients", bars([each.rate for each in self._frames]), f"{now.rate:.1f}/s")
+        table.add_row("load", _clients(now), bars([each.rate for each in self._frames]), f"{now.rate:.1f}/s")
         target = f"{self._target_share:.0%} within {self._target_seconds:g} s"
         within = bars([each.within for each in self._frames], most=1.0)
         share = Text(f"{_percent(now.within)}, {_seconds_of(now)} at most", style="green" if is_met else "red")
@@ -97,7 +100,7 @@ class View:
         ready = bars([float(each.ready) for each in self._frames])
         pods = "●" * now.ready + "○" * max(0, now.wanted - now.ready) + (" gate" if now.is_at_gate else "")
         table.add_row("verifiers", f"{now.ready} of {now.wanted}", ready, pods)
-        return Group("", table, Text(now.reason, style="dim"), "")
+        return Group("", table, Text(_reason(now), style="dim"), "")
 
 
 def bars(values: list[float | None], *, most: float = 0.0) -> str:
@@ -110,6 +113,16 @@ def bars(values: list[float | None], *, most: float = 0.0) -> str:
         return _BARS[0 if value is None else max(1, round(share * steps))]
 
     return "".join(map(bar, values)).rjust(HISTORY)
+
+
+def _reason(frame: Frame) -> str:
+    """With its age, where it is not of now: status says it anew every five minutes while nothing is decided."""
+    is_old = frame.age_seconds >= OLD_SECONDS
+    return f"{frame.reason} ({frame.age_seconds:.0f} s ago)" if is_old else frame.reason
+
+
+def _clients(frame: Frame) -> str:
+    return f"{frame.clients} client{'' if frame.clients == 1 else 's'}"
 
 
 def _percent(share: float | None) -> str:

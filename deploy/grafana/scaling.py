@@ -88,7 +88,7 @@ SCALING = Dashboard(
                 ),
                 series(
                     "A replica's capacity",
-                    "Requests that it does within the target, as was learned; 0 until then.",
+                    "Requests that it does within the target; nothing until that is learned.",
                     "reqps",
                     (_CAPACITY, "a verifier"),
                 ),

@@ -68,6 +68,11 @@ def _role_ready(observation: Observation, kind: Role, role: RolePlan, *, conditi
     is_starting = ready or cause.reason is Reason.PODS_NOT_READY
     if bounds and bounds.least <= ready < role.wanted and is_starting:
         return Verdict(holds=True, reason=Reason.SCALING_UP, message=f"{progress}; the others are starting{trouble}")
+    going = max(workload.wanted, ready) - role.wanted if workload else 0
+    if bounds and going > 0 and ready >= role.wanted:
+        told = f"{role.wanted or 'no'} {kind} pods are wanted; {going} more {'goes' if going == 1 else 'go'}"
+        reason = Reason.PODS_READY if role.wanted else Reason.SCALED_TO_ZERO
+        return Verdict(holds=True, reason=reason, message=told)
     if workload is None or not workload.is_ready or workload.wanted != role.wanted:
         sized = observation.assessment.sizings.get(kind)
         if ready >= role.wanted:

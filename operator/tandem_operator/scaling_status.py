@@ -27,7 +27,7 @@ from tandem_operator.names import ConditionType, Reason
 from tandem_operator.objects.event import Rescaled
 from tandem_operator.scaling.decision import Decision, Health, Limited
 from tandem_operator.scaling.drafts import DraftDecision, DraftPolicy
-from tandem_operator.scaling.policy import Bounds, Policy
+from tandem_operator.scaling.policy import Bounds, Policy, Target
 from tandem_operator.serving_cost import Cost
 from tandem_operator.timestamps import timestamp_of
 from tandem_operator.verdict import Verdict
@@ -107,6 +107,8 @@ def told_of_scaling(scaled: Scaled, previous: Mapping[str, Any], *, now: datetim
     if _decided(before) != _decided(told):
         return told
     age = _seconds_since(before.updated, now)
+    if scaled.asked and age > (now - scaled.asked).total_seconds() >= 0:
+        return told  # those of before are beside what is asked for now
     known = [at for at in (scaled.changed, scaled.asked) if at]
     changed = min(((now - at).total_seconds() for at in known), default=inf)
     is_news = _is_news(before, told, previous, now, changed=changed)
@@ -140,12 +142,16 @@ def _is_news(
     is_first = before.health == Health.GOOD and before.target == "Unknown"  # no requests until now
     is_mended = before.health == Health.BLIND != told.health
     turned = {c["type"]: _seconds_since(c["lastTransitionTime"], now) for c in previous.get("conditions") or []}
-    was = scaling_verdicts(before)
+    was = _truths(before)
     return any(
-        (was[kind].holds, was[kind].is_known) != (verdict.holds, verdict.is_known)
-        and (is_first or is_mended or _is_turn_told(turned.get(kind, inf), changed))
-        for kind, verdict in scaling_verdicts(told).items()
+        was[kind] != truth and (is_first or is_mended or _is_turn_told(turned.get(kind, inf), changed))
+        for kind, truth in _truths(told).items()
     )
+
+
+def _truths(told: ScalingStatus) -> dict[ConditionType, tuple[bool, bool]]:
+    """Of the conditions of scaling, whether each holds, and whether that is known."""
+    return {kind: (each.holds, each.is_known) for kind, each in scaling_verdicts(told, Target()).items()}
 
 
 def _is_turn_told(turned: float, changed: float) -> bool:
@@ -235,7 +241,7 @@ def _health(scaled: Scaled) -> str:
     return PAUSED if scaled.policy.is_paused else scaled.decision.health.value
 
 
-def scaling_verdicts(told: ScalingStatus, *, unheeded: str = "") -> dict[ConditionType, Verdict]:
+def scaling_verdicts(told: ScalingStatus, target: Target, *, unheeded: str = "") -> dict[ConditionType, Verdict]:
     """The conditions of scaling. None of them is ever a reason not to be Ready. `unheeded`: as of `Scaled`."""
     active = _is_active(told)
     if unheeded:
@@ -243,7 +249,7 @@ def scaling_verdicts(told: ScalingStatus, *, unheeded: str = "") -> dict[Conditi
     return {
         ConditionType.SCALING_ACTIVE: active,
         ConditionType.SCALING_LIMITED: _is_limited(told),
-        ConditionType.LATENCY_TARGET_MET: _is_target_met(told),
+        ConditionType.LATENCY_TARGET_MET: _is_target_met(told, target),
     }
 
 
@@ -293,16 +299,21 @@ def _unlimited(told: ScalingStatus) -> str:
     return f"nothing is limited: {why}" if why else "replicas are what the load asks for"
 
 
-def _is_target_met(told: ScalingStatus) -> Verdict:
+def _is_target_met(told: ScalingStatus, target: Target) -> Verdict:
     """Whether requests of the last minutes kept the target."""
     if told.target == "Unknown":
         told_none = "no requests in the last minutes"
         return Verdict(holds=False, reason=Reason.NO_REQUESTS, message=told_none, is_known=False)
     shares = told.attainment or AttainmentStatus()
-    named = {"time to first token": shares.time_to_first_token, "time per output token": shares.time_per_output_token}
-    message = "within the target: " + ", ".join(f"{name} {share} %" for name, share in named.items() if share)
+    kept = (
+        ("their first token", target.first_token_seconds, shares.time_to_first_token),
+        ("each further token", target.output_token_seconds, shares.time_per_output_token),
+    )
+    message = f"asked for {target.percentile:g} % of requests: " + ", ".join(
+        f"{what} within {seconds:g} s (is {share} %)" for what, seconds, share in kept if share and seconds
+    )
     if shares.at_most_wrong_by:
-        message += f" (wrong by {shares.at_most_wrong_by} points at most)"
+        message += f", wrong by {shares.at_most_wrong_by} points at most"
     is_met = told.target == "Met"
     return Verdict(holds=is_met, reason=Reason.TARGET_MET if is_met else Reason.TARGET_MISSED, message=message)
 

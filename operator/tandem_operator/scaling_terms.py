@@ -155,7 +155,8 @@ def unheeded_of(body: Manifest) -> str:
             asked = (spec.get("verifier") or {}).get("replicas")
             return (
                 f"{entry.get('manager', '')} has set spec.verifier.replicas to {asked}, which counts only once "
-                "spec.autoscaling is taken out: until then its minReplicas and maxReplicas bound the verifiers"
+                "spec.autoscaling is taken out: until then its minReplicas and maxReplicas bound the verifiers (told "
+                "until another value is applied or patched to that field)"
             )
     return ""
 

@@ -49,7 +49,9 @@ class Fault:
     allowed: str
 
     def __str__(self) -> str:
-        return ": ".join(filter(None, (f"{self.path}{self._shown()}".strip(), self.allowed)))
+        where = f"{self.path}{self._shown()}".strip()
+        is_named = where == self.path and self.allowed.startswith(f"{self.path} ")
+        return self.allowed if is_named else ": ".join(filter(None, (where, self.allowed)))
 
     def _shown(self) -> str:
         if isinstance(self.value, bool):

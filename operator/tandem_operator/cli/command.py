@@ -86,6 +86,13 @@ def on_a_resource(command: argparse.ArgumentParser) -> None:
     on_cluster(command)
 
 
+def on_the_resource(command: argparse.ArgumentParser) -> None:
+    """The same for who only looks, to whom the only one there is need not be named."""
+    told = "the LLMDeployment; omitted: the only one of the namespace"
+    command.add_argument("name", metavar="NAME", type=resource_name, nargs="?", help=told)
+    on_cluster(command)
+
+
 def with_config(command: argparse.ArgumentParser) -> None:
     """The operator's configuration."""
     command.add_argument("--config", type=Path, help="the operator's configuration file; omitted: its defaults")

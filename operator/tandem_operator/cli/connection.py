@@ -14,6 +14,7 @@ import urllib3
 from kubernetes import client, config
 from yaml import YAMLError
 
+from tandem_operator import names
 from tandem_operator.cli.inputs import CommandError
 from tandem_operator.cluster import KINDS
 from tandem_operator.facts import Manifest
@@ -156,6 +157,20 @@ class Connection:
         except (urllib3.exceptions.HTTPError, OSError) as error:
             server = self._api.configuration.host
             raise CommandError(f"no answer from the API server {server}: {_cause(error)}") from error
+
+
+def deployment_called(connection: Connection, name: str | None) -> Manifest:
+    """An LLMDeployment; without a name the only one of the namespace. Raises CommandError, also where that is none."""
+    if name is not None:
+        return connection.get(names.KIND, name)
+    found: list[Manifest] = connection.get(names.KIND)["items"]
+    if len(found) == 1:
+        return found[0]
+    where = f"namespace {connection.namespace}"
+    if not found:
+        raise CommandError(f"{where} has no {names.KIND}", exit_code=2)
+    told = ", ".join(sorted(each["metadata"]["name"] for each in found))
+    raise CommandError(f"NAME is omitted, and {where} has {len(found)}: {told}")
 
 
 def _parsed(raw: str | bytes, what: str) -> Manifest:

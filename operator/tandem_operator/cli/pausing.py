@@ -13,8 +13,11 @@ from tandem_operator.cli.command import Command, on_a_resource
 from tandem_operator.cli.connection import Connection
 from tandem_operator.cli.inputs import CommandError
 from tandem_operator.cli.screen import BOLD, DIM, PLAIN, YELLOW, Paint, Screen
+from tandem_operator.cli.status_document import conditions_of
 from tandem_operator.facts import Manifest
+from tandem_operator.names import Reason
 
+_CONFLICT = "not yet: somebody else has written them lately; `tandem why {name}` says who"
 GOES_ON = "rollouts of a changed spec, repairs, the making of models, the depth of speculation"
 
 
@@ -62,9 +65,18 @@ def run_resume(connection: Connection, name: str, *, paint: Paint = PLAIN) -> st
     """What is decided again. Raises CommandError, with exit code 2 when there is no such resource."""
     body = connection.get(names.KIND, name)
     if not _is_paused(body):
-        return f"{name}: {paint('is not paused', BOLD)}: autoscaling decides on replicas\n"
-    _write(connection, name, is_paused=False)
-    return f"{name}: {paint('resumed', BOLD)}: autoscaling decides on replicas again\n"
+        lines = [f"{name}: {paint('is not paused', BOLD)}: autoscaling decides on replicas"]
+    else:
+        body = _write(connection, name, is_paused=False)
+        lines = [f"{name}: {paint('resumed', BOLD)}: autoscaling decides on replicas again"]
+    if _is_in_conflict(body):
+        lines.append(paint(f"  {_CONFLICT.format(name=name)}", YELLOW))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _is_in_conflict(body: Manifest) -> bool:
+    """Whether somebody else has written the replicas, as far as the operator has said so."""
+    return any(each.get("reason") == Reason.SCALING_CONFLICT for each in conditions_of(body))
 
 
 def _is_paused(body: Manifest) -> bool:

@@ -166,15 +166,15 @@ def _planned(
     models: Mapping[Role, ModelFacts],
 ) -> Iterator[Section]:
     name, namespace = body["metadata"]["name"], body["metadata"]["namespace"]
-    unknown = list(_unknown_fields(body, crd_schema(), ""))
-    if unknown:
-        raise CommandError(f"{filename}: {names.KIND} {name}: {'; '.join(map(str, unknown))}")
+    faults = list(map(str, _unknown_fields(body, crd_schema(), "")))
     completed = {**body, "metadata": {"uid": UNKNOWN_UID, **body["metadata"]}}
     try:
         deployment = LLMDeployment.parse(completed)
         planned = plan_of(completed, config, models=models)
     except (InvalidSpecError, RejectedSpecError) as error:
-        raise CommandError(f"{filename}: {names.KIND} {name}: {error}") from error
+        faults.append(str(error))
+    if faults:
+        raise CommandError(f"{filename}: {names.KIND} {name}: {'; '.join(faults)}")
     count = len(planned.apply)
     lines = [f"{names.KIND} {namespace}/{name}: {f'{count} objects' if count else 'no objects yet'}"]
     lines += prospect_lines(deployment, models, table=table)

@@ -12,18 +12,20 @@ from datetime import UTC, datetime
 from tandem_contracts.launch import Role
 from tandem_operator import names
 from tandem_operator.cli.bench_table import benchmark_line
-from tandem_operator.cli.command import Command, on_a_resource, with_output, written
-from tandem_operator.cli.connection import Connection
+from tandem_operator.cli.command import Command, on_the_resource, with_output, written
+from tandem_operator.cli.connection import Connection, deployment_called
 from tandem_operator.cli.cost import cost_in
 from tandem_operator.cli.inputs import CommandError
 from tandem_operator.cli.screen import BOLD, DIM, GREEN, RED, YELLOW, Paint, Screen
 from tandem_operator.cli.status_document import (
     KEYS,
+    age_told,
     conditions_of,
     document_of,
     has_failed,
     is_good,
     is_harmless,
+    is_of_scaling,
     is_ready,
 )
 from tandem_operator.cold_start import StartPhase
@@ -36,7 +38,7 @@ IS_READY, IS_NOT_READY = 0, 1
 
 
 def _add_arguments(command: argparse.ArgumentParser) -> None:
-    on_a_resource(command)
+    on_the_resource(command)
     with_output(command)
 
 
@@ -58,13 +60,14 @@ STATUS = Command(
 
 
 def run_status(
-    connection: Connection, name: str, *, now: datetime, paint: Paint, form: str | None = None
+    connection: Connection, name: str | None, *, now: datetime, paint: Paint, form: str | None = None
 ) -> tuple[str, int]:
     """The resource as a tree, or as `form` says, and the exit code: 0 when its present generation is Ready, else 1.
 
     Raises CommandError, with exit code 2 when there is no such resource.
     """
-    body = connection.get(names.KIND, name)
+    body = deployment_called(connection, name)
+    name = body["metadata"]["name"]
     try:
         found = connection.get("Pod", labelSelector=f"{names.LABEL_DEPLOYMENT}={name}")["items"]
         pods, note = [pod for item in found if (pod := pod_of({**item, "kind": "Pod"}))], ""
@@ -94,7 +97,15 @@ def tree(body: Manifest, pods: Iterable[PodFacts], *, now: datetime, paint: Pain
         branches.append([paint(f"the operator has not acted on generation {generation} yet", YELLOW)])
     if "deletionTimestamp" in metadata:
         branches.append([paint("it is being deleted", YELLOW)])
-    branches += [_condition(condition, now=now, paint=paint) for condition in conditions_of(body)]
+    age = age_told((status.get("scaling") or {}).get("updated"), now)
+    last_of_scaling = next((each for each in reversed(conditions_of(body)) if is_of_scaling(each)), None)
+    branches += [
+        [
+            *_condition(condition, now=now, paint=paint),
+            *([paint(age, DIM)] if age and condition is last_of_scaling else ()),
+        ]
+        for condition in conditions_of(body)
+    ]
     every = sorted(pods, key=lambda pod: pod.ref)
     branches += [
         _role(

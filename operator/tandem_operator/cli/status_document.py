@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 from tandem_contracts.launch import Role
@@ -40,6 +41,9 @@ KEYS = {
     "notes": "what could not be read",
 }
 
+SCALING = frozenset({ConditionType.SCALING_ACTIVE, ConditionType.SCALING_LIMITED, ConditionType.LATENCY_TARGET_MET})
+FRESH_SECONDS = 60.0
+_UNITS = (("day", 86400), ("hour", 3600), ("minute", 60))
 _ABNORMAL = frozenset({ConditionType.RECONCILING, ConditionType.STALLED, ConditionType.SCALING_LIMITED})
 """Conditions that are good while they are False."""
 _HARMLESS = frozenset({Reason.AT_MINIMUM, Reason.LIMITED_BY_BEHAVIOR})
@@ -70,11 +74,33 @@ def document_of(body: Manifest, pods: Iterable[PodFacts], *, notes: Sequence[str
     }
 
 
+def counted(count: object, what: str) -> str:
+    """`1 draft`, `2 drafts`."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def age_told(updated: object, now: datetime) -> str:
+    """How old the figures of scaling are; empty while they are new: where something matters they are written soon."""
+    try:
+        seconds = (now - datetime.fromisoformat(str(updated))).total_seconds()
+    except (ValueError, TypeError):  # nothing that we have written, or a time of nowhere
+        return ""
+    if seconds <= FRESH_SECONDS:
+        return ""
+    unit, size = next(each for each in _UNITS if seconds >= each[1])
+    return f"these figures are {counted(int(seconds // size), unit)} old"
+
+
 def conditions_of(body: Manifest) -> list[Manifest]:
     """In the order of the API, whatever order they are stored in; what it does not know comes last."""
     order = {kind.value: position for position, kind in enumerate(ConditionType)}
     found = (body.get("status") or {}).get("conditions") or []
     return sorted(found, key=lambda condition: (order.get(condition["type"], len(order)), condition["type"]))
+
+
+def is_of_scaling(condition: Manifest) -> bool:
+    """Whether a condition says what scaling found, whose figures are written less often than others."""
+    return condition["type"] in SCALING
 
 
 def is_good(condition: Manifest) -> bool:

@@ -12,20 +12,18 @@ from typing import Any
 
 from tandem_contracts.launch import Role
 from tandem_operator import names
-from tandem_operator.cli.command import Command, on_a_resource, with_output, written
-from tandem_operator.cli.connection import Connection
+from tandem_operator.cli.command import Command, on_the_resource, with_output, written
+from tandem_operator.cli.connection import Connection, deployment_called
 from tandem_operator.cli.cost import cost_in
 from tandem_operator.cli.inputs import CommandError
 from tandem_operator.cli.screen import BOLD, DIM, PLAIN, YELLOW, Paint, Screen
-from tandem_operator.cli.status_document import conditions_of, shown
+from tandem_operator.cli.status_document import SCALING, age_told, conditions_of, counted, is_of_scaling, shown
 from tandem_operator.facts import Manifest
 from tandem_operator.masking import one_line
 from tandem_operator.objects.scaling_memory import remembered_in
 from tandem_operator.scaling_terms import unheeded_of
 
 _SHOWN = 10
-FRESH_SECONDS = 60.0
-_UNITS = (("day", 86400), ("hour", 3600), ("minute", 60))
 _INPUTS = {
     "requests": "{} requests/s arrive",
     "surge": "{}/s more within a cold start",
@@ -44,7 +42,6 @@ _INPUTS = {
 }
 
 
-_CONDITIONS = frozenset({"ScalingActive", "ScalingLimited", "LatencyTargetMet"})
 _OF_A_ROLE = {
     "desired": "replicas that are wanted; null: nothing is decided yet",
     "reason": "why, in a sentence",
@@ -61,14 +58,14 @@ KEYS = {
     "updated": "when the figures were written; null: never",
     **{f"verifier.{key}": told for key, told in _OF_A_ROLE.items()},
     "draft": "the same of drafts; null: autoscaling does not decide on them",
-    "conditions": f"{', '.join(sorted(_CONDITIONS))}, as in the resource",
+    "conditions": f"{', '.join(sorted(SCALING))}, as in the resource",
     "cost": "as in the resource's status.scaling; null: not known",
     "notes": "what does not count at present, and what could not be read",
 }
 
 
 def _add_arguments(command: argparse.ArgumentParser) -> None:
-    on_a_resource(command)
+    on_the_resource(command)
     with_output(command)
 
 
@@ -86,9 +83,12 @@ WHY = Command(
 )
 
 
-def run_why(connection: Connection, name: str, *, now: datetime, paint: Paint = PLAIN, form: str | None = None) -> str:
+def run_why(
+    connection: Connection, name: str | None, *, now: datetime, paint: Paint = PLAIN, form: str | None = None
+) -> str:
     """The text, or what `form` says. Raises CommandError, with exit code 2 when there is no such resource."""
-    body = connection.get(names.KIND, name)
+    body = deployment_called(connection, name)
+    name = body["metadata"]["name"]
     if not (body.get("spec") or {}).get("autoscaling"):
         wanted = ((body.get("spec") or {}).get("verifier") or {}).get("replicas", 1)
         if form:
@@ -124,7 +124,7 @@ def document_of(body: Manifest, memory: Manifest | None, *, notes: Sequence[str]
         "updated": told.get("updated"),
         "verifier": verifiers if is_autoscaled else by_hand,
         "draft": drafts if "desiredDrafts" in told or drafts["changes"] else None,
-        "conditions": [shown(each) for each in conditions_of(body) if each["type"] in _CONDITIONS],
+        "conditions": [shown(each) for each in conditions_of(body) if is_of_scaling(each)],
         "cost": shown(told.get("cost")),
         "notes": [one_line(note) for note in notes],
     }
@@ -141,42 +141,28 @@ def _role(desired: object, reason: object, decisions: Sequence[Manifest]) -> Man
     return {"desired": desired, "reason": one_line(str(reason or "")), "changes": changes}
 
 
-def _counted(count: object, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
-
-
 def _lines(body: Manifest, memory: Manifest | None, *, now: datetime, note: str, paint: Paint) -> Iterator[str]:
     told = (body.get("status") or {}).get("scaling")
     if not told:
         yield "nothing is decided yet: does an operator run in this namespace?"
     else:
-        verifiers, drafts = _counted(told.get("desiredVerifiers"), "verifier"), told.get("desiredDrafts")
+        verifiers, drafts = counted(told.get("desiredVerifiers"), "verifier"), told.get("desiredDrafts")
         yield f"{paint(verifiers, BOLD)}: {one_line(str(told.get('reason', '')))}"
         if "desiredDrafts" in told:
-            yield f"{paint(_counted(drafts, 'draft'), BOLD)}: {one_line(str(told.get('draftReason', '')))}"
+            yield f"{paint(counted(drafts, 'draft'), BOLD)}: {one_line(str(told.get('draftReason', '')))}"
         if cost := cost_in(told):
             yield f"  {cost}"
         for condition in body["status"].get("conditions") or []:
-            if condition["type"] in _CONDITIONS:
+            if is_of_scaling(condition):
                 yield f"  {condition['type']} {condition['status']} ({condition['reason']})"
-        yield from (paint(line, YELLOW) for line in _age(told.get("updated"), now))
+        if age := age_told(told.get("updated"), now):
+            yield paint(f"  {age}", YELLOW)
     if unheeded := unheeded_of(body):
         yield paint(one_line(unheeded), YELLOW)
     if note:
         yield paint(note, YELLOW)
     yield from _changes(_decisions(memory, Role.VERIFIER), "last changes", paint)
     yield from _changes(_decisions(memory, Role.DRAFT), "last changes of drafts", paint)
-
-
-def _age(updated: object, now: datetime) -> Iterator[str]:
-    """Nothing while the figures are new: they are written at most so late where something matters."""
-    try:
-        seconds = (now - datetime.fromisoformat(str(updated))).total_seconds()
-    except (ValueError, TypeError):  # nothing that we have written, or a time of nowhere
-        return
-    if seconds > FRESH_SECONDS:
-        unit, size = next(each for each in _UNITS if seconds >= each[1])
-        yield f"  these figures are {_counted(int(seconds // size), unit)} old"
 
 
 def _decisions(memory: Manifest | None, role: Role) -> list[Manifest]:

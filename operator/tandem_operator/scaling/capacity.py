@@ -65,6 +65,21 @@ class Capacity:
     """With so many."""
 
 
+@dataclass(frozen=True)
+class Shortage:
+    """What so many pods cannot hold; as a text, for a person."""
+
+    told: str
+    figures: tuple[float, ...] = ()
+
+    def __str__(self) -> str:
+        return self.told.format(*self.figures)
+
+
+TOO_SLOW = Shortage("requests come faster than they are answered")
+PROMPTS_TOO_SLOW = Shortage("prompts come faster than they are computed")
+
+
 class Sizing:
     """A load on engines of one kind, for a target."""
 
@@ -106,21 +121,28 @@ class Sizing:
 
     def need(self, rate: float, *, most: int, sigmas: float) -> int | None:
         """The least number of pods with which all conditions hold; None where `most` are not enough."""
-        return next((pods for pods in range(1, most + 1) if self._is_enough(rate, pods, sigmas)), None)
+        return next((pods for pods in range(1, most + 1) if self.shortage(rate, pods, sigmas) is None), None)
 
-    def _is_enough(self, rate: float, pods: int, sigmas: float) -> bool:
+    def shortage(self, rate: float, pods: int, sigmas: float) -> Shortage | None:
+        """Which condition does not hold with so many pods; None where all do."""
         requests = self.in_batch(rate / pods)
-        if not requests * pods + sigmas * math.sqrt(requests * pods) <= pods * self._most:
-            return False
+        if math.isinf(requests):
+            return TOO_SLOW
+        at_once, room = requests * pods, pods * self._most
+        with_chance = at_once + sigmas * math.sqrt(at_once)
+        if with_chance > room:
+            told = "{0:.1f} requests at once, and by chance up to {1:.1f}, where {2:.1f} have room"
+            return Shortage(told, (at_once, with_chance, room))
         load = rate / pods * self._prefill_seconds
         if load >= _MOST_PREFILL_LOAD:
-            return False
+            return PROMPTS_TOO_SLOW
         limit = self._target.first_token_seconds
         if limit is None or not self.is_in_reach:  # more pods would not bring it any nearer
-            return True
+            return None
         tail = max(0.0, math.log(load / (1 - QUEUE_SHARE))) if load > 0 else 0.0
         waits = tail * self._prefill_seconds / (2 * (1 - load))
-        return self._prefill_seconds + waits + self.step_seconds(requests) <= limit
+        seconds = self._prefill_seconds + waits + self.step_seconds(requests)
+        return Shortage("a first token takes up to {0:.2f} s", (seconds,)) if seconds > limit else None
 
     def _most_in_batch(self) -> float:
         engine, load, limit = self._engine, self._load, self._target.output_token_seconds

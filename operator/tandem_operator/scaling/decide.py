@@ -42,6 +42,8 @@ def decide(policy: Policy, seen: Observed, memory: Memory) -> tuple[Decision, Me
         replicas, why = idle
         if replicas != seen.wanted:  # no step of the load: it says nothing of patience, nor of `behavior`
             memory = replace(memory, changed_at=seen.now, idle_since=None)
+        if replicas == 0:
+            figures, memory = figures.at_rest, replace(memory, flow=memory.flow.without_history)
         return Decision(replicas, why, Health.GOOD, figures=figures), memory
     if health in {Health.BLIND, Health.NEW, Health.NO_PODS}:
         kept = policy.bounds.clamped(seen.wanted)
@@ -94,7 +96,9 @@ def _target(
         target = max(seen.wanted, min(need.up, least)) if window else need.up
         return target, need.reason
     if need.down >= seen.wanted:
-        return seen.wanted, need.reason
+        is_spare = need.up < seen.wanted
+        kept = f"stays at {seen.wanted} (a little more load would need {need.down}); " if is_spare else ""
+        return seen.wanted, kept + need.reason
     hold = hold_seconds(policy, memory)
     most = max(each.replicas for each in memory.wanted if each.at > seen.now - hold)
     against = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -56,6 +56,20 @@ class Figures:
     """Tokens of prompts and answers that were served in the last minutes."""
     output_tokens_rate: float = 0.0
     """Those of answers alone."""
+
+    @property
+    def at_rest(self) -> Figures:
+        """The same once it is proven that nobody asks: what came before is over, and nobody can miss a target."""
+        return replace(
+            self,
+            requests_rate=0.0,
+            surge_rate=0.0,
+            first_token_attainment=None,
+            output_token_attainment=None,
+            attainment_error=0.0,
+            tokens_rate=0.0,
+            output_tokens_rate=0.0,
+        )
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def idle_target(policy: Policy, seen: Observed, memory: Memory) -> tuple[int, st
         return None
     if seen.held and not seen.ready:
         wanted = max(seen.wanted, policy.bounds.clamped(math.ceil(seen.held / policy.requests_per_pod)))
-        return wanted, f"wakes to {wanted}: the gate holds {_counted(seen.held)}"
+        return wanted, f"wakes to {wanted}: the gate holds {counted(seen.held)}"
     if seen.wanted == 0:
         return _at_zero(policy, seen, memory)
     silence = 0.0 if memory.idle_since is None else seen.now - memory.idle_since
@@ -51,7 +51,7 @@ def _at_zero(policy: Policy, seen: Observed, memory: Memory) -> tuple[int, str]:
     arrived = sum(each.count for each in memory.flow.arrivals if each.end > memory.changed_at)
     if work or passed or seen.held or arrived:
         came = max(work, passed, seen.held, arrived)
-        return least, f"wakes to {least}: {_counted(came)} came before the last pod went"
+        return least, f"wakes to {least}: {counted(came)} came before the last pod went"
     # This process has to have listened for so long itself.
     heard = max(seen.gate.at if seen.gate else 0.0, memory.changed_at, memory.since or seen.now)
     if seen.now - heard > GATE_SILENCE_SECONDS:
@@ -59,5 +59,6 @@ def _at_zero(policy: Policy, seen: Observed, memory: Memory) -> tuple[int, str]:
     return 0, "at zero: no request is held"
 
 
-def _counted(requests: float) -> str:
+def counted(requests: float) -> str:
+    """For a person."""
     return "1 request" if requests == 1 else f"{requests:.0f} requests"

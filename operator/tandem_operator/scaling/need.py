@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from tandem_operator.scaling.capacity import DOWN_SIGMAS, UP_SIGMAS, Engine, Load, Sizing
 from tandem_operator.scaling.decision import Figures
 from tandem_operator.scaling.flow import MIDDLE_SECONDS, SURGE_LAG_SECONDS
+from tandem_operator.scaling.idling import counted
 from tandem_operator.scaling.memory import Memory
 from tandem_operator.scaling.observed import Observed
 from tandem_operator.scaling.policy import Policy, Strategy
@@ -19,6 +20,8 @@ DOWN_ERRORS = 2.0
 """Standard errors of the rate, by which it may turn out to be higher than it looks on the way down. With less, a load
 whose need lies between two numbers of pods has one taken away and brought back again and again.
 """
+TOLD_DERATE, LEAST_TOLD = 0.995, 0.005
+"""What would be rounded to all, or to nothing, is not told."""
 KV_FULL, QUEUE_FULL = 0.7, 2.0
 """Rule of thumb while nothing is learned: one more pod where the KV cache, or the queue of a pod, is so full."""
 
@@ -84,16 +87,33 @@ def need_of(policy: Policy, seen: Observed, memory: Memory, figures: Figures) ->
     up = sizing.need(rate, most=most, sigmas=UP_SIGMAS)
     error = math.sqrt(figures.requests_rate / MIDDLE_SECONDS) / seen.seen_share
     down = sizing.need(rate + DOWN_ERRORS * error, most=most, sigmas=DOWN_SIGMAS)
-    surge = f" and {figures.surge_rate:.1f} for what a cold start of {figures.cold_start_seconds:.0f} s may bring"
-    queue = f" and {waiting:.0f} that wait" if waiting else ""
-    seconds = load.steps * capacity.step_seconds
-    needed = f"{up}" if up is not None else f"more than {most}"
-    far = "" if sizing.is_in_reach else f"; a request alone takes {sizing.alone_seconds:.2f} s to its first token"
     reason = (
-        f"needs {needed}: {figures.requests_rate:.1f} requests/s{surge if figures.surge_rate else ''}{queue}, "
-        f"{seconds:.1f} s each at most; a pod does {capacity.rate:.2f} requests/s, {capacity.requests:.0f} at once{far}"
+        f"needs {up or f'more than {most}'}: {_demand(figures, waiting)}, "
+        f"{load.steps * capacity.step_seconds:.1f} s each at most; a pod does {_rate(capacity.rate)} requests/s, "
+        f"{capacity.requests:.1f} at once"
     )
+    if memory.derate < TOLD_DERATE:
+        reason += f", counted as {memory.derate:.0%} of what was learned since requests missed the target"
+    too_few = up - 1 if up else most
+    if too_few and (shortage := sizing.shortage(rate, too_few, UP_SIGMAS)):
+        reason += f"; with {too_few}: {shortage}"
+    if not sizing.is_in_reach:
+        reason += f"; a request alone takes {sizing.alone_seconds:.2f} s to its first token"
     return Need(up or most, down or most, reason, is_met=up is not None, is_learned=True), figures
+
+
+def _demand(figures: Figures, waiting: float) -> str:
+    """What comes, what may come, and what waits."""
+    told = f"{_rate(figures.requests_rate)} requests/s"
+    if figures.surge_rate >= LEAST_TOLD:
+        start = figures.cold_start_seconds
+        told += f" and {_rate(figures.surge_rate)} for what a cold start of {start:.0f} s may bring"
+    return f"{told} and {waiting:.0f} that wait" if waiting else told
+
+
+def _rate(rate: float) -> str:
+    """A second; with two digits after the point where one would leave none."""
+    return f"{rate:.2f}" if rate < 1 else f"{rate:.1f}"
 
 
 def _need_by_count(policy: Policy, seen: Observed) -> Need:
@@ -101,9 +121,12 @@ def _need_by_count(policy: Policy, seen: Observed) -> Need:
     fresh = seen.fresh
     work = sum(each.running + each.waiting for each in fresh) / seen.seen_share + seen.held
     count = max(1, math.ceil(work / policy.requests_per_pod))
-    reason = f"needs {count}: {work:.0f} requests in work, {policy.requests_per_pod:.0f} a pod"
+    reason = f"needs {count}: {counted(work)} in work, {policy.requests_per_pod:.0f} a pod"
+    is_learning = policy.strategy is Strategy.HEADROOM
+    if is_learning:
+        reason += " as a rule of thumb while its pace is still to be learned"
     is_full = any(each.kv_usage > KV_FULL or each.waiting > QUEUE_FULL for each in fresh)
-    if is_full and policy.strategy is Strategy.HEADROOM and count <= seen.wanted and not seen.is_warming:
+    if is_full and is_learning and count <= seen.wanted and not seen.is_warming:
         count = seen.wanted + 1
         reason = f"needs {count}: an engine is full, and its pace is still to be learned"
     most = policy.bounds.most

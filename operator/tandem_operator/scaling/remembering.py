@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 from tandem_operator.scaling.behavior import Change, kept_seconds
@@ -144,8 +145,9 @@ def _with_derate(policy: Policy, seen: Observed, memory: Memory) -> Memory:
 
 
 def cold_start_seconds(policy: Policy, memory: Memory, kind: str) -> float:
-    """Of most pods of a kind, from being made to Ready."""
-    found = sorted(memory.cold_starts.get(kind, ()))
+    """Of most pods of a kind, from being made to Ready; of all kinds while there is no pod."""
+    known = memory.cold_starts
+    found = sorted(known.get(kind, ()) if kind else itertools.chain(*known.values()))
     return quantile_of(found, COLD_START_QUANTILE) if found else policy.cold_start_seconds
 
 

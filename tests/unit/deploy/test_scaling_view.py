@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -35,6 +36,13 @@ def test_a_line_has_all_that_is_seen() -> None:
         "  6 clients, 1.5 requests/s, first token – at most, – in"
     )
     assert "verifiers, at the gate;" in view.line(frame(is_at_gate=True))
+
+
+def test_one_client_is_one_and_a_reason_of_long_ago_has_its_age() -> None:
+    line = View(io.StringIO(), target_seconds=0.5, target_share=0.9).line
+    assert line(replace(frame(), clients=1)).startswith("  1 client, ")
+    assert line(replace(frame(), age_seconds=29.0)).endswith("; needs 2: 6 requests")
+    assert line(replace(frame(), age_seconds=95.0)).endswith("; needs 2: 6 requests (95 s ago)")
 
 
 def test_the_picture_has_pods_that_are_ready_those_that_start_and_the_gate() -> None:

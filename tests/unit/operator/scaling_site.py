@@ -10,7 +10,7 @@ from aiohttp import web
 
 from tandem_contracts import metrics
 from tandem_contracts.launch import Role
-from tandem_operator import names
+from tandem_operator import names, scaling_figures
 from tandem_operator.config import OperatorConfig
 from tandem_operator.engine_readings import DraftingReadings, EngineReadings
 from tandem_operator.facts import Manifest
@@ -55,7 +55,9 @@ class Site:
         self.begin()
 
     def begin(self) -> None:
-        """An operator process that knows nothing yet."""
+        """An operator process that knows nothing yet, and has exported nothing."""
+        scaling_figures.forget(KEY)
+        scaling_figures.forget_drafts(KEY)
         self.readings = EngineReadings(port=self.port, clock=lambda: self.now.timestamp())
         self.drafting = DraftingReadings(port=self.port, clock=lambda: self.now.timestamp())
         self.gates = GateReadings(port=self.gate_port, clock=lambda: self.now.timestamp())

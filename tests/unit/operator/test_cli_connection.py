@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tandem_operator import names
 from tandem_operator.cli.main import main
+from tests.builders import NAMESPACE, make_body
+from tests.unit.operator.user_cluster import user_cluster
 
 UNREACHABLE = """
 apiVersion: v1
@@ -39,6 +42,33 @@ def test_a_kubeconfig_that_leads_nowhere_is_told_in_one_sentence(
     said = capsys.readouterr().err
     assert told.replace("FILE", str(file)) in said
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["status", "why"])
+@pytest.mark.parametrize(
+    ("there", "exit_code", "told"),
+    [
+        (["alone"], None, "alone"),
+        ([], 2, f"namespace {NAMESPACE} has no LLMDeployment"),
+        (["one", "two"], 1, f"NAME is omitted, and namespace {NAMESPACE} has 2: one, two"),
+    ],
+)
+def test_who_only_looks_need_not_name_the_only_resource(
+    command: str,
+    there: list[str],
+    exit_code: int | None,
+    told: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with user_cluster(tmp_path) as cluster:
+        for name in there:
+            cluster.put(names.KIND, make_body(name=name))
+        code = main(cluster.options(command))
+    said = capsys.readouterr()
+    assert told in (said.out if exit_code is None else said.err)
+    if exit_code is not None:
+        assert code == exit_code
 
 
 def test_a_folder_is_no_kubeconfig(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

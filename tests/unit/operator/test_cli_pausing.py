@@ -76,6 +76,19 @@ def test_resume_undoes_it_and_does_nothing_where_nothing_is_paused(
     ]
 
 
+def test_resume_says_where_replicas_are_somebody_elses_for_a_while(
+    cluster: UserCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(cluster, paused=True)
+    (path, body), *_ = cluster.objects.items()
+    conflict = {"type": "ScalingActive", "status": "False", "reason": "ScalingConflict", "message": "written by hpa"}
+    cluster.objects[path] = {**body, "status": {"conditions": [conflict]}}
+    for _ in range(2):
+        assert main(cluster.options("resume", NAME)) == 0
+        said = capsys.readouterr().out.splitlines()
+        assert said[1:] == [f"  not yet: somebody else has written them lately; `tandem why {NAME}` says who"]
+
+
 @pytest.mark.parametrize("command", ["pause", "resume"])
 def test_without_autoscaling_there_is_nothing_to_pause(
     cluster: UserCluster, command: str, capsys: pytest.CaptureFixture[str]

@@ -300,7 +300,11 @@ NO_SUCH_CLASS = make_spec(verifier=make_role(classes=("abacus",)))
             body_of(BAD_COUNT),
             ["LLMDeployment pair", "spec.verifier.accelerator.count", "99", "from 1 to 16"],
         ),
-        (body_of(NO_DRAFT), ["LLMDeployment pair", "spec.draft is required"]),
+        (body_of(NO_DRAFT), ["LLMDeployment pair: spec.draft is required"]),
+        (
+            body_of({**BAD_COUNT, "replica": 3, "rollout": {"onFailure": "Never"}}),
+            ["spec.replica: unknown field", "spec.verifier.accelerator.count (is 99)", "spec.rollout.onFailure"],
+        ),
         (
             body_of(NO_SUCH_CLASS),
             ["LLMDeployment pair", "spec.verifier.accelerator.classes", "abacus", "`tandem accelerators` lists them"],

@@ -135,6 +135,22 @@ def test_a_condition_that_is_good_while_it_is_false_is_shown_so(status: str, rea
     assert f"{mark} ScalingLimited" in drawn(body(limited))
 
 
+@pytest.mark.parametrize(
+    ("updated", "line"),
+    [("2030-01-01T01:56:00Z", "   these figures are 4 minutes old"), ("2030-01-01T01:59:30Z", None)],
+)
+def test_conditions_of_scaling_have_the_age_of_their_figures(updated: str, line: str | None) -> None:
+    active = condition("ScalingActive", "True", "Deciding", "needs 1")
+    missed = condition("LatencyTargetMet", "False", "TargetMissed", "asked for 95 % of requests")
+    accepted = condition("Accepted", "True", "Accepted", "the spec is valid")
+    lines = drawn(
+        body({"observedGeneration": 3, "scaling": {"updated": updated}, "conditions": [active, missed, accepted]})
+    ).splitlines()
+    assert [each for each in lines if "figures" in each] == ([line] if line else [])
+    if line:
+        assert "LatencyTargetMet" in lines[lines.index(line) - 1]
+
+
 def test_a_resource_of_which_no_operator_has_heard_says_so() -> None:
     assert drawn(body()) == (
         "LLMDeployment chat/pair  generation 3, 2h old\n"

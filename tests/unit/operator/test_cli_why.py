@@ -147,7 +147,8 @@ def test_a_number_that_somebody_has_scaled_to_is_said_to_count_only_without_auto
     scaled = {**SCALED, "verifier": {**SCALED["verifier"], "replicas": 7}}
     assert why(scaled, status={"scaling": TOLD}, memory={}, managedFields=[scale]).splitlines()[1:] == [
         "kubectl has set spec.verifier.replicas to 7, which counts only once spec.autoscaling is taken out: until then "
-        "its minReplicas and maxReplicas bound the verifiers"
+        "its minReplicas and maxReplicas bound the verifiers (told until another value is applied or patched to that "
+        "field)"
     ]
 
 

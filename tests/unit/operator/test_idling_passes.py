@@ -58,7 +58,11 @@ def test_without_a_request_the_verifiers_go_and_the_gate_takes_over() -> None:
         await site.live(AFTER_SECONDS)
         assert (site.replicas, site.gate_parts) == (1, []), "a request is in work all the time"
         assert isinstance(site, Watched)
+        begun = len(site.world.server.requests)
         await site.rest()
+        told = [each.body for each in site.world.server.requests[begun:] if each.path == f"{BODY_PATH}/status"]
+        found = [c["status"] for body in told for c in body["status"].get("conditions") or [] if c["type"] == "Ready"]
+        assert set(found) == {"True"}, "pods that are to go make nothing less Ready"
         assert site.world.condition("Available") == (
             "True",
             "Idle",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -11,14 +12,19 @@ from hypothesis import strategies as st
 
 from tandem_operator.gate_readings import gate_in
 from tandem_operator.scaling.decide import decide
+from tandem_operator.scaling.decision import Decision
+from tandem_operator.scaling.flow import Flow
+from tandem_operator.scaling.learning import Learned
 from tandem_operator.scaling.memory import Memory
 from tandem_operator.scaling.observed import Gate, Observed, Pod
-from tandem_operator.scaling.policy import Behavior, Bounds, Direction, Select
-from tandem_operator.scaling.reading import Reading
+from tandem_operator.scaling.policy import Behavior, Bounds, Direction, Select, StepModel
+from tandem_operator.scaling.reading import Distribution, Reading
+from tandem_operator.scaling.traffic import Traffic
 from tests.unit.operator.scaling_world import BEGIN, make_policy
 
 STEP, IDLE = 5.0, 30.0
 POLICY = make_policy(bounds=Bounds(1, 4), idle_seconds=IDLE)
+KNOWN = Traffic(started=100, prompt_tokens=1000, answered=100, answered_tokens=20000, output_tokens=20000, steps=20000)
 POD = Pod("a", "x", BEGIN - 600, ready_at=BEGIN - 500)
 
 
@@ -50,6 +56,42 @@ def test_i15_to_zero_only_once_every_engine_has_said_all_the_time_that_nobody_as
         if decision.replicas == 0:
             assert (quiet - 1) * STEP >= IDLE
             return
+
+
+def at_zero() -> tuple[Decision, Memory]:
+    """After a load that has grown, and requests that missed their target, and then nobody asked any more."""
+    flow = Flow(since=BEGIN - 900, history=tuple((BEGIN - 600 + 10 * i, 0.1 * i) for i in range(60)))
+    slow = Distribution((0.5, math.inf), (0.0, 50.0), 100.0)
+    memory = Memory(flow=flow, traffic=Traffic(first_token=slow), cold_starts={"x": (34.0,)})
+    for at in range(0, int(IDLE) + 120, 5):
+        decision, memory = decide(POLICY, seen(BEGIN + at), memory)
+        if decision.replicas == 0:
+            return decision, memory
+        first, _, _ = memory.traffic.attainments(POLICY.target)
+        assert first == 0.0
+        assert memory.flow.history
+    raise AssertionError("it never went")
+
+
+def test_at_zero_nothing_is_told_of_those_who_asked_before() -> None:
+    decision, _ = at_zero()
+    figures = decision.figures
+    assert (figures.requests_rate, figures.surge_rate, figures.first_token_attainment) == (0.0, 0.0, None)
+
+
+def test_after_a_rest_one_request_brings_one_verifier_whatever_the_load_had_grown_by_before() -> None:
+    _, memory = at_zero()
+    now = BEGIN + 1000
+    memory = replace(memory, traffic=KNOWN, learned={"x": Learned(model=StepModel(0.02, 0.0, 0.0, 0.001))})
+    policy, waking = replace(POLICY, most_requests=4), Gate(now, held=1)
+    decision, memory = decide(policy, seen(now, wanted=0, pods=(), readings={}, gate=waking), memory)
+    assert (decision.replicas, decision.figures.cold_start_seconds) == (1, 34.0), "that of the pods that went"
+    for at in (now + 30, now + 35, now + 40):
+        pods = (Pod("b", "x", now, ready_at=now + 28),)
+        one = {"b": reading(at, running=1.0)}
+        decision, memory = decide(policy, Observed(at, 1, pods, one, gate=Gate(at, held=1)), memory)
+        assert (decision.replicas, decision.figures.surge_rate) == (1, 0.0), decision.reason
+        assert decision.is_learned
 
 
 def test_i15_with_proof_it_does_go() -> None:

@@ -22,7 +22,7 @@ PAUSED = make_policy(is_paused=True)
 
 
 def verdict(scaled: Scaled, kind: ConditionType) -> Verdict:
-    return scaling_verdicts(told_of_scaling(scaled, {}, now=NOW), unheeded=scaled.unheeded)[kind]
+    return scaling_verdicts(told_of_scaling(scaled, {}, now=NOW), scaled.policy.target, unheeded=scaled.unheeded)[kind]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,110 @@
+"""What a decision says of itself: demand, what a pod does, and why fewer pods would be too few."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tandem_operator.scaling.capacity import UP_SIGMAS, Engine, Load, Sizing
+from tandem_operator.scaling.decision import Figures
+from tandem_operator.scaling.learning import Learned
+from tandem_operator.scaling.memory import Memory
+from tandem_operator.scaling.need import Need, need_of
+from tandem_operator.scaling.observed import Observed, Pod
+from tandem_operator.scaling.policy import Bounds, Policy, StepModel, Strategy, Target
+from tandem_operator.scaling.reading import Reading
+from tandem_operator.scaling.traffic import Traffic
+from tests.unit.operator.scaling_world import BEGIN, World, make_policy
+
+MODEL = StepModel(base=0.02, prompt=0.0, context=0.0, request=0.001)
+TRAFFIC = Traffic(
+    started=100, prompt_tokens=1000, answered=100, answered_tokens=20000, output_tokens=20000, steps=20000
+)
+LOAD = Load(prompt_tokens=10, computed_tokens=10, output_tokens=200)
+
+
+def need(rate: float, *, surge: float = 0.0, waiting: float = 0.0, derate: float = 1.0, **others: object) -> Need:
+    """Of pods whose batch takes four requests, with answers of 200 tokens in steps of 24 ms at most."""
+    policy: Policy = replace(make_policy(target=Target(95, 2.0, None), bounds=Bounds(1, 4), most_requests=4), **others)
+    pod = Pod("a", "x", BEGIN - 600, ready_at=BEGIN - 500)
+    reading = Reading(at=BEGIN, running=1.0, waiting=waiting, finished=100.0)
+    seen = Observed(BEGIN, 1, (pod,), {"a": reading})
+    memory = Memory(learned={"x": Learned(model=MODEL)}, traffic=TRAFFIC, derate=derate)
+    return need_of(policy, seen, memory, Figures(requests_rate=rate, surge_rate=surge, cold_start_seconds=34.0))[0]
+
+
+def test_few_requests_that_are_more_than_one_pod_takes_at_once_by_chance_say_so() -> None:
+    found = need(0.4)
+    assert found.up == 2
+    assert found.reason == (
+        "needs 2: 0.40 requests/s, 4.8 s each at most; a pod does 0.83 requests/s, 4.0 at once; "
+        "with 1: 1.7 requests at once, and by chance up to 4.8, where 4.0 have room"
+    )
+
+
+def test_what_one_pod_does_is_told_without_a_word_of_fewer() -> None:
+    assert need(0.2).reason == "needs 1: 0.20 requests/s, 4.8 s each at most; a pod does 0.83 requests/s, 4.0 at once"
+
+
+@pytest.mark.parametrize(
+    ("surge", "told"),
+    [(0.04, "0.20 requests/s and 0.04 for what a cold start of 34 s may bring,"), (0.004, "0.20 requests/s, 4.8 s")],
+)
+def test_a_small_surge_is_told_as_what_it_is_and_none_where_it_is_nothing(surge: float, told: str) -> None:
+    assert told in need(0.2, surge=surge).reason
+
+
+def test_less_than_what_was_learned_is_told_with_the_reason() -> None:
+    assert need(0.2, derate=0.75).reason.endswith(
+        "a pod does 0.65 requests/s, 3.0 at once, counted as 75% of what was learned since requests missed the target"
+    )
+
+
+def test_more_than_the_most_pods_do_says_what_they_cannot_hold() -> None:
+    found = need(40.0)
+    assert (found.up, found.is_met) == (4, False)
+    assert found.reason.startswith("needs more than 4: 40.0 requests/s")
+    assert found.reason.endswith("; with 4: requests come faster than they are answered")
+
+
+def test_what_waits_is_told() -> None:
+    assert "0.20 requests/s and 3 that wait, " in need(0.2, waiting=3.0).reason
+
+
+@pytest.mark.parametrize(
+    ("strategy", "told"),
+    [
+        (Strategy.CONCURRENCY, "needs 1: 1 request in work, 32 a pod"),
+        (
+            Strategy.HEADROOM,
+            "needs 1: 1 request in work, 32 a pod as a rule of thumb while its pace is still to be learned",
+        ),
+    ],
+)
+def test_a_count_of_requests_is_called_a_rule_of_thumb_where_it_is_one(strategy: Strategy, told: str) -> None:
+    pod = Pod("a", "x", BEGIN - 600, ready_at=BEGIN - 500)
+    seen = Observed(BEGIN, 1, (pod,), {"a": Reading(at=BEGIN, running=1.0, waiting=0.0, finished=1.0)})
+    assert need_of(make_policy(strategy=strategy), seen, Memory(), Figures())[0].reason == told
+
+
+def test_prompts_and_first_tokens_have_words_of_their_own() -> None:
+    engine = Engine(replace(MODEL, prompt=1e-4), kv_tokens=0, most_requests=256)
+    long = replace(LOAD, prompt_tokens=8000, computed_tokens=8000, output_tokens=2)
+    sizing = Sizing(engine, long, Target(95, 1.5, None))
+    assert str(sizing.shortage(1.3, 1, UP_SIGMAS)) == "requests come faster than they are answered"
+    assert str(sizing.shortage(1.0, 1, UP_SIGMAS)).startswith("a first token takes up to ")
+    assert sizing.shortage(1.0, 50, UP_SIGMAS) is None
+    patient = Sizing(engine, long, Target(95, 1e6, None))
+    assert str(patient.shortage(1.2, 1, UP_SIGMAS)) == "prompts come faster than they are computed"
+
+
+def test_where_one_fewer_would_do_and_a_little_more_load_would_not_it_says_that_they_stay() -> None:
+    world = World(wanted=2)
+    world.vary(240, low=1.0, high=8.0)
+    stays = [d for d in world.decisions if d.reason.startswith("stays at") and "a little more load" in d.reason]
+    for decision in world.decisions:
+        needed = decision.reason.partition("needs ")[2].partition(":")[0]
+        if decision.is_learned and needed.isdigit() and int(needed) < decision.replicas:
+            assert decision.reason.startswith("stays at"), decision.reason
+    assert stays
