@@ -15,12 +15,12 @@ from pathlib import Path
 from benchmarks.scaling import traces
 from benchmarks.scaling.comparison import Row, line_of, row_of, rows_in, rows_of, run_of, table_of
 from benchmarks.scaling.contestants import CONTESTANTS
-from benchmarks.scaling.gates import Gate, gates
+from benchmarks.scaling.gates import Gate, gates, gates_beside, gates_in, written_gates
 from benchmarks.scaling.pictures import draw
 from benchmarks.scaling.verdicts import verdicts
 from benchmarks.scaling.workloads import ALL, MAIN, Workload, stand_ins, traced
 
-SEEDS = 5
+SEEDS = GATE_SEEDS = 5
 ONE_KNOB = 0.8
 """Surge quantile of the additional row of S1: the only setting that is changed there."""
 
@@ -38,13 +38,16 @@ def main(arguments: Sequence[str]) -> int:
     seeds = range(1, (1 if options.quick else options.seeds) + 1)
     if options.read and not (options.workloads or options.controllers or options.trace or options.quick):
         print(_told(earlier))
+        if (known := gates_beside(options.read)).exists():
+            _tell_gates(gates_in(known))
         return 0
     asked = {(workload.name, contestant.name) for workload in workloads for contestant in contestants}
     earlier = [row for row in earlier if (row.workload, row.controller) not in asked]
     begin = time.monotonic()
-    found = [] if options.trace else gates(range(1, 4 if options.quick else 6))
-    for gate in found:
-        print(f"{gate.name} {'holds' if gate.holds else 'DOES NOT HOLD'}: {gate.found}")
+    found = [] if options.trace else gates(range(1, (3 if options.quick else GATE_SEEDS) + 1))
+    _tell_gates(found)
+    if options.json and found and not options.quick:
+        gates_beside(options.json).write_text(written_gates(found), encoding="utf-8")
     for sentence in stand_ins([workload.name for workload in workloads]):
         print(sentence)
     rows: list[Row] = []
@@ -68,6 +71,11 @@ def main(arguments: Sequence[str]) -> int:
     print(verdict(found))
     print(f"seconds={time.monotonic() - begin:.0f}")
     return 0
+
+
+def _tell_gates(found: Sequence[Gate]) -> None:
+    for gate in found:
+        print(f"{gate.name} {'holds' if gate.holds else 'DOES NOT HOLD'}: {gate.found}")
 
 
 def verdict(found: Sequence[Gate]) -> str:

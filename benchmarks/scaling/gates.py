@@ -11,8 +11,10 @@ The law has the bounds of the router's own histograms; no bias of its predictor 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from statistics import fmean, median
 
 from benchmarks.scaling.contestants import CONTESTANTS, setting_for
@@ -43,6 +45,21 @@ class Gate:
     found: str
     """With what was asked for."""
     figures: dict[str, float]
+
+
+def gates_beside(rows: Path) -> Path:
+    """The file of gates beside one of rows."""
+    return rows.with_name(f"{rows.stem}_gates{rows.suffix}")
+
+
+def written_gates(found: Sequence[Gate]) -> str:
+    """As JSON."""
+    return json.dumps([asdict(gate) for gate in found], indent=2) + "\n"
+
+
+def gates_in(file: Path) -> list[Gate]:
+    """The reverse of `written_gates`."""
+    return [Gate(**data) for data in json.loads(file.read_text(encoding="utf-8"))]
 
 
 def gates(seeds: Sequence[int]) -> list[Gate]:

@@ -104,11 +104,9 @@ def told_of_scaling(scaled: Scaled, previous: Mapping[str, Any], *, now: datetim
         return told
     if told.health == Health.NEW and before.desired_verifiers == told.desired_verifiers:
         return before  # what an earlier process has said is still the best there is
-    if _decided(before) != _decided(told):
+    if _decided(before) != _decided(told) or _asks_for_something_else(before, told):
         return told
     age = _seconds_since(before.updated, now)
-    if scaled.asked and age > (now - scaled.asked).total_seconds() >= 0:
-        return told  # those of before are beside what is asked for now
     known = [at for at in (scaled.changed, scaled.asked) if at]
     changed = min(((now - at).total_seconds() for at in known), default=inf)
     is_news = _is_news(before, told, previous, now, changed=changed)
@@ -128,6 +126,11 @@ def _decided(told: ScalingStatus) -> tuple[object, ...]:
     undecided = {Health.NEW, Health.NO_PODS, PAUSED, CONFLICT}
     healths = (health if health in undecided else "" for health in (told.health, told.draft_health))
     return told.desired_verifiers, told.desired_drafts, told.draft_health == OFF, *healths
+
+
+def _asks_for_something_else(before: ScalingStatus, told: ScalingStatus) -> bool:
+    """Whether requests were compared with other targets than now: the verdict would be beside what is asked for."""
+    return bool(before.attainment and told.attainment and before.attainment.asked != told.attainment.asked)
 
 
 def _is_news(
@@ -151,7 +154,7 @@ def _is_news(
 
 def _truths(told: ScalingStatus) -> dict[ConditionType, tuple[bool, bool]]:
     """Of the conditions of scaling, whether each holds, and whether that is known."""
-    return {kind: (each.holds, each.is_known) for kind, each in scaling_verdicts(told, Target()).items()}
+    return {kind: (each.holds, each.is_known) for kind, each in scaling_verdicts(told).items()}
 
 
 def _is_turn_told(turned: float, changed: float) -> bool:
@@ -183,6 +186,7 @@ def _status_of(scaled: Scaled, now: datetime) -> ScalingStatus:
         limited=decision.limited.value or None,
         target=("Met" if is_met else "Missed") if known else "Unknown",
         attainment=AttainmentStatus(
+            asked=_asked(policy.target),
             time_to_first_token=_percent(shares[0]),
             time_per_output_token=_percent(shares[1]),
             at_most_wrong_by=f"{ceil(1000 * figures.attainment_error - 1e-9) / 10:.1f}"
@@ -241,7 +245,7 @@ def _health(scaled: Scaled) -> str:
     return PAUSED if scaled.policy.is_paused else scaled.decision.health.value
 
 
-def scaling_verdicts(told: ScalingStatus, target: Target, *, unheeded: str = "") -> dict[ConditionType, Verdict]:
+def scaling_verdicts(told: ScalingStatus, *, unheeded: str = "") -> dict[ConditionType, Verdict]:
     """The conditions of scaling. None of them is ever a reason not to be Ready. `unheeded`: as of `Scaled`."""
     active = _is_active(told)
     if unheeded:
@@ -249,7 +253,7 @@ def scaling_verdicts(told: ScalingStatus, target: Target, *, unheeded: str = "")
     return {
         ConditionType.SCALING_ACTIVE: active,
         ConditionType.SCALING_LIMITED: _is_limited(told),
-        ConditionType.LATENCY_TARGET_MET: _is_target_met(told, target),
+        ConditionType.LATENCY_TARGET_MET: _is_target_met(told),
     }
 
 
@@ -296,24 +300,23 @@ _NOT_ASKED = {
 
 def _unlimited(told: ScalingStatus) -> str:
     why = _NOT_ASKED.get(told.health)
-    return f"nothing is limited: {why}" if why else "replicas are what the load asks for"
+    return (
+        f"nothing is limited: {why}" if why else "neither bounds nor policies keep replicas from what the load asks for"
+    )
 
 
-def _is_target_met(told: ScalingStatus, target: Target) -> Verdict:
+def _is_target_met(told: ScalingStatus) -> Verdict:
     """Whether requests of the last minutes kept the target."""
     if told.target == "Unknown":
         told_none = "no requests in the last minutes"
         return Verdict(holds=False, reason=Reason.NO_REQUESTS, message=told_none, is_known=False)
     shares = told.attainment or AttainmentStatus()
-    kept = (
-        ("their first token", target.first_token_seconds, shares.time_to_first_token),
-        ("each further token", target.output_token_seconds, shares.time_per_output_token),
-    )
-    message = f"asked for {target.percentile:g} % of requests: " + ", ".join(
-        f"{what} within {seconds:g} s (is {share} %)" for what, seconds, share in kept if share and seconds
-    )
+    named = {"time to first token": shares.time_to_first_token, "time per output token": shares.time_per_output_token}
+    message = "within the target: " + ", ".join(f"{name} {share} %" for name, share in named.items() if share)
     if shares.at_most_wrong_by:
-        message += f", wrong by {shares.at_most_wrong_by} points at most"
+        message += f" (wrong by {shares.at_most_wrong_by} points at most)"
+    if shares.asked:
+        message += f"; asked for {shares.asked}"
     is_met = told.target == "Met"
     return Verdict(holds=is_met, reason=Reason.TARGET_MET if is_met else Reason.TARGET_MISSED, message=message)
 
@@ -337,6 +340,13 @@ _TOLD_OF_ROLES = {
     Role.DRAFT: ("desiredDrafts", "draftReason", "draftHealth"),
 }
 """Where status has the number, why, and whether scaling could decide."""
+
+
+def _asked(target: Target) -> str:
+    first, output = target.first_token_seconds, target.output_token_seconds
+    limits = [f"{first:g} s to the first token"] if first else []
+    limits += [f"{output:g} s for each further one"] if output else []
+    return f"{target.percentile:g} %: {', '.join(limits)}"
 
 
 def _percent(share: float | None) -> str | None:

@@ -85,8 +85,9 @@ def first_drafts(deployment: LLMDeployment, facts: Facts) -> int:
     return bounds.clamped(wanted or draft.replicas) if bounds and draft else 0
 
 
-HANDS_OFF_SECONDS = 600.0
-"""After somebody else has written the replicas of our Deployment they are theirs for so long."""
+HANDS_OFF_SECONDS, MOST_HANDS_OFF_SECONDS = 600.0, 86_400.0
+"""After somebody else has written the replicas of our Deployment they are theirs for so long: for twice as long as the
+last time where an autoscaler has soon written again what we had changed, or both would go on by turns."""
 
 
 @dataclass(frozen=True)
@@ -97,14 +98,29 @@ class TakenOver:
     by: str
     at: datetime
     replicas: int
+    seconds: float = HANDS_OFF_SECONDS
+    """For so long they are theirs."""
+    is_over: bool = False
+    """Whether they have been ours again since."""
 
     def lasts(self, now: datetime) -> bool:
         """Whether they are still theirs. Much later than now it was only where the clock was set back since."""
-        return abs((now - self.at).total_seconds()) <= HANDS_OFF_SECONDS
+        return not self.is_over and abs((now - self.at).total_seconds()) <= self.seconds
+
+    def again(self, before: TakenOver | None) -> TakenOver:
+        """The same after `before`: for how long they are theirs now."""
+        if before is None or before.by != self.by or _is_person(self.by):
+            return self
+        since = (self.at - before.at).total_seconds()
+        if since <= before.seconds and not before.is_over:
+            return replace(self, seconds=before.seconds)
+        is_soon = since <= 2 * before.seconds + HANDS_OFF_SECONDS
+        return replace(self, seconds=min(2 * before.seconds, MOST_HANDS_OFF_SECONDS)) if is_soon else self
 
     def to_data(self) -> dict[str, Any]:
         """To be written down: what they have written may be there for as long as ours is the same."""
-        return {"name": self.ref.name, "by": self.by, "at": timestamp_of(self.at), "replicas": self.replicas}
+        told = {"name": self.ref.name, "by": self.by, "at": timestamp_of(self.at), "replicas": self.replicas}
+        return {**told, "seconds": self.seconds}
 
     def is_seen_in(self, facts: Facts, role: Role) -> bool:
         """Whether a Deployment still says so itself: what is written down of it gives nobody more replicas."""
@@ -117,7 +133,7 @@ class TakenOver:
         written += bounds.beyond(self.replicas)
         if is_paused:
             return f"{written}; spec.autoscaling.paused keeps them"
-        minutes = f"{HANDS_OFF_SECONDS / 60:.0f} minutes"
+        minutes = f"{self.seconds / 60:.0f} minutes"
         if _is_person(self.by):
             return (
                 f"{written}; after {minutes} the load decides again. spec.autoscaling.paused keeps replicas for longer"
@@ -128,12 +144,17 @@ class TakenOver:
 def taken_over_in(data: object) -> TakenOver | None:
     """The reverse of `TakenOver.to_data`; None for what no version of ours has written."""
     match data:
-        case {"name": str(name), "by": str(by), "at": str(written), "replicas": int(replicas)} if replicas >= 0:
+        case {"name": str(name), "by": str(by), "at": str(written), "replicas": int(replicas), **others} if (
+            replicas >= 0
+        ):
             try:
                 at = datetime.fromisoformat(written)
             except ValueError:
                 return None
-            return TakenOver(Ref("Deployment", name), by, at, replicas) if at.tzinfo else None
+            seconds: Any = others.get("seconds")
+            is_ours = isinstance(seconds, int | float) and HANDS_OFF_SECONDS <= seconds <= MOST_HANDS_OFF_SECONDS
+            theirs = float(seconds) if is_ours else HANDS_OFF_SECONDS
+            return TakenOver(Ref("Deployment", name), by, at, replicas, theirs) if at.tzinfo else None
     return None
 
 
@@ -166,12 +187,14 @@ def taken_over(facts: Facts, before: TakenOver | None, *, now: datetime, role: R
 
     The API server notes no time for who writes by the scale subresource: then it is when the number was seen first.
     """
-    for workload in facts.workloads_of(role):
-        if not workload.scaled_by or workload.draining_since or workload.is_going:
-            continue
+    there = [w for w in facts.workloads_of(role) if w.scaled_by and not w.draining_since and not w.is_going]
+    if before and not there and not before.lasts(now):
+        before = replace(before, is_over=True)
+    for workload in there:
         found = TakenOver(workload.ref, workload.scaled_by, workload.scaled_at or now, workload.wanted)
-        if before is None or replace(found, at=before.at) != before or (workload.scaled_at or before.at) > before.at:
-            before = found
+        is_known = before and replace(found, at=before.at, seconds=before.seconds) == before
+        if before is None or not is_known or (workload.scaled_at or before.at) > before.at:
+            before = found.again(before)
     return before
 
 

@@ -54,7 +54,7 @@ def status_of(observation: Observation, *, previous: Mapping[str, Any], now: dat
     scaling = None
     if observation.scaled is not None:
         scaling = told_of_scaling(observation.scaled, previous, now=now)
-        verdicts |= scaling_verdicts(scaling, observation.scaled.policy.target, unheeded=observation.scaled.unheeded)
+        verdicts |= scaling_verdicts(scaling, unheeded=observation.scaled.unheeded)
     # kstatus: Stalled and Reconciling are abnormal, and absent while they do not hold.
     stuck = next((v for v in verdicts.values() if not v.holds and v.reason in _STALLING), None)
     if not verdicts[ConditionType.ACCEPTED].holds:

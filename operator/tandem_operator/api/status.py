@@ -96,12 +96,14 @@ class SpeculationStatus(ApiModel):
 class AttainmentStatus(ApiModel):
     """Percent of the requests of the last minutes within the target."""
 
+    asked: Annotated[str, Field(max_length=128)] = ""
+    """The targets: `95 %: 2 s to the first token`."""
     time_to_first_token: Annotated[str, Field(max_length=16)] | None = None
     """Of the requests whose first token came, and of those that were turned away."""
     time_per_output_token: Annotated[str, Field(max_length=16)] | None = None
     """Of the requests that ended."""
     at_most_wrong_by: Annotated[str, Field(max_length=16)] | None = None
-    """Percentage points, where a target is no bound of the engines' histograms."""
+    """Points, where a target is no bound of the engines' histograms."""
 
 
 class CostStatus(ApiModel):
@@ -144,9 +146,8 @@ class ScalingStatus(ApiModel):
     draft_health: Annotated[str, Field(max_length=16)] | None = None
     """Of what draft pods and verifiers say of drafts, as `health`. Off: they do not pay, as verifiers have measured."""
     health: Annotated[str, Field(max_length=16)] = ""
-    """Good; Partial: some pods say nothing of their load, and nothing is taken away; Blind (most say nothing), NoPods
-    (none is Ready), New (none was read yet), Paused and Conflict (somebody else has written the replicas): nothing
-    changes."""
+    """Good; Partial (some pods say nothing: none is taken away); Blind (most say nothing), NoPods (none is Ready), New
+    (none was read yet), Paused, Conflict (somebody else writes replicas): nothing changes."""
     limited: Annotated[str, Field(max_length=32)] | None = None
     """AtMinimum, AtMaximum or Behavior: what keeps the replicas from being what the load asks for."""
     target: Literal["Met", "Missed", "Unknown"] = "Unknown"
@@ -173,7 +174,7 @@ class ScalingStatus(ApiModel):
         ]
         | None
     ) = None
-    """The last changes that were decided, the newest first; by what figures: `tandem why`."""
+    """The last ones, the newest first; by what figures: `tandem why`."""
     updated: Annotated[str, Field(max_length=32)] = ""
     """When these figures were written."""
 

@@ -36,6 +36,7 @@ KEYS = {
     "roles[].pods[].created": "when",
     "roles[].pods[].trouble": "what keeps it from being Ready; empty: nothing is known",
     "coldStart": "the last one, as in the resource's status; null: none",
+    "scalingUpdated": "when the figures of scaling, and its conditions, were written; null: never",
     "cost": "as in the resource's status.scaling; null: not known",
     "benchmark": "the last one, as in the resource's status; null: none",
     "notes": "what could not be read",
@@ -68,6 +69,7 @@ def document_of(body: Manifest, pods: Iterable[PodFacts], *, notes: Sequence[str
             if status.get(role.value) or any(pod.role is role for pod in every)
         ],
         "coldStart": shown(status.get("coldStart")),
+        "scalingUpdated": shown((status.get("scaling") or {}).get("updated")),
         "cost": shown((status.get("scaling") or {}).get("cost")),
         "benchmark": shown(status.get("benchmark")),
         "notes": list(notes),

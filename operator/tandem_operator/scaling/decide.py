@@ -35,23 +35,25 @@ def decide(policy: Policy, seen: Observed, memory: Memory) -> tuple[Decision, Me
     figures = figures_of(policy, seen, memory)
     if policy.is_paused:
         # Whatever is needed meanwhile, what there is was not too much for all that is known: the hold begins anew.
-        memory = replace(memory, wanted=(*memory.wanted, Wanted(seen.now, seen.wanted)))
-        return Decision(seen.wanted, policy.bounds.paused_at(seen.wanted), health, figures=figures), memory
+        memory = _with_need(memory, seen.now, seen.wanted)
+        paused = Decision(seen.wanted, policy.bounds.paused_at(seen.wanted), health, figures=figures)
+        return (paused, memory) if seen.wanted else (replace(paused, figures=figures.at_rest), memory.at_rest)
     idle = idle_target(policy, seen, memory)
     if idle is not None:
         replicas, why = idle
         if replicas != seen.wanted:  # no step of the load: it says nothing of patience, nor of `behavior`
             memory = replace(memory, changed_at=seen.now, idle_since=None)
-        if replicas == 0:
-            figures, memory = figures.at_rest, replace(memory, flow=memory.flow.without_history)
-        return Decision(replicas, why, Health.GOOD, figures=figures), memory
+        decision = Decision(replicas, why, Health.GOOD, figures=figures)
+        if replicas:
+            return decision, _with_need(memory, seen.now, replicas)
+        return replace(decision, figures=figures.at_rest), memory.at_rest
     if health in {Health.BLIND, Health.NEW, Health.NO_PODS}:
         kept = policy.bounds.clamped(seen.wanted)
         # What was not seen was needed, for all that is known: the hold begins anew.
-        memory = replace(memory, wanted=(*memory.wanted, Wanted(seen.now, kept)))
+        memory = _with_need(memory, seen.now, kept)
         return Decision(kept, f"stays at {kept}: {told}", health, figures=figures), memory
     need, figures = need_of(policy, seen, memory, figures)
-    memory = replace(memory, wanted=(*memory.wanted, Wanted(seen.now, need.down)))
+    memory = _with_need(memory, seen.now, need.down)
     target, why = _target(policy, seen, memory, need=need, health=health, told=told)
     bounded = policy.bounds.clamped(target)
     allowed = limited(policy.behavior, wanted=seen.wanted, now=seen.now, target=bounded, changes=memory.changes)
@@ -60,7 +62,26 @@ def decide(policy: Policy, seen: Observed, memory: Memory) -> tuple[Decision, Me
     limit = _limit(policy, need, target=target, allowed=allowed)
     if allowed != seen.wanted:
         memory = changed(policy, memory, now=seen.now, by=allowed - seen.wanted)
-    return Decision(allowed, why, health, limit, need.is_learned, figures), memory
+    reason = _reason(need, allowed=allowed, wanted=seen.wanted, why=_LIMITING.get(limit, why))
+    return Decision(allowed, reason, health, limit, need.is_learned, figures), memory
+
+
+_LIMITING = {
+    Limited.AT_LEAST: "the least, minReplicas",
+    Limited.BEHAVIOR: "spec.autoscaling.behavior allows no more at once",
+}
+
+
+def _reason(need: Need, *, allowed: int, wanted: int, why: str) -> str:
+    """The need, and before it why another number is decided where one is."""
+    if allowed == need.up or not why:
+        return need.reason
+    return f"{'stays at' if allowed == wanted else 'to'} {allowed} ({why}); {need.reason}"
+
+
+def _with_need(memory: Memory, now: float, replicas: int) -> Memory:
+    """So many were needed: fewer only once a hold has passed."""
+    return replace(memory, wanted=(*memory.wanted, Wanted(now, replicas)))
 
 
 def health_of(seen: Observed) -> tuple[Health, str]:
@@ -89,30 +110,30 @@ def _has_just_begun(seen: Observed, memory: Memory) -> bool:
 def _target(
     policy: Policy, seen: Observed, memory: Memory, *, need: Need, health: Health, told: str
 ) -> tuple[int, str]:
-    """Up at once; down only once nothing speaks against it."""
+    """Up at once; down only once nothing speaks against it. And why it is not what the load needs, where it is not."""
     if need.up > seen.wanted:
         window = policy.behavior.up.stabilization_seconds
         least = min((each.replicas for each in memory.wanted if each.at > seen.now - window), default=need.up)
         target = max(seen.wanted, min(need.up, least)) if window else need.up
-        return target, need.reason
+        return target, f"{target} were enough within {window:.0f} s"
+    more = f"a little more load would need {need.down}"
     if need.down >= seen.wanted:
-        is_spare = need.up < seen.wanted
-        kept = f"stays at {seen.wanted} (a little more load would need {need.down}); " if is_spare else ""
-        return seen.wanted, kept + need.reason
+        return seen.wanted, more
     hold = hold_seconds(policy, memory)
     most = max(each.replicas for each in memory.wanted if each.at > seen.now - hold)
+    needed = f"{most} were needed within {hold:.0f} s"
     against = (
         (health is not Health.GOOD, told),
         (_is_starting(policy, seen, memory), "a pod is still starting"),
         (seen.waiting > 0, "requests wait"),
         (_is_missed(policy, seen, memory), "the target is missed"),
         (seen.now - (memory.since or 0.0) < hold, f"{hold:.0f} s have to be seen first"),
-        (most >= seen.wanted, f"{most} were needed within {hold:.0f} s"),
+        (most >= seen.wanted, needed),
     )
     for is_so, why in against:
         if is_so:
-            return seen.wanted, f"stays at {seen.wanted} ({why}); {need.reason}"
-    return max(most, need.down), need.reason
+            return seen.wanted, why
+    return max(most, need.down), needed if most > need.down else more
 
 
 def _is_starting(policy: Policy, seen: Observed, memory: Memory) -> bool:
@@ -124,9 +145,9 @@ def _is_starting(policy: Policy, seen: Observed, memory: Memory) -> bool:
 def _limit(policy: Policy, need: Need, *, target: int, allowed: int) -> Limited:
     if not need.is_met and allowed >= policy.bounds.most:
         return Limited.AT_MOST
-    if target < policy.bounds.least:
+    if target < policy.bounds.least == allowed:
         return Limited.AT_LEAST
-    if target != allowed and policy.bounds.least <= target <= policy.bounds.most:
+    if policy.bounds.clamped(target) != allowed:
         return Limited.BEHAVIOR
     return Limited.NO
 

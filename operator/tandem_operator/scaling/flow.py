@@ -43,11 +43,6 @@ class Flow:
     history: tuple[tuple[float, float], ...] = ()
     """Times and rates over MIDDLE_SECONDS, the oldest first."""
 
-    @property
-    def without_history(self) -> Flow:
-        """The same with nothing of how the load has grown: what comes after a rest does not go on from what was."""
-        return replace(self, history=())
-
     def rate(self, seconds: float, *, now: float) -> float:
         """Arrivals a second in the last `seconds`; 0 while nothing can be said."""
         if self.since is None or now - self.since < _LEAST_SECONDS:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from tandem_operator.scaling.behavior import Change
@@ -64,6 +64,11 @@ class Memory:
     """Times the usual hold: more after steps down that had to be taken back."""
     taken_back_at: float = 0.0
     """When a step down was taken back last."""
+
+    @property
+    def at_rest(self) -> Memory:
+        """The same at zero: what comes after a rest does not go on from the load, nor the misses, that were before."""
+        return replace(self, flow=Flow(), traffic=self.traffic.at_rest)
 
     def to_data(self) -> dict[str, Any]:
         """What survives, as JSON."""

@@ -50,6 +50,11 @@ class Traffic:
         return self.started >= _LEAST_REQUESTS and self.answered >= _LEAST_REQUESTS and self.steps > 0
 
     @property
+    def at_rest(self) -> Traffic:
+        """The same once nobody asks any more: what requests are like, and nothing of how they were served."""
+        return replace(self, first_token=NOTHING, output_token=NOTHING, batch=NOTHING, rejected=0.0)
+
+    @property
     def request_prompt_tokens(self) -> float:
         """Of a request, cached ones included."""
         return self.prompt_tokens / self.started

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.scaling import gates, traces
-from benchmarks.scaling.gates import PUBLISHED, knee, law, peak
+from benchmarks.scaling.gates import PUBLISHED, Gate, gates_beside, gates_in, knee, law, peak, written_gates
 from benchmarks.scaling.workloads import stand_ins
 
 ONE = (1,)
@@ -21,6 +21,13 @@ def test_eight_pods_keep_all_and_a_first_token_that_takes_long_is_found(monkeypa
     assert not peak(ONE).holds
     monkeypatch.setattr(gates, "PEAK_PODS", 5)
     assert not peak(ONE).holds, "five do not keep all"
+
+
+def test_what_was_found_is_written_beside_the_rows_and_read_again(tmp_path: Path) -> None:
+    found = [Gate("C1", holds=True, found="knee", figures={"knee": 1.45})]
+    file = gates_beside(tmp_path / "scaling.json")
+    file.write_text(written_gates(found))
+    assert (file.name, gates_in(file)) == ("scaling_gates.json", found)
 
 
 def test_the_knee_is_the_last_rate_that_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 
 from tandem_contracts.launch import Role
 from tandem_operator.facts import Facts, Ref, WorkloadFacts
+from tandem_operator.scaling.policy import Bounds
 from tandem_operator.scaling_terms import HANDS_OFF_SECONDS, TakenOver, taken_over, taken_over_in
 from tests.builders import NAMESPACE, make_workload
 from tests.unit.operator.scaling_site import MEMORY_PATH, Site, play
@@ -166,3 +169,52 @@ def test_what_is_written_down_of_it_is_read_again() -> None:
 )
 def test_what_somebody_has_spoilt_of_it_is_nothing(spoilt: Any) -> None:
     assert taken_over_in(spoilt) is None
+
+
+class Autoscaler(Site):
+    """One beside somebody else's autoscaler, which every 15 seconds wants five and nothing else."""
+
+    fights, has_time = False, False
+    times: Sequence[datetime] = ()
+
+    def work(self) -> None:
+        if not self.fights or self.now.second % 15:
+            return
+        (path,) = self.verifier_deployments
+        if self.world.server.objects[path]["spec"]["replicas"] != 5:
+            self.somebody_scales(path, 5, by="hpa", at=self.now if self.has_time else None)
+            self.times = [*self.times, self.now]
+
+
+@pytest.mark.parametrize("has_time", [True, False])
+def test_an_autoscaler_that_stays_has_the_replicas_for_ever_longer(*, has_time: bool) -> None:
+    async def script(site: Autoscaler) -> None:
+        await site.live(30)
+        site.fights, site.has_time = True, has_time
+        await site.live(3 * 3600)
+        between = [round((b - a).total_seconds() / 60) for a, b in itertools.pairwise(site.times)]
+        assert len(between) >= 3
+        assert all(longer >= 1.5 * shorter for shorter, longer in itertools.pairwise(between)), between
+        assert condition(site)[1] == "ScalingConflict"
+
+    play(script, make=Autoscaler)
+
+
+def test_an_autoscaler_that_writes_again_within_its_time_has_no_more_of_it() -> None:
+    first = TakenOver(Ref("Deployment", "x"), "hpa", NOW, 5)
+    soon, late = NOW + timedelta(seconds=300), NOW + timedelta(seconds=900)
+    assert replace(first, at=soon, replicas=6).again(first).seconds == HANDS_OFF_SECONDS
+    twice = replace(first, at=late).again(first)
+    assert twice.seconds == 2 * HANDS_OFF_SECONDS
+    assert "; 20 minutes later the load decides again" in twice.told(Bounds(1, 9))
+    assert replace(first, at=NOW + timedelta(days=2)).again(twice).seconds == HANDS_OFF_SECONDS
+    assert replace(first, at=late, by="kubectl").again(replace(first, by="kubectl")).seconds == HANDS_OFF_SECONDS
+    assert replace(first, at=late, by="keda").again(first).seconds == HANDS_OFF_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"), [(1200.0, 1200.0), (None, 600.0), (1e9, 600.0), ("x", 600.0), (5, 600)]
+)
+def test_for_how_long_is_written_down_and_only_believed_within_its_range(written: Any, seconds: float) -> None:
+    found = taken_over_in({**THEIRS.to_data(), "seconds": written})
+    assert found == replace(THEIRS, seconds=seconds)

@@ -295,7 +295,7 @@ def test_without_load_nor_experience_the_least_is_a_bound_and_no_need() -> None:
     world = World(policy=make_policy(bounds=Bounds(2, 5)), wanted=2, rate=0.0)
     world.run(600)
     assert (world.wanted, world.decisions[-1].limited) == (2, Limited.AT_LEAST)
-    assert world.decisions[-1].reason.startswith("needs 1: 0 requests in work")
+    assert world.decisions[-1].reason.startswith("stays at 2 (the least, minReplicas); needs 1: 0 requests in work")
 
 
 @pytest.mark.parametrize("keeps", ["everything", "nothing"])

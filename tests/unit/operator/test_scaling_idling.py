@@ -14,7 +14,7 @@ from tandem_operator.gate_readings import gate_in
 from tandem_operator.scaling.decide import decide
 from tandem_operator.scaling.decision import Decision
 from tandem_operator.scaling.flow import Flow
-from tandem_operator.scaling.learning import Learned
+from tandem_operator.scaling.learning import Cell, Learned
 from tandem_operator.scaling.memory import Memory
 from tandem_operator.scaling.observed import Gate, Observed, Pod
 from tandem_operator.scaling.policy import Behavior, Bounds, Direction, Select, StepModel
@@ -28,8 +28,23 @@ KNOWN = Traffic(started=100, prompt_tokens=1000, answered=100, answered_tokens=2
 POD = Pod("a", "x", BEGIN - 600, ready_at=BEGIN - 500)
 
 
-def reading(at: float, **counts: float) -> Reading:
+def reading(at: float, **counts: Any) -> Reading:
     return Reading(at=at, **{"running": 0.0, "waiting": 0.0, "finished": 0.0, **counts})
+
+
+def having_served(at: float, count: float) -> Reading:
+    """Of an engine with one request in work, after so many of 10 tokens and answers of 200."""
+    return reading(
+        at,
+        running=1.0,
+        finished=count,
+        prompt_tokens=10 * count,
+        answered=count,
+        answered_tokens=200 * count,
+        output_tokens=201 * count,
+        steps=Distribution((math.inf,), (200 * count,), 4 * count),
+        first_token=Distribution((2.0, math.inf), (count, count), count),
+    )
 
 
 def seen(at: float, *, wanted: int = 1, **others: Any) -> Observed:
@@ -61,14 +76,13 @@ def test_i15_to_zero_only_once_every_engine_has_said_all_the_time_that_nobody_as
 def at_zero() -> tuple[Decision, Memory]:
     """After a load that has grown, and requests that missed their target, and then nobody asked any more."""
     flow = Flow(since=BEGIN - 900, history=tuple((BEGIN - 600 + 10 * i, 0.1 * i) for i in range(60)))
-    slow = Distribution((0.5, math.inf), (0.0, 50.0), 100.0)
+    slow = Distribution((2.0, math.inf), (0.0, 50.0), 200.0)
     memory = Memory(flow=flow, traffic=Traffic(first_token=slow), cold_starts={"x": (34.0,)})
     for at in range(0, int(IDLE) + 120, 5):
         decision, memory = decide(POLICY, seen(BEGIN + at), memory)
         if decision.replicas == 0:
             return decision, memory
-        first, _, _ = memory.traffic.attainments(POLICY.target)
-        assert first == 0.0
+        assert memory.traffic.attainments(POLICY.target) == (0.0, None, 0.0)
         assert memory.flow.history
     raise AssertionError("it never went")
 
@@ -79,19 +93,59 @@ def test_at_zero_nothing_is_told_of_those_who_asked_before() -> None:
     assert (figures.requests_rate, figures.surge_rate, figures.first_token_attainment) == (0.0, 0.0, None)
 
 
+def test_paused_at_zero_nothing_is_told_of_them_either() -> None:
+    _, memory = at_zero()
+    missed = replace(memory, traffic=Traffic(first_token=Distribution((2.0, math.inf), (0.0, 50.0), 200.0)))
+    observed = seen(BEGIN + 1000, wanted=0, pods=(), readings={})
+    decision, memory = decide(replace(POLICY, is_paused=True), observed, missed)
+    assert decision.figures.first_token_attainment is None
+    assert memory.traffic.attainments(POLICY.target)[0] is None
+
+
+def test_who_asks_after_a_rest_is_not_judged_by_those_who_asked_before() -> None:
+    _, memory = at_zero()
+    assert memory.traffic.first_token.count == 0
+    now, served, derates = BEGIN + 1000, 0.0, set()
+    for at in range(0, 300, 5):
+        served += 2.0
+        quick = Distribution((2.0, math.inf), (served, served), served)
+        one = {"b": reading(now + at, finished=served, first_token=quick)}
+        decision, memory = decide(POLICY, Observed(now + at, 1, (replace(POD, name="b"),), one), memory)
+        assert decision.figures.first_token_attainment in {None, 1.0}
+        derates.add(memory.derate)
+    assert derates == {1.0}
+
+
+def test_those_that_a_crowd_woke_are_not_taken_away_before_the_hold_is_over() -> None:
+    _, memory = at_zero()
+    now, wanted = BEGIN + 1000, 0
+    decision, memory = decide(POLICY, seen(now, wanted=0, pods=(), readings={}, gate=Gate(now, held=100)), memory)
+    assert decision.replicas == 4
+    wanted = decision.replicas
+    for at in range(40, 290, 5):
+        pods = tuple(Pod(name, "x", now, ready_at=now + 35) for name in "bcde")
+        observed = Observed(now + at, wanted, pods, {pod.name: reading(now + at, running=0.2) for pod in pods})
+        decision, memory = decide(POLICY, observed, memory)
+        assert decision.replicas == 4, (at, decision.reason)
+
+
 def test_after_a_rest_one_request_brings_one_verifier_whatever_the_load_had_grown_by_before() -> None:
     _, memory = at_zero()
     now = BEGIN + 1000
-    memory = replace(memory, traffic=KNOWN, learned={"x": Learned(model=StepModel(0.02, 0.0, 0.0, 0.001))})
-    policy, waking = replace(POLICY, most_requests=4), Gate(now, held=1)
+    cells = {(0, n, n): Cell(0.02 + 0.001 * n, 0.0, 100.0 * n, float(n), 20.0, now) for n in (1, 2, 4)}
+    learned = Learned(cells, samples=60, model=StepModel(0.02, 0.0, 0.0, 0.001))
+    memory = replace(memory, traffic=KNOWN, learned={"x": learned})
+    policy, waking = replace(POLICY, most_requests=3), Gate(now, held=1)
     decision, memory = decide(policy, seen(now, wanted=0, pods=(), readings={}, gate=waking), memory)
     assert (decision.replicas, decision.figures.cold_start_seconds) == (1, 34.0), "that of the pods that went"
-    for at in (now + 30, now + 35, now + 40):
-        pods = (Pod("b", "x", now, ready_at=now + 28),)
-        one = {"b": reading(at, running=1.0)}
-        decision, memory = decide(policy, Observed(at, 1, pods, one, gate=Gate(at, held=1)), memory)
-        assert (decision.replicas, decision.figures.surge_rate) == (1, 0.0), decision.reason
-        assert decision.is_learned
+    for passed in range(5, 600, 5):  # one client, a request of six seconds after the other
+        pods = (Pod("b", "x", now, ready_at=now + 34 if passed >= 34 else None),)
+        readings = {"b": having_served(now + passed, (passed - 34) // 6)} if passed > 34 else {}
+        observed = Observed(now + passed, 1, pods, readings, gate=Gate(now + passed, held=int(passed < 40)))
+        decision, memory = decide(policy, observed, memory)
+        assert decision.replicas == 1, (passed, decision.reason)
+    assert decision.is_learned
+    assert decision.figures.requests_rate > 0.15
 
 
 def test_i15_with_proof_it_does_go() -> None:

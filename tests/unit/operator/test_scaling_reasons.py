@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
 
 from tandem_operator.scaling.capacity import UP_SIGMAS, Engine, Load, Sizing
-from tandem_operator.scaling.decision import Figures
+from tandem_operator.scaling.decision import Figures, Limited
 from tandem_operator.scaling.learning import Learned
 from tandem_operator.scaling.memory import Memory
 from tandem_operator.scaling.need import Need, need_of
@@ -99,12 +100,30 @@ def test_prompts_and_first_tokens_have_words_of_their_own() -> None:
     assert str(patient.shortage(1.2, 1, UP_SIGMAS)) == "prompts come faster than they are computed"
 
 
-def test_where_one_fewer_would_do_and_a_little_more_load_would_not_it_says_that_they_stay() -> None:
+def test_a_number_that_is_not_what_the_load_needs_is_told_with_its_cause() -> None:
     world = World(wanted=2)
     world.vary(240, low=1.0, high=8.0)
-    stays = [d for d in world.decisions if d.reason.startswith("stays at") and "a little more load" in d.reason]
+    for rate in (9.0, 1.0, 6.0, 0.1):
+        world.rate = rate
+        world.run(1500)
+    before, causes = 2, set()
     for decision in world.decisions:
         needed = decision.reason.partition("needs ")[2].partition(":")[0]
-        if decision.is_learned and needed.isdigit() and int(needed) < decision.replicas:
-            assert decision.reason.startswith("stays at"), decision.reason
-    assert stays
+        if needed.isdigit() and int(needed) != decision.replicas:
+            how = "stays at" if decision.replicas == before else "to"
+            assert decision.reason.startswith(f"{how} {decision.replicas} ("), decision.reason
+            causes.add(re.sub(r"\d+", "N", decision.reason.partition("(")[2].partition(")")[0]))
+        before = decision.replicas
+    assert causes >= {"a little more load would need N", "N were needed within N s"}
+
+
+def test_what_is_taken_away_step_by_step_is_limited_by_behavior_until_the_least_is_there() -> None:
+    world = World(wanted=10, policy=make_policy(bounds=Bounds(3, 20)), rate=0.0)
+    world.run(1500)
+    limits = [(decision.replicas, decision.limited) for decision in world.decisions]
+    steps = [decision.reason for decision in world.decisions if decision.replicas == 5]
+    assert steps[0].startswith("to 5 (spec.autoscaling.behavior allows no more at once); needs 1: 0 requests in work")
+    assert steps[1].startswith("stays at 5 (spec.autoscaling.behavior allows no more at once); needs 1: ")
+    going = {limited for replicas, limited in limits if 3 < replicas < 10}
+    assert going == {Limited.BEHAVIOR}
+    assert limits[-1] == (3, Limited.AT_LEAST)

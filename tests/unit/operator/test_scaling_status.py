@@ -11,6 +11,7 @@ from tandem_operator.facts import Facts
 from tandem_operator.observation import Observation
 from tandem_operator.plan import Plan
 from tandem_operator.scaling.decision import Decision, Figures, Health, Limited
+from tandem_operator.scaling.policy import Target
 from tandem_operator.scaling_status import STEADY_SECONDS, Scaled
 from tandem_operator.status import status_of
 from tests.unit.operator.scaling_world import make_policy
@@ -95,6 +96,17 @@ def test_after_a_change_of_replicas_or_spec_the_first_turn_of_the_target_is_told
     assert teller.tell(GOOD, after=60, **{what: NOW}) == "Deciding NotLimited TargetMissed", "it comes and goes"
     another = NOW + timedelta(seconds=120)
     assert teller.tell(GOOD, after=60, **{what: another}) == "Deciding NotLimited TargetMet"
+
+
+def test_another_target_is_told_at_once_and_once_also_by_a_process_that_did_not_see_it_change() -> None:
+    teller = Teller()
+    writes = teller.writes
+    assert teller.tell(MISSED, after=1, target=Target(99, 0.5, None)) == "Deciding NotLimited TargetMissed"
+    asked = {c["type"]: c["message"] for c in teller.status["conditions"]}["LatencyTargetMet"]
+    assert asked == "within the target: time to first token 50.0 %; asked for 99 %: 0.5 s to the first token"
+    for _ in range(10):
+        teller.tell(MISSED, after=5, target=Target(99, 0.5, None))
+    assert teller.writes == writes + 1
 
 
 def test_ten_minutes_after_a_change_of_replicas_a_turn_of_the_target_has_nothing_to_do_with_it() -> None:

@@ -22,13 +22,16 @@ PAUSED = make_policy(is_paused=True)
 
 
 def verdict(scaled: Scaled, kind: ConditionType) -> Verdict:
-    return scaling_verdicts(told_of_scaling(scaled, {}, now=NOW), scaled.policy.target, unheeded=scaled.unheeded)[kind]
+    return scaling_verdicts(told_of_scaling(scaled, {}, now=NOW), unheeded=scaled.unheeded)[kind]
 
 
 @pytest.mark.parametrize(
     ("scaled", "told"),
     [
-        (Scaled(make_policy(), Decision(3, "needs 3")), "replicas are what the load asks for"),
+        (
+            Scaled(make_policy(), Decision(3, "needs 3")),
+            "neither bounds nor policies keep replicas from what the load asks for",
+        ),
         (
             Scaled(PAUSED, Decision(3, "paused")),
             "nothing is limited: the load is not asked while spec.autoscaling.paused",

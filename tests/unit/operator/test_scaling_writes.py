@@ -69,7 +69,7 @@ def test_a_target_that_comes_and_goes_is_written_down_hardly_more_often_after_a_
     play(script, make=Flapping)
 
 
-def test_that_another_target_is_missed_is_told_within_a_minute() -> None:
+def test_that_another_target_is_missed_is_told_in_the_next_pass() -> None:
     async def script(site: Flapping) -> None:
         site.period = float("inf")  # kept, each request within 2 s, and none within 1 s
         await site.live(1000)
@@ -77,7 +77,7 @@ def test_that_another_target_is_missed_is_told_within_a_minute() -> None:
         slo = {**SCALED["autoscaling"]["slo"], "timeToFirstToken": "1s"}
         site.world.user_writes({**SCALED, "autoscaling": {**SCALED["autoscaling"], "slo": slo}}, generation=2)
         await site.world.reconciler.fill(NAMESPACE)
-        await site.live(90)
+        await site.live(5)
         assert site.told["target"] == "Missed"
 
     play(script, make=Flapping)
