@@ -19,7 +19,8 @@ from tandem_operator.api.artifact import (
     ArtifactSmoke,
     ModelArtifactSpec,
 )
-from tandem_operator.artifact_facts import NO_ATTEMPT, Attempt, Course, JobFacts, Known, known_in
+from tandem_operator.artifact_attempts import NO_ATTEMPT, Attempt, Course, JobFacts
+from tandem_operator.artifact_facts import Known, known_in
 from tandem_operator.artifact_smoke import SmokeTarget
 from tandem_operator.artifact_steps import Measurement, Step, first_step_of, is_evicting
 from tandem_operator.timestamps import timestamp_of

@@ -21,8 +21,9 @@ from tandem_operator import names
 from tandem_operator.api.artifact import ModelArtifactSpec
 from tandem_operator.api.deployment import Owner
 from tandem_operator.api.faults import faults_of
+from tandem_operator.artifact_attempts import NO_ATTEMPT, Course, JobFacts, attempts_of
 from tandem_operator.artifact_eviction import Stored, Watermarks, is_making_room, leaving, shared_bytes
-from tandem_operator.artifact_facts import NO_ATTEMPT, Course, JobFacts, attempts_of, with_artifacts
+from tandem_operator.artifact_facts import with_artifacts
 from tandem_operator.artifact_figures import EVICTIONS, JOBS
 from tandem_operator.artifact_known import Artifact, Asked
 from tandem_operator.artifact_needs import Need, Settings

@@ -15,17 +15,8 @@ from tandem_contracts.termination import Phase
 from tandem_contracts.termination import Reason as Cause
 from tandem_operator import names
 from tandem_operator.api.artifact import ModelArtifactSpec, shown
-from tandem_operator.artifact_facts import (
-    DOING,
-    FAILED,
-    NO_ATTEMPT,
-    NOTHING_KNOWN,
-    Attempt,
-    Course,
-    JobFacts,
-    Known,
-    doing,
-)
+from tandem_operator.artifact_attempts import NO_ATTEMPT, Attempt, Course, JobFacts
+from tandem_operator.artifact_facts import DOING, FAILED, NOTHING_KNOWN, Known, doing
 from tandem_operator.artifact_known import (
     BUILT_IN,
     NO_ROOM_SECONDS,

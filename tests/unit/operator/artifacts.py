@@ -17,7 +17,7 @@ from tandem_contracts.termination import Reason as Cause
 from tandem_operator import names
 from tandem_operator.api.artifact import ModelArtifactSpec
 from tandem_operator.api.deployment import Owner
-from tandem_operator.artifact_facts import attempts_of
+from tandem_operator.artifact_attempts import attempts_of
 from tandem_operator.artifact_known import Artifact
 from tandem_operator.artifact_needs import Need, Settings, needs_in
 from tandem_operator.artifact_plan import ArtifactPlan, Unmakeable, plan_artifact

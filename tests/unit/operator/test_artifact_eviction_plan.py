@@ -9,7 +9,7 @@ import pytest
 from tandem_contracts.termination import ExitCode, Phase
 from tandem_contracts.termination import Reason as Cause
 from tandem_operator.api.deployment import Owner
-from tandem_operator.artifact_facts import attempts_of
+from tandem_operator.artifact_attempts import attempts_of
 from tandem_operator.artifact_needs import Settings
 from tandem_operator.artifact_plan import plan_artifact
 from tandem_operator.artifact_status import artifact_status_of

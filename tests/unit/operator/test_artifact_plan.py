@@ -20,7 +20,8 @@ from tandem_operator import names
 from tandem_operator.accelerators import CPU, table_of
 from tandem_operator.api.artifact import InspectedModel, ModelArtifactSpec
 from tandem_operator.api.deployment import Owner
-from tandem_operator.artifact_facts import attempts_of, with_artifacts
+from tandem_operator.artifact_attempts import attempts_of
+from tandem_operator.artifact_facts import with_artifacts
 from tandem_operator.artifact_needs import Need
 from tandem_operator.artifact_plan import Artifact, ArtifactPlan, Asked, Unmakeable, plan_artifact, summary_of
 from tandem_operator.artifact_status import artifact_status_of
