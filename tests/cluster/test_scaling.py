@@ -38,7 +38,7 @@ def _writes_of_workload(world: World, since: int) -> list[str]:
     return [each["verb"] for each in writes if each["objectRef"]["resource"] == "deployments"]
 
 
-def test_engines_that_say_nothing_keep_their_replicas_and_the_condition_says_so(tandem: World) -> None:
+def test_that_engines_say_nothing_is_told_and_nothing_is_decided(tandem: World) -> None:
     tandem.apply(_autoscaled())
     told = tandem.wait_for(NAME, "ScalingActive", status="False", reason="MetricsMissing")
     assert told["message"].startswith("stays at 2:")
