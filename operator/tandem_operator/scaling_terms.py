@@ -85,7 +85,7 @@ def first_drafts(deployment: LLMDeployment, facts: Facts) -> int:
     return bounds.clamped(wanted or draft.replicas) if bounds and draft else 0
 
 
-HANDS_OFF_SECONDS, MOST_HANDS_OFF_SECONDS = 600.0, 86_400.0
+HANDS_OFF_SECONDS, MOST_HANDS_OFF_SECONDS = 600.0, 7200.0
 """After somebody else has written the replicas of our Deployment they are theirs for so long: for twice as long as the
 last time where an autoscaler has soon written again what we had changed, or both would go on by turns."""
 
