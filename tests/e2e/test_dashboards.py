@@ -24,14 +24,14 @@ from deploy.grafana.written import DASHBOARDS
 from deploy.load import Load
 from tests.cluster.aggregation import host_of
 from tests.e2e.conftest import Site
+from tests.e2e.learning import learn
 from tests.e2e.quantizing import READY_LIMIT_SECONDS, make_deployment
 from tests.prometheus.server import finding_everything, running_prometheus
 
 pytestmark = [pytest.mark.real_node, pytest.mark.campaign, pytest.mark.timeout(1200)]
 
 NAME = "shown"
-DATA_LIMIT_SECONDS = 400
-"""To learn what a replica does takes three minutes of load."""
+DATA_LIMIT_SECONDS = 200
 CLIENTS = 8
 """With one, drafts have too little to do for what they can give to be measured."""
 NAMED = re.compile(r"\b(?:tandem|vllm)[_:][a-z0-9_:]+(?=\{|\[| |\)|$)")
@@ -84,9 +84,7 @@ def shown(quantizing: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         wait = ("wait", "--for=condition=Ready", f"llm/{NAME}", limit)
         quantizing.run(*wait, limit_seconds=READY_LIMIT_SECONDS + 10)
         more = {"spec": {"autoscaling": {"draft": {"minReplicas": 2}}}}
-        with Load(quantizing.address(NAME), model=NAME, clients=1, max_tokens=64) as load:
-            # What a replica does is learned from loads that differ.
-            quantizing.wait_until(lambda: len(load.since(300)) > 30, "answers to one client", limit_seconds=200)
+        learn(quantizing, NAME, clients=(1, CLIENTS), max_tokens=64)
         with Load(quantizing.address(NAME), model=NAME, clients=CLIENTS, max_tokens=64) as load:
             quantizing.wait_until(lambda: len(load.since(60)) > 3, "answers with drafts")
             quantizing.run("patch", f"llm/{NAME}", "--type=merge", "-p", json.dumps(more))

@@ -3,7 +3,6 @@ ends, and it goes; and to zero and back without a lost request, by the pods' own
 
 from __future__ import annotations
 
-import itertools
 import json
 import threading
 import time
@@ -18,13 +17,13 @@ from typing import Any
 import pytest
 
 from deploy import chart, openai
-from deploy.demo.scaling import Pace
 from deploy.load import Load
 from deploy.local.processes import wait_until
 from tandem_contracts import metrics
 from tandem_operator.cli.main import main as tandem
 from tests.cluster.aggregation import host_of
 from tests.e2e.conftest import Site
+from tests.e2e.learning import learn
 from tests.e2e.quantizing import conditions_of
 from tests.prometheus.server import Prometheus, finding_verifiers, running_prometheus
 
@@ -38,7 +37,7 @@ ROOM = 3
 TARGET_SHARE = 0.9
 ONE = {"minReplicas": 1, "maxReplicas": 1}
 ASK_EVERY_SECONDS = 0.5
-LEARNING_CLIENTS, LEARNING_SECONDS = (1, 4), 30
+LEARNING_CLIENTS = 1, 4
 """In turns: the pace of a step is learned from loads that differ."""
 BY_COUNT_NEVER = 64
 """Requests a pod by rule of thumb: more than there ever are, so that only what was learned can ask for a second pod."""
@@ -127,19 +126,6 @@ def prometheus(site: Site, tmp_path: Path) -> Iterator[Prometheus]:
         _configure(site)
 
 
-def _learn(site: Site) -> None:
-    """Load the pod until the operator knows its pace."""
-    pace, deadline = Pace(site.place, site.namespace), time.monotonic() + 400
-    for clients in itertools.cycle(LEARNING_CLIENTS):
-        with Load(site.address(NAME), model=NAME, clients=clients, max_tokens=OUTPUT_TOKENS):
-            end = time.monotonic() + LEARNING_SECONDS
-            while time.monotonic() < end:
-                if pace.is_learned():
-                    return
-                assert time.monotonic() < deadline, f"no pace was learned within 400 s: {_scaling(site)}"
-                time.sleep(1)
-
-
 def _target_seconds(address: str) -> float:
     """Machines differ: a bound of the engines' histograms between what a first token takes at a pod with room and at a
     full one, where it waits until another answer is over."""
@@ -167,7 +153,7 @@ def test_load_brings_a_second_pod_and_its_end_takes_it_away(
     site.wait_until(
         lambda: conditions_of(site, NAME)["ScalingActive"]["reason"] == "Deciding", "scaling decides", limit_seconds=120
     )
-    _learn(site)
+    learn(site, NAME, clients=LEARNING_CLIENTS, max_tokens=OUTPUT_TOKENS)
     target = _target_seconds(site.address(NAME))
     before = site.get("pods", "-l", f"tandem.dev/deployment={NAME}")["items"]
     slo = {"percentile": round(100 * TARGET_SHARE), "timeToFirstToken": f"{1000 * target:.0f}ms"}
