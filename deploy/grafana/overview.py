@@ -70,7 +70,7 @@ OVERVIEW = Dashboard(
                     "Answered.",
                 ),
                 stat(
-                    "Output",
+                    "Output tokens/s",
                     f"sum(rate({metrics.ENGINE_OUTPUT_TOKENS}{{{OURS}}}[{WINDOW}]))",
                     "short",
                     "Tokens a second that are generated.",

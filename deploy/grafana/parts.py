@@ -44,6 +44,11 @@ class Panel:
     """Of the axis, where that is known."""
     is_stacked: bool = False
 
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Of the columns that name a table's rows: labels without what all of ours begin with."""
+        return tuple(row.removeprefix("tandem_dev_") for row in self.rows)
+
 
 @dataclass(frozen=True)
 class Row:

@@ -132,7 +132,7 @@ def _table(axes: Any, panel: Panel, prometheus: Prometheus, _begin: float, _end:
         for line in prometheus.now(query.expression):
             row = rows.setdefault(tuple(line.labels.get(name, "") for name in panel.rows), {})
             row[query.legend] = shown(line.values[0], unit)
-    heads = [*panel.rows, *(query.legend for query in panel.queries)]
+    heads = [*panel.heads, *(query.legend for query in panel.queries)]
     cells = [[*names, *(row.get(head, "–") for head in heads[len(names) :])] for names, row in sorted(rows.items())]
     if not cells:
         axes.text(0.5, 0.5, "no data", ha="center", va="center", transform=axes.transAxes, color="#aa0000")
@@ -148,7 +148,7 @@ _DRAWERS = {Kind.SERIES: _series, Kind.STAT: _stat, Kind.TABLE: _table}
 
 def _legend(query: Query, line: Line) -> str:
     told = re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda found: line.labels.get(found[1], ""), query.legend)
-    return re.sub(r"\S{17,}", lambda found: f"…{found[0][-6:]}", told).strip() or "none"
+    return re.sub(r"(?=\S{17,})\w+(-\w+)+", lambda found: f"…{found[0][-6:]}", told).strip() or "none"
 
 
 def shown(value: float, unit: str) -> str:

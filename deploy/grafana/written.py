@@ -112,7 +112,8 @@ def _table(panel: Panel) -> table.Panel:
     values = {f"Value #{chr(ord('A') + number)}": name for number, name in enumerate(columns)}
     order = {name: place for place, name in enumerate((*panel.rows, *values))}
     made = made.with_transformation(models.DataTransformerConfig(id_val="merge", options={}))
-    arranged = {"excludeByName": {"Time": True}, "renameByName": values, "indexByName": order}
+    renamed = {**dict(zip(panel.rows, panel.heads, strict=True)), **values}
+    arranged = {"excludeByName": {"Time": True}, "renameByName": renamed, "indexByName": order}
     made = made.with_transformation(models.DataTransformerConfig(id_val="organize", options=arranged))
     for name, unit in zip(columns, panel.units, strict=True):
         made = made.override_by_name(name, [models.DynamicConfigValue(id_val="unit", value=unit)])
