@@ -75,9 +75,12 @@ def _follow(place: Place, progress: Progress) -> None:
     address = f"http://{place.get('service', NAME, '-n', NAMESPACE)['spec']['clusterIP']}"
     with View(sys.stdout, target_seconds=TARGET_SECONDS, target_share=TARGET_SHARE) as view:
         story = _Story(place, view)
-        _learn(story, place, address)
+        seen = _learn(story, place, address)
+        soon = ", as was learned: a second one is on its way" if seen.wanted > 1 else ""
         with Load(address, model=NAME, clients=CLIENTS, max_tokens=OUTPUT_TOKENS) as load:
-            story.tell(f"{CLIENTS} clients: one verifier cannot keep the target", load, lambda seen: seen.wanted > 1)
+            story.tell(
+                f"{CLIENTS} clients: one verifier cannot keep the target{soon}", load, lambda seen: seen.wanted > 1
+            )
             story.tell("a second verifier starts", load, lambda seen: seen.ready > 1)
             story.tell("under the same load the target holds again", load, _is_held)
         if load.failed:
@@ -94,7 +97,7 @@ def _follow(place: Place, progress: Progress) -> None:
     )
 
 
-def _learn(story: _Story, place: Place, address: str) -> None:
+def _learn(story: _Story, place: Place, address: str) -> Frame:
     """Loads that differ, until the operator knows the pace of a step: from then on it can tell what keeps a target."""
     pace = Pace(place, NAMESPACE)
     deadline = time.monotonic() + PART_LIMIT_SECONDS
@@ -102,8 +105,9 @@ def _learn(story: _Story, place: Place, address: str) -> None:
     def is_learned(seen: Frame) -> bool:
         return seen.wanted > 1 or pace.is_learned()  # before it is, so little load needs no second one
 
-    for clients in itertools.cycle(LEARNING_CLIENTS):
-        with Load(address, model=NAME, clients=clients, max_tokens=OUTPUT_TOKENS) as load:
+    turns = itertools.cycle(LEARNING_CLIENTS)
+    while True:
+        with Load(address, model=NAME, clients=next(turns), max_tokens=OUTPUT_TOKENS) as load:
             end = time.monotonic() + LEARNING_SECONDS
             seen = story.tell(
                 f"{' and '.join(map(str, LEARNING_CLIENTS))} clients in turns: how long a step takes is learned, in "
@@ -112,7 +116,7 @@ def _learn(story: _Story, place: Place, address: str) -> None:
                 lambda seen, end=end: is_learned(seen) or time.monotonic() > end,  # type: ignore[misc]
             )
         if is_learned(seen):
-            return
+            return seen
         if time.monotonic() > deadline:
             raise DemoError(f"waited {PART_LIMIT_SECONDS} s for the pace of a step to be learned")
 

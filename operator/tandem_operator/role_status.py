@@ -60,7 +60,8 @@ def _role_ready(observation: Observation, kind: Role, role: RolePlan, *, conditi
         )
     ready = workload.ready if workload else 0
     progress = f"{ready} of {role.wanted} {kind} pods of revision {role.target} are Ready"
-    is_waking = observation.plan.is_at_gate and role.wanted > 0 and cause.reason is Reason.PODS_NOT_READY
+    is_at_gate = observation.plan.is_at_gate and ready < role.wanted  # the gate is there on the way to zero, too
+    is_waking = is_at_gate and cause.reason is Reason.PODS_NOT_READY
     if is_waking and kind is Role.VERIFIER:
         return Verdict(holds=True, reason=Reason.WAKING, message=f"{progress}; the wake gate holds the requests")
     bounds = observation.scaled.bounds_of(kind) if observation.scaled else None

@@ -106,6 +106,8 @@ def told_of_scaling(scaled: Scaled, previous: Mapping[str, Any], *, now: datetim
         return before  # what an earlier process has said is still the best there is
     if _decided(before) != _decided(told) or _asks_for_something_else(before, told):
         return told
+    if scaled.asked and before.updated <= timestamp_of(scaled.asked):
+        return told  # the sentence is to follow what is asked for
     age = _seconds_since(before.updated, now)
     known = [at for at in (scaled.changed, scaled.asked) if at]
     changed = min(((now - at).total_seconds() for at in known), default=inf)
@@ -308,11 +310,11 @@ def _unlimited(told: ScalingStatus) -> str:
 def _is_target_met(told: ScalingStatus) -> Verdict:
     """Whether requests of the last minutes kept the target."""
     if told.target == "Unknown":
-        told_none = "no requests in the last minutes"
+        told_none = "no request came lately"
         return Verdict(holds=False, reason=Reason.NO_REQUESTS, message=told_none, is_known=False)
     shares = told.attainment or AttainmentStatus()
     named = {"time to first token": shares.time_to_first_token, "time per output token": shares.time_per_output_token}
-    message = "within the target: " + ", ".join(f"{name} {share} %" for name, share in named.items() if share)
+    message = "in time: " + ", ".join(f"{name} {share} %" for name, share in named.items() if share)
     if shares.at_most_wrong_by:
         message += f" (wrong by {shares.at_most_wrong_by} points at most)"
     if shares.asked:

@@ -119,6 +119,8 @@ class Scalings:
                 scaled.saved, scaled.saved_at = as_applied(there), now.timestamp()
         if scaled.policy is not None and scaled.policy != policy:
             scaled.asked_at = now
+            if scaled.policy.target != policy.target:  # what missed another target says nothing of this one
+                scaled.memory = replace(scaled.memory, derate=1.0)
         scaled.policy = policy
         conflict = scaled.role.yielded(facts, policy.bounds, now=now, is_paused=policy.is_paused)
         if conflict:

@@ -199,6 +199,8 @@ def _available(observation: Observation) -> Verdict:
         return Verdict(holds=True, reason=Reason.SERVING, message=message)
     if observation.plan.is_at_gate and observation.facts.gate.is_ready:
         message = "at zero: the wake gate holds requests until a verifier pod is Ready"
+        if observation.scaled and observation.scaled.policy.is_paused:
+            message += ", which none becomes before spec.autoscaling.paused is taken back (`tandem resume`)"
         return Verdict(holds=True, reason=Reason.IDLE, message=message)
     if selected and all(w.wanted == 0 for w in selected):
         return Verdict(holds=False, reason=Reason.SCALED_TO_ZERO, message="no verifier pods are wanted")

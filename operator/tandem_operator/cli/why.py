@@ -143,6 +143,9 @@ def _role(desired: object, reason: object, decisions: Sequence[Manifest]) -> Man
 
 def _lines(body: Manifest, memory: Manifest | None, *, now: datetime, note: str, paint: Paint) -> Iterator[str]:
     told = (body.get("status") or {}).get("scaling")
+    generation = body["metadata"].get("generation", 1)
+    if told and body["status"].get("observedGeneration", generation) < generation:
+        yield paint(f"the operator has not acted on generation {generation} yet; before that:", YELLOW)
     if not told:
         yield "nothing is decided yet: does an operator run in this namespace?"
     else:

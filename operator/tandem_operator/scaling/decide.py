@@ -51,7 +51,8 @@ def decide(policy: Policy, seen: Observed, memory: Memory) -> tuple[Decision, Me
         kept = policy.bounds.clamped(seen.wanted)
         # What was not seen was needed, for all that is known: the hold begins anew.
         memory = _with_need(memory, seen.now, kept)
-        return Decision(kept, f"stays at {kept}: {told}", health, figures=figures), memory
+        how = policy.bounds.moved(seen.wanted) or f"stays at {kept}"
+        return Decision(kept, f"{how}: {told}", health, figures=figures), memory
     need, figures = need_of(policy, seen, memory, figures)
     memory = _with_need(memory, seen.now, need.down)
     target, why = _target(policy, seen, memory, need=need, health=health, told=told)
@@ -62,7 +63,11 @@ def decide(policy: Policy, seen: Observed, memory: Memory) -> tuple[Decision, Me
     limit = _limit(policy, need, target=target, allowed=allowed)
     if allowed != seen.wanted:
         memory = changed(policy, memory, now=seen.now, by=allowed - seen.wanted)
-    reason = _reason(need, allowed=allowed, wanted=seen.wanted, why=_LIMITING.get(limit, why))
+    moved = policy.bounds.moved(seen.wanted)
+    if moved:
+        reason = f"{moved}; {need.reason}"
+    else:
+        reason = _reason(need, allowed=allowed, wanted=seen.wanted, why=_LIMITING.get(limit, why))
     return Decision(allowed, reason, health, limit, need.is_learned, figures), memory
 
 
@@ -145,7 +150,7 @@ def _is_starting(policy: Policy, seen: Observed, memory: Memory) -> bool:
 def _limit(policy: Policy, need: Need, *, target: int, allowed: int) -> Limited:
     if not need.is_met and allowed >= policy.bounds.most:
         return Limited.AT_MOST
-    if target < policy.bounds.least == allowed:
+    if need.down < policy.bounds.least == allowed:
         return Limited.AT_LEAST
     if policy.bounds.clamped(target) != allowed:
         return Limited.BEHAVIOR

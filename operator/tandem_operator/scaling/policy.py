@@ -53,6 +53,12 @@ class Bounds:
         """What comes nearest to it within the bounds."""
         return min(max(replicas, self.least), self.most)
 
+    def moved(self, replicas: int) -> str:
+        """For a person: to which bound replicas that are beyond it go; empty where they are within."""
+        if replicas > self.most:
+            return f"to {self.most}, which is maxReplicas now"
+        return f"to {self.least}, which is minReplicas now" if replicas < self.least else ""
+
     def beyond(self, replicas: int) -> str:
         """For a person: which bound is not kept; empty where both are."""
         if replicas > self.most:

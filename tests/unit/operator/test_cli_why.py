@@ -141,6 +141,13 @@ def test_figures_that_are_not_new_have_their_age(updated: str | None, line: str 
     assert lines[1:] == ([line] if line else [])
 
 
+def test_a_decision_from_before_the_spec_was_changed_is_told_as_one() -> None:
+    lines = why(SCALED, status={"scaling": TOLD, "observedGeneration": 4}, memory={}, generation=5).splitlines()
+    assert lines[0] == "the operator has not acted on generation 5 yet; before that:"
+    assert lines[1].startswith("3 verifiers: ")
+    assert why(SCALED, status={"scaling": TOLD, "observedGeneration": 5}, memory={}, generation=5).startswith("3 ver")
+
+
 def test_a_number_that_somebody_has_scaled_to_is_said_to_count_only_without_autoscaling() -> None:
     fields = {"f:spec": {"f:verifier": {"f:replicas": {}}}}
     scale = {"manager": "kubectl", "operation": "Update", "subresource": "scale", "fieldsV1": fields}

@@ -63,6 +63,8 @@ def test_without_a_request_the_verifiers_go_and_the_gate_takes_over() -> None:
         told = [each.body for each in site.world.server.requests[begun:] if each.path == f"{BODY_PATH}/status"]
         found = [c["status"] for body in told for c in body["status"].get("conditions") or [] if c["type"] == "Ready"]
         assert set(found) == {"True"}, "pods that are to go make nothing less Ready"
+        reasons = {c["reason"] for body in told for c in body["status"].get("conditions") or []}
+        assert "Waking" not in reasons, "the gate is there on the way to zero, too"
         assert site.world.condition("Available") == (
             "True",
             "Idle",
@@ -277,6 +279,7 @@ def test_paused_at_zero_stays_there() -> None:
         site.held = 3
         await site.live(60)
         assert (site.replicas, site.is_at_gate) == (0, True)
+        assert "(`tandem resume`)" in site.world.condition("Available")[2]  # type: ignore[index]
 
     play(script, IDLE, make=Watched)
 

@@ -67,9 +67,9 @@ def test_the_target_is_missed_only_where_no_error_of_the_histogram_explains_it(
 def test_a_share_that_may_be_wrong_is_told_with_by_how_much() -> None:
     message = is_target_met(attained(0.9, None, 0.06)).message
     asked = "; asked for 95 %: 2 s to the first token, 0.06 s for each further one"
-    assert message == f"within the target: time to first token 90.0 % (wrong by 6.0 points at most){asked}"
+    assert message == f"in time: time to first token 90.0 % (wrong by 6.0 points at most){asked}"
     message = is_target_met(attained(0.97, 0.99)).message
-    assert message == f"within the target: time to first token 97.0 %, time per output token 99.0 %{asked}"
+    assert message == f"in time: time to first token 97.0 %, time per output token 99.0 %{asked}"
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,32 @@ def test_a_number_that_is_not_what_the_load_needs_is_told_with_its_cause() -> No
     assert causes >= {"a little more load would need N", "N were needed within N s"}
 
 
+@pytest.mark.parametrize(
+    ("bounds", "told"),
+    [
+        (Bounds(5, 9), "to 5, which is minReplicas now; needs 1: "),
+        (Bounds(1, 2), "to 2, which is maxReplicas now; needs 1: "),
+    ],
+)
+def test_replicas_beyond_changed_bounds_go_to_them_and_say_so(bounds: Bounds, told: str) -> None:
+    world = World(wanted=3)
+    world.run(60)
+    world.policy = replace(world.policy, bounds=bounds)
+    assert world.tick().reason.startswith(told)
+    assert "which is" not in world.tick().reason
+
+
+def test_bounds_hold_and_are_told_where_nothing_is_seen() -> None:
+    world = World(wanted=3)
+    world.run(60)
+    world.silent = {each.name for each in world.engines}
+    world.run(60)
+    world.policy = replace(world.policy, bounds=Bounds(7, 9))
+    decision = world.tick()
+    assert decision.replicas == 7
+    assert decision.reason.startswith("to 7, which is minReplicas now: 3 of 3 Ready pods say nothing new")
+
+
 def test_what_is_taken_away_step_by_step_is_limited_by_behavior_until_the_least_is_there() -> None:
     world = World(wanted=10, policy=make_policy(bounds=Bounds(3, 20)), rate=0.0)
     world.run(1500)

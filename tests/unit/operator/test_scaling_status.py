@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -103,9 +104,21 @@ def test_another_target_is_told_at_once_and_once_also_by_a_process_that_did_not_
     writes = teller.writes
     assert teller.tell(MISSED, after=1, target=Target(99, 0.5, None)) == "Deciding NotLimited TargetMissed"
     asked = {c["type"]: c["message"] for c in teller.status["conditions"]}["LatencyTargetMet"]
-    assert asked == "within the target: time to first token 50.0 %; asked for 99 %: 0.5 s to the first token"
+    assert asked == "in time: time to first token 50.0 %; asked for 99 %: 0.5 s to the first token"
     for _ in range(10):
         teller.tell(MISSED, after=5, target=Target(99, 0.5, None))
+    assert teller.writes == writes + 1
+
+
+def test_what_is_said_follows_a_changed_spec_at_once_and_is_written_once() -> None:
+    teller = Teller()
+    teller.tell(GOOD, after=100.9)
+    writes, asked = teller.writes, NOW + timedelta(seconds=101.5)
+    by_count = replace(GOOD, reason="needs 3 by count")
+    teller.tell(by_count, after=1.1, asked=asked)
+    assert teller.status["scaling"]["reason"] == "needs 3 by count"
+    for _ in range(10):
+        teller.tell(by_count, after=5, asked=asked)
     assert teller.writes == writes + 1
 
 

@@ -6,7 +6,7 @@ import pytest
 from aiohttp import web
 
 from tandem_contracts import metrics
-from tests.builders import NAMESPACE
+from tests.builders import KEY, NAMESPACE
 from tests.unit.operator.reconcile_world import NOW
 from tests.unit.operator.scaling_site import SCALED, Site, play
 
@@ -69,6 +69,10 @@ def test_a_target_that_comes_and_goes_is_written_down_hardly_more_often_after_a_
     play(script, make=Flapping)
 
 
+def derate(site: Site) -> float:
+    return site.world.reconciler._scalings._scaled[KEY].memory.derate
+
+
 def test_that_another_target_is_missed_is_told_in_the_next_pass() -> None:
     async def script(site: Flapping) -> None:
         site.period = float("inf")  # kept, each request within 2 s, and none within 1 s
@@ -79,5 +83,11 @@ def test_that_another_target_is_missed_is_told_in_the_next_pass() -> None:
         await site.world.reconciler.fill(NAMESPACE)
         await site.live(5)
         assert site.told["target"] == "Missed"
+        await site.live(300)
+        assert derate(site) < 0.9, "less is counted on"
+        site.world.user_writes(SCALED, generation=3)
+        await site.world.reconciler.fill(NAMESPACE)
+        await site.live(5)
+        assert derate(site) == 1.0, "for what another target asked"
 
     play(script, make=Flapping)
