@@ -15,16 +15,9 @@ from tests.unit.operator.artifacts import (
     FETCHED,
     make_texts,
 )
+from tests.unit.operator.test_artifact_leaving import rolled_away_and_evicted
 from tests.unit.operator.test_artifact_pass import World, play
-from tests.unit.operator.test_artifact_serving import (
-    LATER,
-    artifacts,
-    key_of,
-    mounted,
-    rolled_away_and_evicted,
-    said,
-    spec_of,
-)
+from tests.unit.operator.test_artifact_serving import LATER, artifacts, key_of, mounted, said, spec_of
 
 NEWER = {"llmcompressor": "9.9", "compressed-tensors": "9.9"}
 
