@@ -329,7 +329,7 @@ def test_a_wrong_helm_command_is_found(wrong: list[str], binaries: Binaries) -> 
         check_helm(binaries, wrong)
 
 
-@pytest.mark.parametrize("wrong", [["status"], ["why", "a", "--no-such-option"], ["no-such-command", "a"]])
+@pytest.mark.parametrize("wrong", [["pause"], ["why", "a", "--no-such-option"], ["no-such-command", "a"]])
 def test_a_wrong_tandem_command_is_found(wrong: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         check_tandem(wrong, tmp_path, capsys)
