@@ -11,9 +11,9 @@ from tandem_contracts.reference import Reference
 from tandem_contracts.termination import Phase
 from tandem_operator import names
 from tandem_operator.facts import Manifest
+from tests.unit.operator.artifact_passes import World
 from tests.unit.operator.artifacts import GOOD, MADE, make_measured
 from tests.unit.operator.models import TINY
-from tests.unit.operator.test_artifact_pass import World
 
 ROUNDS = 30
 

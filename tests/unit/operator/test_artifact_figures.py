@@ -20,9 +20,9 @@ from tandem_operator.deployment_figures import DeploymentFigures
 from tandem_operator.facts import Manifest
 from tandem_operator.store import Key, Store
 from tests.builders import NAMESPACE
+from tests.unit.operator.artifact_passes import ARTIFACT_PATH, JOB_PATH, NOW, VERIFIER, World, play
 from tests.unit.operator.artifact_world import Nodes
 from tests.unit.operator.artifacts import FETCHED, MADE, make_artifact_body, need_of
-from tests.unit.operator.test_artifact_pass import ARTIFACT_PATH, JOB_PATH, NOW, VERIFIER, World, play
 
 QUANTIZED = {"scheme": "W8A8"}
 KEY = need_of(make_artifact_body(quantization=QUANTIZED)).key

@@ -10,6 +10,7 @@ from tandem_operator import names
 from tandem_operator.cluster import KINDS
 from tandem_operator.store import Key
 from tests.builders import NAMESPACE
+from tests.unit.operator.artifact_passes import World, play
 from tests.unit.operator.artifact_world import Nodes
 from tests.unit.operator.artifacts import (
     FETCHED,
@@ -18,7 +19,6 @@ from tests.unit.operator.artifacts import (
     make_refusal,
     need_of,
 )
-from tests.unit.operator.test_artifact_pass import World, play
 from tests.unit.operator.test_artifact_serving import artifacts, key_of, mounted, said, spec_of
 
 

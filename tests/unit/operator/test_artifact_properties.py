@@ -16,9 +16,9 @@ from tandem_operator import names
 from tandem_operator.cluster import KINDS
 from tandem_operator.facts import Manifest
 from tests.builders import NAMESPACE
+from tests.unit.operator.artifact_passes import World, play
 from tests.unit.operator.artifact_world import Nodes
 from tests.unit.operator.artifacts import GOOD, make_artifact_body, make_texts, need_of
-from tests.unit.operator.test_artifact_pass import World, play
 
 STEPS = 24
 FORMS: tuple[Manifest | None, ...] = (

@@ -15,9 +15,9 @@ from tandem_operator import names
 from tandem_operator.cluster import KINDS
 from tandem_operator.facts import Manifest
 from tests.builders import NAMESPACE
+from tests.unit.operator.artifact_passes import World, play
 from tests.unit.operator.artifact_world import Nodes
 from tests.unit.operator.artifacts import MADE, make_artifact_body, make_refusal, make_texts, need_of
-from tests.unit.operator.test_artifact_pass import World, play
 
 REFERENCE = Reference(manifest=MADE.manifest, spread=0.02, windows=(Window((5, 6, 7), (1.5, 0.25)),))
 OTHER = Reference(manifest=MADE.manifest, spread=0.03, windows=(Window((8, 9), (2.0,)),))

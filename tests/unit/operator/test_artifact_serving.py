@@ -16,6 +16,7 @@ from tandem_operator.api.artifact import SMOKES_KEPT
 from tandem_operator.cluster import KINDS
 from tandem_operator.facts import Manifest
 from tests.builders import NAMESPACE
+from tests.unit.operator.artifact_passes import NOW, World, play
 from tests.unit.operator.artifact_world import Nodes
 from tests.unit.operator.artifacts import (
     FETCHED,
@@ -25,7 +26,6 @@ from tests.unit.operator.artifacts import (
     make_texts,
     need_of,
 )
-from tests.unit.operator.test_artifact_pass import NOW, World, play
 
 LATER = NOW + timedelta(days=400)
 

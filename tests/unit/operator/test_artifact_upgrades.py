@@ -10,13 +10,13 @@ from tandem_contracts import recipe
 from tandem_operator import names
 from tandem_operator.cluster import KINDS
 from tests.builders import NAMESPACE
+from tests.unit.operator.artifact_passes import World, play
 from tests.unit.operator.artifact_world import Nodes
 from tests.unit.operator.artifacts import (
     FETCHED,
     make_texts,
 )
 from tests.unit.operator.test_artifact_leaving import rolled_away_and_evicted
-from tests.unit.operator.test_artifact_pass import World, play
 from tests.unit.operator.test_artifact_serving import LATER, artifacts, key_of, mounted, said, spec_of
 
 NEWER = {"llmcompressor": "9.9", "compressed-tensors": "9.9"}
