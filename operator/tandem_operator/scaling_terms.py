@@ -192,8 +192,12 @@ def taken_over(facts: Facts, before: TakenOver | None, *, now: datetime, role: R
         before = replace(before, is_over=True)
     for workload in there:
         found = TakenOver(workload.ref, workload.scaled_by, workload.scaled_at or now, workload.wanted)
-        is_known = before and replace(found, at=before.at, seconds=before.seconds) == before
-        if before is None or not is_known or (workload.scaled_at or before.at) > before.at:
+        is_known = (
+            before is not None
+            and replace(found, at=before.at, seconds=before.seconds) == before
+            and (workload.scaled_at or before.at) <= before.at
+        )
+        if not is_known:
             before = found.again(before)
     return before
 

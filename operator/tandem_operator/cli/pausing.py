@@ -13,7 +13,7 @@ from tandem_operator.cli.command import Command, on_a_resource
 from tandem_operator.cli.connection import Connection
 from tandem_operator.cli.inputs import CommandError
 from tandem_operator.cli.screen import BOLD, DIM, PLAIN, YELLOW, Paint, Screen
-from tandem_operator.cli.status_document import conditions_of
+from tandem_operator.cli.status_document import conditions_of, counted
 from tandem_operator.facts import Manifest
 from tandem_operator.names import Reason
 
@@ -106,5 +106,5 @@ def _kept(body: Manifest) -> str:
     """Replicas, as far as the operator has said what they are."""
     told = _scaling(body)
     counts = [(told.get("desiredVerifiers"), "verifier"), (told.get("desiredDrafts"), "draft")]
-    known = [f"{count} {what}{'' if count == 1 else 's'}" for count, what in counts if count is not None]
+    known = [counted(count, what) for count, what in counts if count is not None]
     return " and ".join(known) or "replicas as they are"

@@ -97,15 +97,13 @@ def tree(body: Manifest, pods: Iterable[PodFacts], *, now: datetime, paint: Pain
         branches.append([paint(f"the operator has not acted on generation {generation} yet", YELLOW)])
     if "deletionTimestamp" in metadata:
         branches.append([paint("it is being deleted", YELLOW)])
-    age = age_told((status.get("scaling") or {}).get("updated"), now)
-    last_of_scaling = next((each for each in reversed(conditions_of(body)) if is_of_scaling(each)), None)
-    branches += [
-        [
-            *_condition(condition, now=now, paint=paint),
-            *([paint(age, DIM)] if age and condition is last_of_scaling else ()),
-        ]
-        for condition in conditions_of(body)
-    ]
+    conditions = conditions_of(body)
+    drawn = [_condition(condition, now=now, paint=paint) for condition in conditions]
+    if age := age_told((status.get("scaling") or {}).get("updated"), now):
+        of_scaling = [lines for lines, each in zip(drawn, conditions, strict=True) if is_of_scaling(each)]
+        for lines in of_scaling[-1:]:  # once for all of them
+            lines.append(paint(age, DIM))
+    branches += drawn
     every = sorted(pods, key=lambda pod: pod.ref)
     branches += [
         _role(
