@@ -64,7 +64,7 @@ def decide(policy: Policy, seen: Observed, memory: Memory) -> tuple[Decision, Me
     if allowed != seen.wanted:
         memory = changed(policy, memory, now=seen.now, by=allowed - seen.wanted)
     moved = policy.bounds.moved(seen.wanted)
-    if moved:
+    if moved and allowed == policy.bounds.clamped(seen.wanted):
         reason = f"{moved}; {need.reason}"
     else:
         reason = _reason(need, allowed=allowed, wanted=seen.wanted, why=_LIMITING.get(limit, why))

@@ -13,7 +13,7 @@ from tandem_operator.scaling.learning import Learned
 from tandem_operator.scaling.memory import Memory
 from tandem_operator.scaling.need import Need, need_of
 from tandem_operator.scaling.observed import Observed, Pod
-from tandem_operator.scaling.policy import Bounds, Policy, StepModel, Strategy, Target
+from tandem_operator.scaling.policy import Behavior, Bounds, Direction, Limit, Policy, StepModel, Strategy, Target, Unit
 from tandem_operator.scaling.reading import Reading
 from tandem_operator.scaling.traffic import Traffic
 from tests.unit.operator.scaling_world import BEGIN, World, make_policy
@@ -130,6 +130,16 @@ def test_replicas_beyond_changed_bounds_go_to_them_and_say_so(bounds: Bounds, to
     world.policy = replace(world.policy, bounds=bounds)
     assert world.tick().reason.startswith(told)
     assert "which is" not in world.tick().reason
+
+
+def test_what_goes_beyond_a_changed_bound_at_once_is_not_told_as_going_to_it() -> None:
+    at_once = Behavior(down=Direction((Limit(Unit.PERCENT, 100, 15.0),), stabilization_seconds=60.0))
+    world = World(wanted=6, rate=0.0, policy=make_policy(bounds=Bounds(6, 9), behavior=at_once))
+    world.run(1500)
+    world.policy = replace(world.policy, bounds=Bounds(1, 4))
+    decision = world.tick()
+    assert decision.replicas == 1
+    assert decision.reason.startswith("needs 1: ")
 
 
 def test_bounds_hold_and_are_told_where_nothing_is_seen() -> None:
