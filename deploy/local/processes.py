@@ -47,14 +47,14 @@ def process_of(name: str, pid: int, *, log: Path) -> Process | None:
 
 def is_alive(process: Process) -> bool:
     """Whether exactly this process still runs: same pid, same start, same boot, and not a zombie."""
-    _reap(process.pid)
     fields = _stat_of(process.pid)
-    return (
-        fields is not None
-        and int(fields[_START_FIELD]) == process.start_ticks
-        and fields[_STATE_FIELD] not in {"Z", "X"}
-        and boot_identity() == process.boot
-    )
+    if fields is None or int(fields[_START_FIELD]) != process.start_ticks or boot_identity() != process.boot:
+        return False
+    if fields[_STATE_FIELD] not in {"Z", "X"}:
+        return True
+    # Reaped after it was seen to have ended, or one that ends right now would be told dead and keep its pid.
+    _reap(process.pid)
+    return False
 
 
 def start(
