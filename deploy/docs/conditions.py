@@ -21,7 +21,8 @@ _TOP = """# Conditions
 
 `tandem status NAME` and `kubectl describe llm NAME` show them with their messages, which name pods, paths and figures.
 `observedGeneration` says which generation each one speaks of. `Available`, `Ready` and `Stalled` become events when
-they flip.
+they flip; `ScalingActive`, `ScalingLimited` and `LatencyTargetMet` where `ScalingConflict`, `MetricsMissing`,
+`AtMaximum` or `TargetMissed` begins or is over.
 """
 _REASONS = """## Reasons {#reasons}
 

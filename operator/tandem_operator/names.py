@@ -174,6 +174,12 @@ class Reason(StrEnum):
     NO_REQUESTS = "NoRequests"
 
 
+TROUBLES_OF_SCALING = frozenset(
+    {Reason.SCALING_CONFLICT, Reason.METRICS_MISSING, Reason.AT_MAXIMUM, Reason.TARGET_MISSED}
+)
+"""Reasons of scaling's conditions that somebody should look at."""
+
+
 def role_child_name(deployment: str, role: Role, *, revision: str) -> str:
     """Name of the Deployment and of the ControllerRevision of one revision of a role."""
     return f"{deployment}-{role}-{revision}"

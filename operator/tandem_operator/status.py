@@ -25,7 +25,7 @@ from tandem_operator.causes import steady
 from tandem_operator.cold_start import ColdStart, written
 from tandem_operator.facts import Facts, Manifest
 from tandem_operator.masking import one_line
-from tandem_operator.names import ConditionType, Reason
+from tandem_operator.names import TROUBLES_OF_SCALING, ConditionType, Reason
 from tandem_operator.observation import Observation, wait_of
 from tandem_operator.role_status import draft_ready, role_status, verifier_ready
 from tandem_operator.scaling_status import scaling_verdicts, told_of_scaling
@@ -88,20 +88,32 @@ def status_of(observation: Observation, *, previous: Mapping[str, Any], now: dat
 def flipped(previous: Mapping[str, Any], status: Mapping[str, Any]) -> tuple[Manifest, ...]:
     """Conditions that a person follows and whose truth or reason is another than before: each deserves an event.
 
-    The others only repeat these in detail, and an event for each would say everything three times.
+    Of scaling's conditions, that a trouble has begun or is over. The others only repeat these in detail, and an event
+    for each would say everything three times.
     """
     before = _AT_FIRST | {c["type"]: (c["status"], c["reason"]) for c in previous.get("conditions") or []}
-    told = {c["type"]: c for c in status["conditions"] if c["type"] in _TOLD}
-    news = [c for c in told.values() if before.get(c["type"]) != (c["status"], c["reason"])]
-    stalled = told.get(ConditionType.STALLED)
-    if stalled is not None and stalled in news:  # it says the same as Ready, as a warning
+    news = [c for c in status["conditions"] if _is_news(c, before.get(c["type"], ("", "")))]
+    stalled = next((c for c in news if c["type"] == ConditionType.STALLED), None)
+    if stalled is not None:  # it says the same as Ready, as a warning
         news = [c for c in news if c["type"] != ConditionType.READY or c["reason"] != stalled["reason"]]
     return tuple(news)
+
+
+def _is_news(condition: Manifest, before: tuple[str, str]) -> bool:
+    """`before`: the status and the reason that it had."""
+    if before == (condition["status"], condition["reason"]):
+        return False
+    if condition["type"] in _TOLD_IN_TROUBLE:
+        return bool({before[1], condition["reason"]} & TROUBLES_OF_SCALING)
+    return condition["type"] in _TOLD
 
 
 _STALLING = frozenset({Reason.ROLLOUT_FAILED, Reason.GATE_FAILED, Reason.SMOKE_FAILED})
 """What does not pass by itself, besides a spec that is not accepted and a model that cannot be made."""
 _TOLD = frozenset({ConditionType.AVAILABLE, ConditionType.READY, ConditionType.STALLED})
+_TOLD_IN_TROUBLE = frozenset(
+    {ConditionType.SCALING_ACTIVE, ConditionType.SCALING_LIMITED, ConditionType.LATENCY_TARGET_MET}
+)
 _AT_FIRST = {ConditionType.AVAILABLE.value: ("False", Reason.NO_READY_VERIFIER.value)}
 """What is so of every deployment that is new."""
 

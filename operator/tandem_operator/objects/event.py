@@ -11,7 +11,7 @@ from tandem_contracts.launch import Role
 from tandem_operator import names
 from tandem_operator.api.deployment import Owner
 from tandem_operator.facts import Manifest
-from tandem_operator.names import Reason
+from tandem_operator.names import TROUBLES_OF_SCALING, Reason
 
 NOTE_LIMIT_BYTES = 1024
 
@@ -94,8 +94,9 @@ _WARNINGS = {
     Reason.NO_ROOM_FOR_SURGE,
     Reason.API_REFUSED,
     Reason.API_UNAVAILABLE,
+    *TROUBLES_OF_SCALING,
 }
-"""Reasons of Ready that somebody should look at."""
+"""Reasons of Ready and of scaling that somebody should look at."""
 
 
 def _is_warning(condition: Manifest) -> bool:

@@ -49,6 +49,9 @@ def test_each_condition_and_each_moment_has_an_event_of_its_own() -> None:
         ("Ready", "PodsNotReady", "Normal"),
         ("Ready", "RolledOut", "Normal"),
         ("Available", "NoReadyVerifier", "Normal"),
+        ("ScalingActive", "ScalingConflict", "Warning"),
+        ("ScalingLimited", "AtMaximum", "Warning"),
+        ("LatencyTargetMet", "TargetMet", "Normal"),
     ],
 )
 def test_what_somebody_should_look_at_is_a_warning(kind: str, reason: str, expected: str) -> None:

@@ -343,6 +343,37 @@ def test_only_the_conditions_that_people_follow_are_told_as_events() -> None:
     assert told == [("Stalled", "True")], "Ready=False says the same"
 
 
+def _scaling(**reasons: str) -> dict[str, Any]:
+    kinds = ("ScalingActive", "ScalingLimited", "LatencyTargetMet")
+    return {"conditions": [{"type": kind, "status": "True", "reason": reasons[kind]} for kind in kinds]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason", "is_told"),
+    [
+        ("ScalingActive", "ScalingConflict", True),
+        ("ScalingActive", "MetricsMissing", True),
+        ("ScalingActive", "MetricsIncomplete", False),
+        ("ScalingActive", "Paused", False),
+        ("ScalingLimited", "AtMaximum", True),
+        ("ScalingLimited", "AtMinimum", False),
+        ("ScalingLimited", "LimitedByBehavior", False),
+        ("LatencyTargetMet", "TargetMissed", True),
+        ("LatencyTargetMet", "NoRequests", False),
+    ],
+)
+def test_a_trouble_of_scaling_is_told_when_it_begins_and_when_it_is_over(
+    kind: str, reason: str, *, is_told: bool
+) -> None:
+    well = {"ScalingActive": "Deciding", "ScalingLimited": "NotLimited", "LatencyTargetMet": "TargetMet"}
+    before, meanwhile = _scaling(**well), _scaling(**{**well, kind: reason})
+    expected = [kind] if is_told else []
+    assert [c["type"] for c in flipped(before, meanwhile)] == expected
+    assert [c["type"] for c in flipped(meanwhile, before)] == expected
+    assert flipped(meanwhile, meanwhile) == ()
+    assert [c["type"] for c in flipped({}, meanwhile)] == expected
+
+
 def test_another_reason_is_news_and_another_message_is_not() -> None:
     first = say(observe(READY, refused=("one",)))
     assert flipped(first, say(observe(READY, refused=("two",)), first, LATER)) == ()
