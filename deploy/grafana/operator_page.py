@@ -38,7 +38,7 @@ OPERATOR = Dashboard(
                 ),
                 stat(
                     "Failed passes in an hour",
-                    f"sum(increase(tandem_operator_pass_errors_total{{{OURS}}}[1h])) or vector(0)",
+                    f"round(sum(increase(tandem_operator_pass_errors_total{{{OURS}}}[1h]))) or vector(0)",
                     "none",
                     "They are tried again by themselves.",
                 ),

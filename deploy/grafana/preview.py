@@ -96,18 +96,18 @@ def _box(panel: Panel, x: float, y: float, lines: float) -> tuple[float, float, 
 
 
 def _series(axes: Any, panel: Panel, prometheus: Prometheus, begin: float, end: float) -> None:
-    drawn = 0
+    drawn, tallest = 0, 0.0
     for query in panel.queries:
         for line in prometheus.over(query.expression, begin=begin, end=end, step=(end - begin) / POINTS):
             times = [datetime.fromtimestamp(at, UTC) for at in line.times]
             label = _legend(query, line) if drawn < LEGENDS_SHOWN else None
             axes.plot(times, line.values, linewidth=1.2, label=label)
-            drawn += 1
+            drawn, tallest = drawn + 1, max([tallest, *filter(math.isfinite, line.values)])
     axes.set_xlim(datetime.fromtimestamp(begin, UTC), datetime.fromtimestamp(end, UTC))
     axes.xaxis.set_major_formatter(mdates.DateFormatter("%H:%M"))  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(mdates.AutoDateLocator(maxticks=6))  # type: ignore[no-untyped-call]
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: shown(value, panel.unit)))
-    axes.set_ylim(bottom=0, top=panel.highest and 1.05 * panel.highest)
+    axes.set_ylim(bottom=0, top=1.05 * (panel.highest or tallest or 1))
     axes.tick_params(labelsize=7, colors="#666666")
     axes.grid(visible=True, linewidth=0.3)
     for side in ("top", "right"):

@@ -47,7 +47,7 @@ SCALING = Dashboard(
                 ),
                 stat(
                     "Changes in an hour",
-                    f"sum(increase(tandem_scaling_changes_total{{{OF_DEPLOYMENT}}}[1h])) or vector(0)",
+                    f"round(sum(increase(tandem_scaling_changes_total{{{OF_DEPLOYMENT}}}[1h]))) or vector(0)",
                     "none",
                     "Times that replicas were changed, either way.",
                 ),
@@ -102,7 +102,7 @@ SCALING = Dashboard(
                     "Changes",
                     "Of replicas, in five minutes.",
                     "none",
-                    (f"increase(tandem_scaling_changes_total{{{OF_DEPLOYMENT}}}[5m])", "{{role}} {{direction}}"),
+                    (f"round(increase(tandem_scaling_changes_total{{{OF_DEPLOYMENT}}}[5m]))", "{{role}} {{direction}}"),
                 ),
                 series(
                     "Drafts",

@@ -32,6 +32,7 @@ pytestmark = [pytest.mark.real_node, pytest.mark.campaign, pytest.mark.timeout(1
 
 NAME = "shown"
 DATA_LIMIT_SECONDS = 200
+DRAFT_LIMIT_SECONDS = 240
 CLIENTS = 8
 """With one, drafts have too little to do for what they can give to be measured."""
 NAMED = re.compile(r"\b(?:tandem|vllm)[_:][a-z0-9_:]+(?=\{|\[| |\)|$)")
@@ -72,6 +73,10 @@ def _deployment() -> dict[str, Any]:
     return body
 
 
+def _ready_drafts(site: Site) -> int:
+    return int(site.get("llm", NAME)["status"]["draft"].get("readyReplicas") or 0)
+
+
 @pytest.fixture(scope="module")
 def shown(quantizing: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     jobs = finding_everything(quantizing.place.kubeconfig, quantizing.namespace)
@@ -88,6 +93,8 @@ def shown(quantizing: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         with Load(quantizing.address(NAME), model=NAME, clients=CLIENTS, max_tokens=64) as load:
             quantizing.wait_until(lambda: len(load.since(60)) > 3, "answers with drafts")
             quantizing.run("patch", f"llm/{NAME}", "--type=merge", "-p", json.dumps(more))
+            drafts = "a second draft pod"
+            quantizing.wait_until(lambda: _ready_drafts(quantizing) == 2, drafts, limit_seconds=DRAFT_LIMIT_SECONDS)
             yield Shown(Prometheus(server.address, variables), begun)
 
 
