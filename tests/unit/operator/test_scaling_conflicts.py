@@ -191,9 +191,9 @@ def test_an_autoscaler_that_stays_has_the_replicas_for_ever_longer(*, has_time: 
     async def script(site: Autoscaler) -> None:
         await site.live(30)
         site.fights, site.has_time = True, has_time
-        await site.live(3 * 3600)
+        await site.live(80 * 60)
         between = [round((b - a).total_seconds() / 60) for a, b in itertools.pairwise(site.times)]
-        assert len(between) >= 3
+        assert len(between) >= 2
         assert all(longer >= 1.5 * shorter for shorter, longer in itertools.pairwise(between)), between
         assert condition(site)[1] == "ScalingConflict"
 
