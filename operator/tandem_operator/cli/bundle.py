@@ -25,9 +25,9 @@ from tandem_operator.yaml_files import told_of
 
 LINES = 500
 TAKEN_OUT = (
-    "Secrets are not read. Values of environment variables and of foreign annotations, fields whose name says that "
-    "they are secret, and what looks like a credential is replaced by ***. Names, images, addresses of models and what "
-    "programs log are there: read it before you send it to anybody."
+    "Secrets are not read. Values of environment variables and of foreign annotations, binary data, fields whose name "
+    "says that they are secret, and what looks like a credential is replaced by ***. Names, images, addresses of "
+    "models and what programs log are there: read it before you send it to anybody."
 )
 
 

@@ -1,8 +1,8 @@
 """What of an object may leave a cluster: everything but what is, or might be, secret. Pure.
 
-Three rules. By place: values of environment variables and of annotations that are not ours, and whatever lies under a
-name that says so. By look: what looks like a credential (`masking.py`), in every text. And what was taken out by its
-place is taken out wherever else it stands, such as in a log.
+Three rules. By place: values of environment variables and of annotations that are not ours, binary data, and whatever
+lies under a name that says so, lists and maps included. By look: what looks like a credential (`masking.py`), in every
+text. And what was taken out by its place is taken out wherever else it stands, such as in a log.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ from typing import Any
 
 from tandem_operator import names
 from tandem_operator.facts import Manifest
-from tandem_operator.masking import MASK, masked_lines
+from tandem_operator.masking import CONFIDENTIAL, CONFIDENTIALS, MASK, masked_lines, named_values
 
 _SECRET_NAME = re.compile(
-    r"(?:token|secret|passw(?:or)?d|passphrase|authorization|credentials?|api[-_]?key|access[-_]?key|private[-_]?key)$",
-    re.IGNORECASE,
+    rf"(?: {CONFIDENTIAL} | {CONFIDENTIALS} | (?<!pull) secrets | credentials? )$", re.IGNORECASE | re.VERBOSE
 )
-_NO_SECRETS = frozenset({"timePerOutputToken", "timeToFirstToken", "outputToken", "firstToken"})
-"""Latencies."""
+_OF_A_SECRET = frozenset(
+    {"audience", "defaultMode", "expirationSeconds", "name", "namespace", "optional", "path", "secretName"}
+)
+"""Under the name of a secret, what only says which one is meant, and where it is mounted."""
+_WHOLLY_SECRET = frozenset({"environment", "binaryData"})
+_ARGUMENTS = frozenset({"args", "command"})
 _OUR_VARIABLES = re.compile(r"^(?:TANDEM_[A-Z_]+|HOME|HF_HUB_OFFLINE|OMP_WAIT_POLICY|POD_NAME)$")
 _OUR_ANNOTATIONS = (f"{names.GROUP}/", "deployment.kubernetes.io/revision", names.ANNOTATION_DELETION_COST)
 _PRIVATE_KEY = re.compile(
@@ -61,14 +64,16 @@ class Redaction:
         return _STOOD_IN.sub(MASK, masked_lines(_PRIVATE_KEY.sub(MASK, text)))
 
     def _value(self, value: Any, name: str) -> Any:
+        if _is_secret(name) and not _is_volume(value):
+            return self._secret(value)
         if isinstance(value, dict):
             if name == "annotations":
-                return {self.text(key): self._annotation(key, each) for key, each in value.items()}
-            if name == "environment":
-                return {self.text(key): MASK for key in value}
+                return {self.text(str(key)): self._annotation(key, each) for key, each in value.items()}
+            if name in _WHOLLY_SECRET:
+                return {self.text(str(key)): MASK for key in value}
             is_variable = "name" in value and "value" in value and not _is_ours(value["name"])
             return {
-                self.text(key): MASK if is_variable and key == "value" else self._value(each, key)
+                self.text(str(key)): MASK if is_variable and key == "value" else self._value(each, str(key))
                 for key, each in value.items()
                 if key != "managedFields"
             }
@@ -77,9 +82,18 @@ class Redaction:
                 MASK if is_secret and isinstance(each, str) else self._value(each, name)
                 for each, is_secret in _after_names(value)
             ]
-        if isinstance(value, str):
-            return MASK if value and _is_secret(name) else self.text(value)
-        return value
+        return self.text(value) if isinstance(value, str) else value
+
+    def _secret(self, value: Any) -> Any:
+        """Under the name of a secret: what is there, but not what it says."""
+        if isinstance(value, dict):
+            return {
+                self.text(str(key)): self._value(each, "") if _is_reference(key) else self._secret(each)
+                for key, each in value.items()
+            }
+        if isinstance(value, list):
+            return [self._secret(each) for each in value]
+        return MASK if _is_told(value) else value
 
     def _annotation(self, key: str, value: Any) -> Any:
         return self.text(str(value)) if str(key).startswith(_OUR_ANNOTATIONS) else MASK
@@ -87,20 +101,36 @@ class Redaction:
 
 def _secret_values(value: Any, name: str = "") -> Iterator[str]:
     """Of an object, what is secret by its place, and may stand elsewhere too."""
-    if isinstance(value, dict):
+    if _is_secret(name) and not _is_volume(value):
+        yield from _told_values(value)
+    elif isinstance(value, dict):
         if name == "environment":
             yield from (str(each) for each in value.values())
         elif isinstance(value.get("value"), str) and "name" in value and not _is_ours(value["name"]):
             yield value["value"]
         for key, each in value.items():
-            yield from _secret_values(each, key)
+            yield from _secret_values(each, str(key))
     elif isinstance(value, list):
         for each, is_secret in _after_names(value):
             if is_secret and isinstance(each, str):
                 yield each
             yield from _secret_values(each, name)
-    elif isinstance(value, str) and value and _is_secret(name):
-        yield value
+    elif isinstance(value, str) and name in _ARGUMENTS:
+        yield from named_values(value)
+
+
+def _told_values(value: Any) -> Iterator[str]:
+    """All that is said under the name of a secret."""
+    if isinstance(value, dict):
+        for key, each in value.items():
+            # A Secret's key, beside its name or a path, is a word like `api-key`, which stands in many places.
+            if not _is_reference(key) and not (key == "key" and {"name", "path"} & value.keys()):
+                yield from _told_values(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _told_values(each)
+    elif _is_told(value):
+        yield str(value)
 
 
 def _after_names(values: list[Any]) -> Iterator[tuple[Any, bool]]:
@@ -112,7 +142,21 @@ def _after_names(values: list[Any]) -> Iterator[tuple[Any, bool]]:
 
 
 def _is_secret(name: str) -> bool:
-    return name not in _NO_SECRETS and _SECRET_NAME.search(name) is not None
+    return _SECRET_NAME.search(name) is not None
+
+
+def _is_reference(key: Any) -> bool:
+    return key in _OF_A_SECRET or str(key).endswith("Ref")
+
+
+def _is_volume(value: Any) -> bool:
+    """A pod's volume of a Secret names what of it is mounted where."""
+    return isinstance(value, dict) and "secretName" in value
+
+
+def _is_told(value: Any) -> bool:
+    """Whether it is a value: a switch, such as automountServiceAccountToken, is none."""
+    return value is not None and not isinstance(value, bool) and value != ""
 
 
 def _is_ours(variable: Any) -> bool:

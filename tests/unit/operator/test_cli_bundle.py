@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import stat
 import tarfile
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,45 @@ from tests.unit.operator.user_cluster import UserCluster, user_cluster
 VERIFIER, OPERATOR, ARTIFACT = f"{NAME}-verifier-a", "tandem-operator-x", "m-0123456789abcdef"
 OWN = {names.LABEL_DEPLOYMENT: NAME}
 OF_OPERATOR = {names.LABEL_PART_OF: names.PART_OF, names.LABEL_COMPONENT: "operator"}
-CONFIG = "accelerators: {npu: {resource: x/npu, environment: {VENDOR_LICENCE: plain-%s}}}\nprometheus: {address: ''}\n"
+CONFIG = """
+accelerators: {npu: {resource: x/npu, environment: {VENDOR_LICENCE: plain-%s}}}
+prometheus: {address: ''}
+"""
+NUMBER = 7701234567
+SECRETIVE = """
+apiKeys: [%s]
+credentials: {of-one: {user: %s}}
+password: %d
+tokensPerSecond: 51
+"""
 IDENTITY = {"name", "namespace", "uid", "apiVersion", "kind", "creationTimestamp", "lastTransitionTime", "labels"}
 """Keys of what makes an object that one, and of what is a time or a word of a closed set."""
 CLOSED = {"phase", "podIP", "type", "status", "role", "resourceVersion"}
+
+
+FORMS = (
+    "hf_Canary{0}CanaryCanary",
+    "ghp_Canary{0}CanaryCanary",
+    "github_pat_canary{0}_canarycanary",
+    "AKIACANARY{0}CANARY",
+    "Bearer canary.{0}.canary",
+    "https://canary:canary{0}@example.com/x",
+    "password=canary-{0}",
+    "eyJcanary{0}.canarycanary.canary",
+    "sk-Canary-{0}-canarycanary",
+    "sk-canary{0}canarycanary",
+    "serve --api-key canary-{0} --seed 1",
+    "sh -c \"serve --hf-token 'canary {0}'\"",
+    "['serve', '--api-key', 'canary-{0}']",
+    "'api_key': ['canary-{0}', 'canary-{0}']",
+    '"apiKeys": [{{"canary-{0}": "canary-{0}"}}]',
+    '\\"secret\\": \\"canary {0}\\"',
+    "https://example.com/x?X-Amz-Signature=canary{0}&x=1",
+    "https://example.com/x?X-Amz-Security-Token=canary{0}%2F&x=1",
+    "https://example.com/x?X-Goog-Signature=canary{0}",
+    "https://example.com/x?sv=1&sig=canary{0}canarycanary%3D",
+)
+"""In which credentials are written, each with the word in it and a number of four digits."""
 
 
 class Canaries:
@@ -36,18 +72,7 @@ class Canaries:
 
     def __init__(self) -> None:
         self._numbers = itertools.count(1000)
-        self._forms = itertools.cycle(
-            (
-                "hf_Canary{0}CanaryCanary",
-                "ghp_Canary{0}CanaryCanary",
-                "AKIACANARY{0}CANARY",
-                "Bearer canary.{0}.canary",
-                "https://canary:canary{0}@example.com/x",
-                "password=canary-{0}",
-                "eyJcanary{0}.canarycanary.canary",
-                "sk-Canary-{0}-canarycanary",
-            )
-        )
+        self._forms = itertools.cycle(FORMS)
 
     def token(self) -> str:
         """One that looks like a credential."""
@@ -202,23 +227,24 @@ def test_no_secret_is_in_it_wherever_one_was(cluster: UserCluster, tmp_path: Pat
         cluster.objects[path] = canaries.planted(manifest)
     value = canaries.plain()
     cluster.put("Pod", canaries.planted(pod_of(VERIFIER)) | {"spec": pod_of(VERIFIER, env=value)["spec"]})
-    config = labelled(
-        "ConfigMap", "tandem-operator", OF_OPERATOR, data={"config.yaml": CONFIG % canaries.plain(), "token": "canary"}
-    )
-    cluster.put("ConfigMap", config)
+    several = SECRETIVE % (first := canaries.plain(), canaries.plain(), NUMBER)
+    data = {"config.yaml": CONFIG % canaries.plain(), "token": "canary", "more.yaml": several}
+    config = labelled("ConfigMap", "tandem-operator", OF_OPERATOR, data=data)
+    cluster.put("ConfigMap", {**config, "binaryData": {"a.bin": b64encode(b"canary").decode()}})
     cluster.objects[f"/api/v1/namespaces/{NAMESPACE}/secrets/keys"] = {
         "metadata": {"name": "keys"},
         "data": {"key": "canary"},
     }
     key = "-----BEGIN PRIVATE KEY-----\ncanary\n-----END PRIVATE KEY-----"
     for path in [path for path in cluster.texts if path != "/version"]:
-        lines = [f"before {canaries.token()} after" for _ in range(16)]
-        cluster.texts[path] = "\n".join(
-            [*lines, f"asked with {value}", f"\x1b[31m{canaries.token()}\x1b[0m", key, "end"]
-        )
+        lines = [f"before {canaries.token()} after" for _ in FORMS]
+        known = [f"asked with {each}" for each in (value, first, NUMBER)]
+        cluster.texts[path] = "\n".join([*lines, *known, f"\x1b[31m{canaries.token()}\x1b[0m", key, "end"])
     found = bundle(cluster, tmp_path)
     lines = [f"{path}: {line}" for path, text in found.items() for line in text.splitlines()]
-    assert [line for line in lines if "canary" in line.lower()] == []
+    hidden = ("canary", str(NUMBER), b64encode(b"canary").decode().lower())
+    assert [line for line in lines if any(each in line.lower() for each in hidden)] == []
+    assert "tokensPerSecond: 51" in found["operator/ConfigMap-tandem-operator.yaml"]
     assert "before *** after" in found[f"logs/{VERIFIER}.engine.log"]
     assert "asked with ***" in found[f"logs/{VERIFIER}.engine.previous.log"]
     assert found[f"operator/logs/{OPERATOR}.operator.log"].endswith("***\nend\n")
@@ -233,7 +259,7 @@ def test_no_secret_is_in_it_wherever_one_was(cluster: UserCluster, tmp_path: Pat
 
 def test_the_canaries_would_be_seen_if_nothing_took_them_out(cluster: UserCluster) -> None:
     canaries = Canaries()
-    assert all("canary" in canaries.token().lower() for _ in range(8))
+    assert all("canary" in canaries.token().lower() for _ in FORMS)
     planted = yaml.safe_dump(canaries.planted(pod_of(VERIFIER)))
     assert planted.lower().count("canary") > 8
     assert main(cluster.options("debug", "bundle", "nobody")) == 2

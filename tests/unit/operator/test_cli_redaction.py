@@ -36,6 +36,22 @@ def shown(manifest: dict[str, Any]) -> dict[str, Any]:
         ({"automountServiceAccountToken": False}, {"automountServiceAccountToken": False}),
         ({"args": ["--api-key", "anything", "--seed", "1"]}, {"args": ["--api-key", "***", "--seed", "1"]}),
         ({"args": ["--api-key=anything", "x"]}, {"args": ["--api-key=***", "x"]}),
+        ({"args": ["--api-key anything"]}, {"args": ["--api-key ***"]}),
+        ({"password": 1234567890, "token": 0.5}, {"password": "***", "token": "***"}),
+        ({"apiKeys": ["anything", 7], "hf_tokens": ["anything"]}, {"apiKeys": ["***", "***"], "hf_tokens": ["***"]}),
+        ({"credentials": {"user": {"a": ["b"]}, "b": 1}}, {"credentials": {"user": {"a": ["***"]}, "b": "***"}}),
+        ({"secrets": [{"name": "a", "key": "b"}]}, {"secrets": [{"name": "a", "key": "***"}]}),
+        ({"binaryData": {"a.bin": "YQ=="}}, {"binaryData": {"a.bin": "***"}}),
+        ({1: {None: "a"}}, {"1": {"None": "a"}}),
+        *((each, each) for each in (
+            {"secret": {"secretName": "a", "defaultMode": 288, "items": [{"key": "tls.crt", "path": "server.crt"}]}},
+            {"serviceAccountToken": {"audience": "a", "expirationSeconds": 600, "path": "token"}},
+            {"imagePullSecrets": [{"name": "a"}], "enginePullSecrets": ["a"], "secretName": "a", "token": None},
+            {"timeToFirstToken": {"p50": "1s"}, "timePerOutputToken": 1.5, "tokensPerSecond": 51, "firstToken": "99.5"},
+            {"apiKey": {"secretKeyRef": {"name": "hf", "key": "token"}}, "maxBatchedTokens": 2048},
+            {"losses": [{"tokens": 4096, "wantedTokens": 8}], "windows": [{"tokens": "1 2 3"}]},
+            {"perMillionTokens": "0.4", "experts_per_token": 2, "inputTokens": 64, "key": "a", "keys": ["a"]},
+        )),
         ({"message": f"401 for {TOKEN}"}, {"message": "401 for ***"}),
         ({"image": "reg.example/x@sha256:0a1b", "replicas": 3}, {"image": "reg.example/x@sha256:0a1b", "replicas": 3}),
     ],
@@ -60,6 +76,25 @@ def test_values_are_taken_out_by_their_place_and_by_their_look(
 )
 def test_what_was_taken_out_of_an_object_is_taken_out_of_a_log(value: str, log: str, expected: str) -> None:
     assert Redaction.of([{"env": [{"name": "X", "value": value}]}]).text(log) == expected
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        {"password": 1234567890},
+        {"apiKeys": ["1234567890"]},
+        {"credentials": {"a": {"b": "1234567890"}}},
+        {"args": ["--api-key=1234567890"]},
+        {"command": ["sh", "-c", "serve --api-key '1234567890' --seed 1"]},
+    ],
+)
+def test_every_form_in_which_a_value_is_given_makes_it_known(manifest: dict[str, Any]) -> None:
+    assert Redaction.of([manifest]).text("asked with 1234567890 today") == "asked with *** today"
+
+
+def test_the_key_of_a_secret_is_no_secret() -> None:
+    revision = {"requested": {"apiKey": {"name": "keys", "key": "api-key"}}}
+    assert Redaction.of([revision]).text("--api-key is missing") == "--api-key is missing"
 
 
 def test_a_value_that_holds_another_goes_as_a_whole() -> None:
