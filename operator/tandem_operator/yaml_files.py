@@ -33,6 +33,8 @@ class _Loader(yaml.SafeLoader):
 
 def documents_in(path: Path | None) -> list[Any]:
     """Every document of a YAML file; None: of standard input. Raises UnreadableFileError."""
+    if path is None and sys.stdin is None:
+        raise UnreadableFileError("standard input is closed")
     try:
         text = path.read_text(encoding="utf-8") if path else sys.stdin.read()
         return list(yaml.load_all(text, Loader=_Loader))

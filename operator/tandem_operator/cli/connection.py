@@ -24,6 +24,8 @@ from tandem_operator.yaml_files import told_by_the_parser, told_of
 LIMIT_SECONDS = 15
 PAGE_LIMIT_SECONDS = 5
 """Of what a pod is asked: one that hangs shall not hold up the others."""
+_NO_KUBECONFIG = (TypeError, KeyError, AttributeError, ValueError)
+"""What the client raises for a file with something else in it, such as a list or no text."""
 AS_TANDEM = {"fieldManager": "kubectl-tandem"}
 """By whose name what a user changes is written: a person's, and not the operator's."""
 
@@ -45,11 +47,11 @@ class Connection:
                     f"context {context} (is unknown): must be of {', '.join(c['name'] for c in contexts)}"
                 )
             api = config.new_client_from_config(kubeconfig, context)
-        except (config.ConfigException, OSError, YAMLError, TypeError, KeyError) as error:
+        except (config.ConfigException, OSError, YAMLError, *_NO_KUBECONFIG) as error:
             where = kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
             hint, wrong = "--kubeconfig or KUBECONFIG names another", _wrong_with(where, error)
             raise CommandError(f"no cluster in kubeconfig {where} ({hint}): {wrong}") from error
-        return cls(api, namespace or chosen["context"].get("namespace") or "default")
+        return cls(api, namespace or str(chosen["context"].get("namespace") or "default"))
 
     @classmethod
     def of(cls, options: argparse.Namespace) -> Connection:
@@ -189,6 +191,8 @@ def _wrong_with(where: str, error: Exception) -> str:
         return told_by_the_parser(error)
     if not any(Path(path).expanduser().exists() for path in where.split(os.pathsep)):
         return "there is no such file"
+    if isinstance(error, _NO_KUBECONFIG):
+        return "is no kubeconfig, which is YAML with lists of clusters, users and contexts"
     return one_line(str(error))
 
 

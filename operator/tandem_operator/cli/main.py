@@ -48,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if ASKED in os.environ:
             answer_shell(parser)
         options = parser.parse_args(arguments)
+        if sys.stdout is None:  # `tandem … >&-`: before anything is changed of which nobody could be told
+            return _failed("standard output: is closed", 1)
         exit_code: int = options.run(options, Screen.of(sys.stdout))
     except CommandError as error:
         return _failed(str(error), error.exit_code)
@@ -73,8 +75,9 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _failed(message: str, exit_code: int) -> int:
-    screen = Screen.of(sys.stderr)
-    screen.write(f"{screen.paint('tandem:', RED)} {message}\n")
+    if sys.stderr is not None:
+        screen = Screen.of(sys.stderr)
+        screen.write(f"{screen.paint('tandem:', RED)} {message}\n")
     return exit_code
 
 

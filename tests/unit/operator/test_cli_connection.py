@@ -44,6 +44,32 @@ def test_a_kubeconfig_that_leads_nowhere_is_told_in_one_sentence(
     assert said.count("\n") == 1
 
 
+WITH = "current-context: a\ncontexts: [{name: a, context: %s}]\nclusters: %s\nusers: %s\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"root:x:0:0:root:/root:/bin/bash\n",
+        b"[1]\n",
+        b"7\n",
+        b"current-context: a\ncontexts: 3\n",
+        (WITH % ("b", "[]", "[]")).encode(),
+        (WITH % ("{cluster: c, user: u}", "4", "[]")).encode(),
+        (WITH % ("{cluster: c, user: u}", "[{name: c, cluster: {server: h}}]", "[{name: u, user: 3}]")).encode(),
+        b"\xff\xfe",
+    ],
+)
+def test_what_is_no_kubeconfig_is_told_so(content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "kubeconfig"
+    file.write_bytes(content)
+    assert main(["status", "pair", "--kubeconfig", str(file)]) == 1
+    where = f"no cluster in kubeconfig {file} (--kubeconfig or KUBECONFIG names another)"
+    assert capsys.readouterr().err == (
+        f"tandem: {where}: is no kubeconfig, which is YAML with lists of clusters, users and contexts\n"
+    )
+
+
 @pytest.mark.parametrize("command", ["status", "why"])
 @pytest.mark.parametrize(
     ("there", "exit_code", "told"),

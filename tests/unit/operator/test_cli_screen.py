@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import shlex
+import subprocess
+import sys
 from collections.abc import Mapping
 
 import pytest
@@ -40,3 +43,21 @@ def test_a_sign_that_the_encoding_lacks_is_escaped() -> None:
     stream = io.TextIOWrapper(raw, encoding="ascii")
     Screen.of(stream, {}).write("7 → 8\n")
     assert raw.getvalue() == b"7 \\u2192 8\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "closed", "exit_code", "told"),
+    [
+        (["accelerators"], ">&-", 1, "tandem: standard output: is closed\n"),
+        (["bench", "pair"], ">&-", 1, "tandem: standard output: is closed\n"),
+        (["plan", "-f", "-"], "<&-", 1, "tandem: -: standard input is closed\n"),
+        (["plan", "-f", "/missing"], "2>&-", 1, ""),
+        (["accelerators"], ">&- 2>&-", 1, ""),
+    ],
+)
+def test_a_stream_that_is_closed_is_told_in_one_line(
+    command: list[str], closed: str, exit_code: int, told: str
+) -> None:
+    words = shlex.join([sys.executable, "-m", "tandem_operator.cli.main", *command])
+    done = subprocess.run(["bash", "-c", f"{words} {closed}"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (exit_code, "", told)
