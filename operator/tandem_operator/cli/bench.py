@@ -10,7 +10,7 @@ import argparse
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tandem_contracts.benchmark import RANGES, Load, progress_in
@@ -114,14 +114,22 @@ def _run(options: argparse.Namespace, screen: Screen) -> int:
     bench = Bench(Connection.of(options), options.name, load, deadline_seconds=options.deadline)
     job = bench.start()
     if options.detach:
-        screen.write(f"{options.name}: Job {job} measures it; status.benchmark of the resource will tell\n")
+        note = f"Job {job} measures it; status.benchmark of the resource will tell"
+        _show(options, screen, {"job": job}, [note], told=[f"{options.name}: {note}"])
         return 0
     told, notes = bench.finish(job, Progress(Screen.of(sys.stderr)))
-    if options.output:
-        screen.write(written({"name": options.name, "benchmark": told, "notes": notes}, options.output))
-    else:
-        screen.write("".join(f"{line}\n" for line in table(options.name, told, notes=notes, paint=screen.paint)))
+    _show(options, screen, told, notes, told=table(options.name, told, notes=notes, paint=screen.paint))
     return 1 if told["failed"] else 0
+
+
+def _show(
+    options: argparse.Namespace, screen: Screen, benchmark: Manifest, notes: Sequence[str], *, told: Iterable[str]
+) -> None:
+    """To a program as `-o` asks for it, or what a person is told."""
+    if options.output:
+        screen.write(written({"name": options.name, "benchmark": benchmark, "notes": list(notes)}, options.output))
+    else:
+        screen.write("".join(f"{line}\n" for line in told))
 
 
 BENCH = Command(

@@ -11,7 +11,7 @@ from tandem_operator.masking import one_line
 
 KEYS = {
     "name": "of the resource",
-    "benchmark": "as status.benchmark of the resource has it; what is not known is absent",
+    "benchmark": "as status.benchmark of the resource has it; what is not known is absent, with --detach all but job",
     "notes": "errors of requests, and what is not shown",
 }
 _LATENCIES = {

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from tandem_operator import __version__
 from tandem_operator.cli.bundle_contents import Contents, collect
-from tandem_operator.cli.command import Command, on_a_resource
+from tandem_operator.cli.command import Command, on_a_resource, with_output, written
 from tandem_operator.cli.connection import Connection
 from tandem_operator.cli.inputs import CommandError
-from tandem_operator.cli.screen import BOLD, PLAIN, YELLOW, Paint, Screen
+from tandem_operator.cli.screen import BOLD, YELLOW, Paint, Screen
 from tandem_operator.manifest_yaml import manifest_yaml
 from tandem_operator.yaml_files import told_of
 
@@ -44,13 +44,18 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
         "--out", type=Path, metavar="FILE", help="omitted: tandem-NAME-TIME.tar.gz here; never written over"
     )
     command.add_argument("--lines", type=_lines, default=LINES, help="so many last lines of each container's log")
+    with_output(command)
 
 
 def _run(options: argparse.Namespace, screen: Screen) -> int:
     connection, now = Connection.of(options), datetime.now(UTC)
     out = options.out or Path(f"tandem-{options.name}-{now:%Y%m%dT%H%M%SZ}.tar.gz")
-    told = run_bundle(connection, options.name, out=out, lines=options.lines, now=now, paint=screen.paint)
-    screen.write(told)
+    contents, files = run_bundle(connection, options.name, out=out, lines=options.lines, now=now)
+    if options.output:
+        place = {"name": options.name, "namespace": connection.namespace, "archive": str(out)}
+        screen.write(written({**place, "files": files, "missing": list(contents.missing)}, options.output))
+    else:
+        screen.write(_told(out, contents, files, screen.paint))
     return 0
 
 
@@ -62,17 +67,33 @@ BUNDLE = Command(
     "last lines of its pods' logs (also of containers that have ended), metrics pages, its ModelArtifacts with their "
     "Jobs, and the operator's log, version and configuration. " + TAKEN_OUT + " What you have no right to read is "
     "noted in the archive's index.yaml and is no error.",
+    keys={
+        "name": "of the resource",
+        "namespace": "of the resource",
+        "archive": "its file",
+        "files": "their paths in the archive",
+        "missing": "what could not be read, with the reason",
+    },
 )
 DEBUG = Command("collect what helps to find a fault", subcommands={"bundle": BUNDLE})
 
 
-def run_bundle(connection: Connection, name: str, *, out: Path, lines: int, now: datetime, paint: Paint = PLAIN) -> str:
-    """Write the archive; what is in it. Raises CommandError, with exit code 2 when there is no such resource."""
+def run_bundle(
+    connection: Connection, name: str, *, out: Path, lines: int, now: datetime
+) -> tuple[Contents, Sequence[str]]:
+    """Write the archive; what was read, and which files are in it. Raises CommandError, with exit code 2 when there is
+    no such resource.
+    """
     contents = collect(connection, name, lines=lines, now=now)
-    written = contents.redacted()
-    index = _index(contents, sorted(written), name=name, namespace=connection.namespace, now=now)
-    _write(out, {"index.yaml": index, **written}, folder=out.name.removesuffix(".tar.gz"), now=now)
-    told = f"{paint(str(out), BOLD)}: {len(written)} files"
+    packed = contents.redacted()
+    files = sorted(packed)
+    index = _index(contents, files, name=name, namespace=connection.namespace, now=now)
+    _write(out, {"index.yaml": index, **packed}, folder=out.name.removesuffix(".tar.gz"), now=now)
+    return contents, files
+
+
+def _told(out: Path, contents: Contents, files: Sequence[str], paint: Paint) -> str:
+    told = f"{paint(str(out), BOLD)}: {len(files)} files"
     if contents.missing:
         told += "".join(["; not there:\n", *(paint(f"  {each}", YELLOW) + "\n" for each in contents.missing)])
     else:

@@ -6,10 +6,12 @@ Both only write to the resource, with the user's own rights; the operator does t
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 from tandem_operator import names
-from tandem_operator.cli.command import Command, on_a_resource
+from tandem_operator.cli.change import CHANGE_KEYS, Change, on_a_resource_with_output
+from tandem_operator.cli.command import Command
 from tandem_operator.cli.connection import Connection
 from tandem_operator.cli.inputs import CommandError
 from tandem_operator.cli.screen import BOLD, DIM, PLAIN, YELLOW, Paint, Screen
@@ -22,33 +24,37 @@ GOES_ON = "rollouts of a changed spec, repairs, the making of models, the depth 
 
 
 def _pause(options: argparse.Namespace, screen: Screen) -> int:
-    screen.write(run_pause(Connection.of(options), options.name, paint=screen.paint))
+    paint = PLAIN if options.output else screen.paint
+    run_pause(Connection.of(options), options.name, paint=paint).show(options, screen)
     return 0
 
 
 def _resume(options: argparse.Namespace, screen: Screen) -> int:
-    screen.write(run_resume(Connection.of(options), options.name, paint=screen.paint))
+    paint = PLAIN if options.output else screen.paint
+    run_resume(Connection.of(options), options.name, paint=paint).show(options, screen)
     return 0
 
 
 PAUSE = Command(
     "keep replicas as they are, whatever the load: spec.autoscaling.paused",
     _pause,
-    add_arguments=on_a_resource,
+    add_arguments=on_a_resource_with_output,
     description=f"Keep replicas as they are, at zero too, whatever the load: set spec.autoscaling.paused. What is not "
     f"paused: {GOES_ON}. Pausing what is paused changes nothing, and is no error; a resource without spec.autoscaling "
     "has nothing that could be paused: exit code 1.",
+    keys=CHANGE_KEYS,
 )
 RESUME = Command(
     "let autoscaling decide on replicas again",
     _resume,
-    add_arguments=on_a_resource,
+    add_arguments=on_a_resource_with_output,
     description="Let autoscaling decide on replicas again: unset spec.autoscaling.paused. Resuming what is not paused "
     "changes nothing, and is no error.",
+    keys=CHANGE_KEYS,
 )
 
 
-def run_pause(connection: Connection, name: str, *, paint: Paint = PLAIN) -> str:
+def run_pause(connection: Connection, name: str, *, paint: Paint = PLAIN) -> Change:
     """What is paused now, and what is not. Raises CommandError, with exit code 2 when there is no such resource."""
     body = connection.get(names.KIND, name)
     is_news = not _is_paused(body)
@@ -58,20 +64,26 @@ def run_pause(connection: Connection, name: str, *, paint: Paint = PLAIN) -> str
     lines = [first, paint(f"  not paused: {GOES_ON}", DIM)]
     if _scaling(body).get("desiredVerifiers") == 0:
         lines.append(paint("  at zero no request wakes it: those that come wait at the gate, and get 503", YELLOW))
-    return "".join(f"{line}\n" for line in lines)
+    return _change(connection, name, lines, is_news=is_news)
 
 
-def run_resume(connection: Connection, name: str, *, paint: Paint = PLAIN) -> str:
+def run_resume(connection: Connection, name: str, *, paint: Paint = PLAIN) -> Change:
     """What is decided again. Raises CommandError, with exit code 2 when there is no such resource."""
     body = connection.get(names.KIND, name)
-    if not _is_paused(body):
+    is_news = _is_paused(body)
+    if not is_news:
         lines = [f"{name}: {paint('is not paused', BOLD)}: autoscaling decides on replicas"]
     else:
         body = _write(connection, name, is_paused=False)
         lines = [f"{name}: {paint('resumed', BOLD)}: autoscaling decides on replicas again"]
     if _is_in_conflict(body):
         lines.append(paint(f"  {_CONFLICT.format(name=name)}", YELLOW))
-    return "".join(f"{line}\n" for line in lines)
+    return _change(connection, name, lines, is_news=is_news)
+
+
+def _change(connection: Connection, name: str, lines: Sequence[str], *, is_news: bool) -> Change:
+    changed = ["spec.autoscaling.paused"] if is_news else []
+    return Change(name, connection.namespace, changed, "".join(f"{line}\n" for line in lines))
 
 
 def _is_in_conflict(body: Manifest) -> bool:

@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from tandem_contracts.launch import Role, Speculation
 from tandem_operator import names
 from tandem_operator.api.deployment import InvalidSpecError, LLMDeployment
-from tandem_operator.cli.command import Command, on_a_resource
+from tandem_operator.cli.change import CHANGE_KEYS, Change, on_a_resource_with_output
+from tandem_operator.cli.command import Command
 from tandem_operator.cli.connection import Connection
 from tandem_operator.cli.inputs import CommandError
 from tandem_operator.cli.screen import Screen
@@ -24,39 +25,44 @@ from tandem_operator.targets import is_request_of
 
 
 def _refresh(options: argparse.Namespace, screen: Screen) -> int:
-    screen.write(run_refresh(Connection.of(options), options.name))
+    run_refresh(Connection.of(options), options.name).show(options, screen)
     return 0
 
 
 def _add_arguments_of_rollback(command: argparse.ArgumentParser) -> None:
-    on_a_resource(command)
+    on_a_resource_with_output(command)
     command.add_argument("--role", choices=[role.value for role in Role], default=Role.VERIFIER.value)
     command.add_argument("--to", metavar="REVISION", help="omitted: the newest other one that has not failed")
 
 
 def _rollback(options: argparse.Namespace, screen: Screen) -> int:
     role = Role(options.role)
-    screen.write(run_rollback(Connection.of(options), options.name, role=role, revision=options.to))
+    run_rollback(Connection.of(options), options.name, role=role, revision=options.to).show(options, screen)
     return 0
 
 
 REFRESH = Command(
-    "roll out what the operator's present defaults make of an unchanged spec", _refresh, add_arguments=on_a_resource
+    "roll out what the operator's present defaults make of an unchanged spec",
+    _refresh,
+    add_arguments=on_a_resource_with_output,
+    keys=CHANGE_KEYS,
 )
 ROLLBACK = Command(
     "ask again for what an earlier revision of a role was asked for",
     _rollback,
     add_arguments=_add_arguments_of_rollback,
+    keys={**CHANGE_KEYS, "role": "verifier or draft", "revision": "that the spec asks for now"},
 )
 
 
-def run_refresh(connection: Connection, name: str) -> str:
+def run_refresh(connection: Connection, name: str) -> Change:
     """Ask the operator to compare the frozen revisions with what the spec resolves to today; what will happen."""
     body = connection.get(names.KIND, name)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     patch = {"metadata": {"annotations": {names.ANNOTATION_REFRESH: now}}}
     connection.patch(names.KIND, name, patch, content_type="application/merge-patch+json")
-    return told_of_refresh(name, (body.get("status") or {}).get("conditions") or [])
+    told = told_of_refresh(name, (body.get("status") or {}).get("conditions") or [])
+    return Change(name, connection.namespace, [f"metadata.annotations[{names.ANNOTATION_REFRESH}]"], told)
 
 
 def told_of_refresh(name: str, conditions: Sequence[Manifest]) -> str:
@@ -69,7 +75,7 @@ def told_of_refresh(name: str, conditions: Sequence[Manifest]) -> str:
     return f"{name}: asked for; it is not Ready, so `tandem status {name}` will tell what rolls\n"
 
 
-def run_rollback(connection: Connection, name: str, *, role: Role, revision: str | None) -> str:
+def run_rollback(connection: Connection, name: str, *, role: Role, revision: str | None) -> Change:
     """Write the request of an earlier revision of a role back into the spec.
 
     `revision` None: the one that serves, where the spec does not ask for it; else the newest one that the spec does not
@@ -96,7 +102,9 @@ def run_rollback(connection: Connection, name: str, *, role: Role, revision: str
     ]
     connection.patch(names.KIND, name, patch, content_type="application/json-patch+json")
     changed = [f"spec.{part}" for part in sorted({*spec, *body["spec"]}) if spec.get(part) != body["spec"].get(part)]
-    return f"{name}: the spec asks for {role} revision {chosen.revision} again; changed: {', '.join(changed)}\n"
+    told = f"{name}: the spec asks for {role} revision {chosen.revision} again; changed: {', '.join(changed)}\n"
+    more = {"role": role.value, "revision": chosen.revision}
+    return Change(name, connection.namespace, changed, told, more)
 
 
 def _already(role: Role, revision: str, *, present: str) -> str:

@@ -346,6 +346,18 @@ def test_for_programs_it_is_one_document_and_the_exit_code_tells_of_failures(
     assert document["benchmark"]["failed"] == failed
 
 
+@pytest.mark.parametrize("form", ["json", "yaml"])
+def test_for_programs_who_do_not_wait_the_document_has_the_job(
+    cluster: UserCluster, form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(cluster.options("bench", NAME, "--detach", "-o", form)) == 0
+    text = capsys.readouterr().out
+    document = json.loads(text) if form == "json" else yaml.safe_load(text)
+    assert document.keys() == KEYS.keys()
+    assert document["benchmark"] == {"job": job_in(cluster)["metadata"]["name"]}
+    assert "status.benchmark" in document["notes"][0]
+
+
 def test_status_shows_it_in_a_line_and_to_programs_whole(
     cluster: UserCluster, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import stat
 import tarfile
 from base64 import b64encode
@@ -17,6 +18,7 @@ from tandem_contracts import metrics
 from tandem_contracts.launch import Role
 from tandem_contracts.ports import HTTP_PORT, METRICS_PORT
 from tandem_operator import __version__, names
+from tandem_operator.cli.bundle import BUNDLE
 from tandem_operator.cli.main import main
 from tandem_operator.cluster import KINDS
 from tandem_operator.facts import Manifest
@@ -277,6 +279,23 @@ def test_missing_rights_are_noted_and_the_rest_is_there(
     said = capsys.readouterr().out
     assert "not there:" in said
     assert "pods/log" in said
+
+
+def test_for_programs_it_is_one_document(
+    cluster: UserCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster.forbidden.add("leases")
+    index = yaml.safe_load(bundle(cluster, tmp_path, "-o", "json")["index.yaml"])
+    document = json.loads(capsys.readouterr().out)
+    assert document.keys() == BUNDLE.keys.keys()
+    assert document == {
+        "name": NAME,
+        "namespace": NAMESPACE,
+        "archive": str(tmp_path / "bundle.tar.gz"),
+        "files": index["files"],
+        "missing": index["missing"],
+    }
+    assert "operator/Lease" in document["missing"][0]
 
 
 def test_without_an_operator_in_the_namespace_that_is_noted(cluster: UserCluster, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import pytest
 
 from tandem_operator import names
 from tandem_operator.cli.main import main
+from tandem_operator.cli.pausing import PAUSE, RESUME
 from tandem_operator.facts import Manifest
-from tests.builders import NAME, make_body, make_spec
+from tests.builders import NAME, NAMESPACE, make_body, make_spec
 from tests.unit.operator.user_cluster import UserCluster, user_cluster
 
 AUTOSCALING = {"slo": {"timeToFirstToken": "2s"}, "verifier": {"maxReplicas": 4}}
@@ -87,6 +89,26 @@ def test_resume_says_where_replicas_are_somebody_elses_for_a_while(
         assert main(cluster.options("resume", NAME)) == 0
         said = capsys.readouterr().out.splitlines()
         assert said[1:] == [f"  not yet: somebody else has written them lately; `tandem why {NAME}` says who"]
+
+
+def document(command: str, cluster: UserCluster, capsys: pytest.CaptureFixture[str]) -> Any:
+    assert main(cluster.options(command, NAME, "-o", "json")) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_for_programs_it_is_one_document_that_says_what_was_changed(
+    cluster: UserCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(cluster, scaling={"desiredVerifiers": 3})
+    place = {"name": NAME, "namespace": NAMESPACE}
+    first, again = document("pause", cluster, capsys), document("pause", cluster, capsys)
+    assert first.keys() == PAUSE.keys.keys() == RESUME.keys.keys()
+    assert first["notes"][0] == "paused: autoscaling keeps 3 verifiers"
+    assert {**first, "notes": []} == {**place, "changed": ["spec.autoscaling.paused"], "notes": []}
+    assert {**again, "notes": []} == {**place, "changed": [], "notes": []}
+    resumed = ["resumed: autoscaling decides on replicas again"]
+    assert document("resume", cluster, capsys) == {**first, "notes": resumed}
+    assert document("resume", cluster, capsys)["changed"] == []
 
 
 @pytest.mark.parametrize("command", ["pause", "resume"])

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tandem_contracts.launch import Role
+from tandem_operator import names
 from tandem_operator.api.deployment import LLMDeployment
 from tandem_operator.cli.inputs import CommandError
+from tandem_operator.cli.main import main
 from tandem_operator.cli.revisions import (
+    REFRESH,
+    ROLLBACK,
     chosen_revision,
     is_asked_for,
     least_changed,
@@ -19,9 +26,10 @@ from tandem_operator.cli.revisions import (
     told_of_refresh,
 )
 from tandem_operator.facts import Facts, Manifest, RevisionFacts
-from tests.builders import make_body, make_config, make_role, make_spec
+from tests.builders import NAME, NAMESPACE, make_body, make_config, make_role, make_spec
 from tests.unit.operator.rollouts import started
 from tests.unit.operator.simulation import Operator
+from tests.unit.operator.user_cluster import user_cluster
 
 FIRST, SECOND, THIRD = (
     RevisionFacts(Role.VERIFIER, name, number, {}, {}, {}) for number, name in enumerate(("one", "two", "three"), 1)
@@ -169,3 +177,40 @@ def test_a_rollback_to_drafts_that_are_not_in_the_spec_any_more_says_what_to_do_
     back = rolled_back(operator.body["spec"], Role.VERIFIER, former.requested)
     with pytest.raises(CommandError, match=r"spec\.draft is required .*; `tandem rollback --role draft` asks for"):
         require_valid(operator.body, back, role=Role.VERIFIER, chosen=former)
+
+
+@pytest.mark.parametrize("form", ["json", "yaml"])
+def test_for_programs_it_is_one_document_that_says_what_was_changed(
+    form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, after = make_spec(), make_spec(verifier=make_role("other"))
+    operator = started(before)
+    operator.converge()
+    former = operator.intent(operator.facts()).wants[Role.VERIFIER].target.revision
+    operator.change_spec(after)
+    operator.converge()
+
+    def document(command: str) -> Any:
+        assert main(cluster.options(command, NAME, "-o", form)) == 0
+        text = capsys.readouterr().out
+        return json.loads(text) if form == "json" else yaml.safe_load(text)
+
+    with user_cluster(tmp_path) as cluster:
+        cluster.put(names.KIND, operator.body | {"metadata": {**operator.body["metadata"], "resourceVersion": "1"}})
+        for revision in operator.cluster.of_kind("ControllerRevision"):
+            cluster.put("ControllerRevision", revision)
+        back, fresh = document("rollback"), document("refresh")
+        (body,) = (each for path, each in cluster.objects.items() if path.endswith(f"/llmdeployments/{NAME}"))
+    assert body["spec"] == before
+    assert back.keys() == ROLLBACK.keys.keys()
+    assert back == {
+        "name": NAME,
+        "namespace": NAMESPACE,
+        "role": "verifier",
+        "revision": former,
+        "changed": ["spec.verifier"],
+        "notes": [f"the spec asks for verifier revision {former} again; changed: spec.verifier"],
+    }
+    assert fresh.keys() == REFRESH.keys.keys()
+    assert fresh["changed"] == [f"metadata.annotations[{names.ANNOTATION_REFRESH}]"]
+    assert names.ANNOTATION_REFRESH in body["metadata"]["annotations"]

@@ -76,7 +76,8 @@ class UserCluster:
         if method == "DELETE":
             return 200, json.dumps(self.objects.pop(path))
         if method == "PATCH":
-            self.objects[path] = _merged(self.objects[path], body)
+            change = _replaced if isinstance(body, list) else _merged
+            self.objects[path] = change(self.objects[path], body)
         return 200, json.dumps(self.objects[path])
 
     def _listed(self, path: str, selector: str) -> list[Manifest]:
@@ -96,6 +97,11 @@ def _merged(there: Any, patch: Any) -> Any:
         return patch
     merged = {key: _merged(there.get(key, {}), value) for key, value in patch.items() if value is not None}
     return {**{key: value for key, value in there.items() if patch.get(key, value) is not None}, **merged}
+
+
+def _replaced(there: Manifest, patch: list[Manifest]) -> Manifest:
+    """By a JSON patch that replaces whole fields, and asks of nothing that it has changed meanwhile."""
+    return {**there, **{each["path"].strip("/"): each["value"] for each in patch if each["op"] == "replace"}}
 
 
 def _failure(status: int, message: str) -> tuple[int, str]:
