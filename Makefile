@@ -96,9 +96,8 @@ cluster-down: .venv/ready ## stop it and leave nothing behind
 cluster-status: .venv/ready ## what of it runs
 	@$(BIN)/python -m deploy.local status
 
-images: .venv/ready ## build the container images (REGISTRY=host/repo: and push them)
-	@$(BIN)/python -m deploy.images build
-	@$(if $(REGISTRY),$(BIN)/python -m deploy.images push $(REGISTRY))
+images: .venv/ready ## build the container images (REGISTRY=host/repo: and push them); the chart's values for them: build/images.yaml
+	@$(BIN)/python -m deploy.images $(if $(REGISTRY),push $(REGISTRY),build) --values build/images.yaml
 
 release: .venv/ready ## build chart package, plugin, SBOMs and images into build/release/VERSION (VERSION=1.2.3; IMAGES=: no images; HOME_PAGE=URL: for krew)
 	@SOURCE_DATE_EPOCH="$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)}" \

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from deploy.images.values import values_of as image_values
 from deploy.place import Place
 
 CHART = Path(__file__).parents[1] / "charts/tandem"
@@ -16,18 +17,14 @@ RELEASE = "tandem"
 
 def values_of(images: Mapping[str, str], *, replicas: int = 1) -> dict[str, Any]:
     """Chart values for images by name (`operator`, `engine-cpu`, maybe `draft-triton`) and a machine that all share."""
-    repository, _, tag = images["operator"].rpartition(":")
+    named = image_values(images)
     return {
+        **named,
         "replicas": replicas,
-        "image": {"repository": repository, "tag": tag},
         # As much as an engine: with less, engines that take both cores keep it from renewing its lease.
         "resources": {"requests": {"cpu": "250m"}},
         "config": {
-            "engineImages": {
-                "cpu": images["engine-cpu"],
-                **({"cpu-triton": images["draft-triton"]} if "draft-triton" in images else {}),
-                **({"cpu-artifacts": images["artifacts"]} if "artifacts" in images else {}),
-            },
+            **named["config"],
             # The shipped table asks for a core a share. Here control plane, engines and client share two: a quarter
             # each leaves room for a second revision beside the first. One thread for each engine, since those that
             # wait spin and would take the core that the other engine needs.

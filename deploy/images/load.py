@@ -27,9 +27,14 @@ def load(references: Iterable[str], storage: Storage, *, client: Sequence[str]) 
         _forget_outdated(reference, client=client)
 
 
+def reference_in(registry: str, reference: str) -> str:
+    """An image's reference in `registry` (HOST/PATH), for one as it is built here."""
+    return f"{registry}/{reference.rpartition('/')[2]}"
+
+
 def push(reference: str, storage: Storage, *, registry: str) -> str:
     """Push a built image to `registry` (HOST/PATH); returns its reference there. Raises ImageError."""
-    target = f"{registry}/{reference.rpartition('/')[2]}"
+    target = reference_in(registry, reference)
     with storage.progress.step(f"pushed {target}"):
         storage.buildah(
             "push",

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
 from pathlib import Path
 
-from tests.docs.blocks import ALL, ROOT, commands_of
+from deploy.images.__main__ import main as images
+from deploy.images.catalogue import BUILT_WITHOUT_REGISTRY
+from tests.docs.blocks import ALL, ROOT, Command, commands_of
 
 SHOWN = ("deploy", "charts", "crds", "docs")
 WRITTEN = {"kubectl": (ROOT / "deploy/samples/cpu-pair.yaml").read_text(), "helm": "{}\n"}
@@ -19,5 +23,16 @@ def lay_out(page: Path, folder: Path) -> None:
         if block.page == page and block.title:
             (folder / block.title).write_text(block.text)
         for command in commands_of(block) if block.page == page and block.language == "console" else ():
+            if command.words[:2] == ("make", "images"):
+                write_image_values(command, folder)
             if command.into:
                 (folder / command.into).write_text(WRITTEN[command.words[0]])
+
+
+def write_image_values(command: Command, folder: Path) -> None:
+    """The file of values that `make images` leaves, by the program that make runs: nothing is built or pushed."""
+    told = subprocess.run(["make", "-n", *command.words[1:]], cwd=ROOT, capture_output=True, text=True, check=True)
+    _, *program, verb, registry, option, file = shlex.split(told.stdout.splitlines()[-1])
+    assert (program, verb, option) == (["-m", "deploy.images"], "push", "--values")
+    asked = ["references", *BUILT_WITHOUT_REGISTRY, "--registry", registry, option, str(folder / file)]
+    assert images(asked) == 0

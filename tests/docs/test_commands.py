@@ -24,6 +24,7 @@ import pytest
 import yaml
 
 from deploy.docs.commands import parser
+from deploy.images.catalogue import NAMES, Image
 from deploy.local.binaries import Binaries
 from tandem_operator import names
 from tandem_operator.api.crd import artifact_crd, crd, crd_schema
@@ -50,6 +51,7 @@ from tests.docs.running import (
 from tests.unit.operator.user_cluster import user_cluster
 
 LIMIT_SECONDS = 60
+IMAGE_VALUES = "build/images.yaml"
 REUSING = "--reset-then-reuse-values"
 NOWHERE = "https://127.0.0.1:1"
 OURS = {
@@ -270,6 +272,43 @@ def check_curl(arguments: Sequence[str]) -> None:
     (address,) = (urlsplit(word) for word in arguments if word.startswith("http"))
     assert address.netloc
     assert [json.loads(sent) for sent in _values(arguments, "-d")]
+
+
+INSTALLS = [
+    command for command in COMMANDS if command.words[:2] == ("helm", "install") and IMAGE_VALUES in command.words
+]
+
+
+@pytest.mark.parametrize("command", INSTALLS, ids=map(str, INSTALLS))
+def test_an_install_names_every_image_as_make_images_has_pushed_it(
+    command: Command, folder_of: Callable[[Path], Path], binaries: Binaries
+) -> None:
+    folder = folder_of(command.block.page)
+    (registry,) = {
+        word.removeprefix("REGISTRY=")
+        for other in COMMANDS
+        if other.block.page == command.block.page
+        for word in other.words
+        if word.startswith("REGISTRY=")
+    }
+    pushed = {name: f"{registry}/{name}:{Image(name).tag}" for name in NAMES}
+    argv = [binaries["helm4"], "template", *command.words[2:], "--kube-version", "1.30.0"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=LIMIT_SECONDS, cwd=folder, check=True)
+    found = {o["kind"]: o for o in yaml.load_all(done.stdout, Loader=yaml.CSafeLoader) if o}
+    (operator,) = found["Deployment"]["spec"]["template"]["spec"]["containers"]
+    config = yaml.safe_load(found["ConfigMap"]["data"]["config.yaml"])
+    assert operator["image"] == config["gate"]["image"] == pushed["operator"]
+    assert config["engineImages"] == {
+        "cpu": pushed["engine-cpu"],
+        "cpu-artifacts": pushed["artifacts"],
+        "cpu-triton": pushed["draft-triton"],
+        "gpu": f"{registry}/engine-gpu:TAG",  # of the user's own
+        "gpu-artifacts": pushed["artifacts"],
+    }
+
+
+def test_the_readme_and_two_pages_install_what_make_images_pushed() -> None:
+    assert {command.block.page.name for command in INSTALLS} == {"README.md", "start.md", "offline.md"}
 
 
 def test_there_are_commands_of_every_kind() -> None:
