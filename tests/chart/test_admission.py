@@ -114,6 +114,18 @@ REFUSED: dict[str, tuple[Manifest, str]] = {
     "a module": (pod(container=variable("PYTHONPATH")), "the environment of a container"),
     "a proxy": (pod(container=variable("https_proxy")), "the environment of a container"),
     "a way around vLLM's checks": (pod(container=variable("VLLM_ALLOW_INSECURE_SERIALIZATION")), "the environment"),
+    "variables by the dozen": (pod(container={"envFrom": [{"configMapRef": {"name": "any"}}]}), "(envFrom)"),
+    "variables of an init container": (
+        pod(
+            {
+                "initContainers": [
+                    {"name": "a", "image": "image", **security(), "envFrom": [{"secretRef": {"name": "any"}}]}
+                ]
+            }
+        ),
+        "(envFrom)",
+    ),
+    "a node by name": (pod({"nodeName": "control-plane"}), "past the scheduler"),
     "every taint": (pod({"tolerations": [{"operator": "Exists"}]}), "must not tolerate every taint"),
     "control planes": (
         pod({"tolerations": [{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists"}]}),
@@ -171,6 +183,25 @@ def test_every_pod_of_the_operator_passes(kubectl: Kubectl, guarded: str) -> Non
 def test_the_api_server_finds_no_fault_with_the_policys_types(kubectl: Kubectl, guarded: str) -> None:
     found = kubectl.get("validatingadmissionpolicy", f"{guarded}-tandem-operator-pods")
     assert "expressionWarnings" not in found.get("status", {}).get("typeChecking", {})
+
+
+def test_a_container_may_be_added_to_a_pod_that_the_scheduler_has_given_a_node(kubectl: Kubectl, guarded: str) -> None:
+    made = pod({"schedulerName": "this-test"})
+    made["metadata"]["name"] = "bound"
+    assert kubectl.attempt("create", "-n", guarded, "-f", "-", stdin=json.dumps(made)).returncode == 0
+    binding = {
+        "apiVersion": "v1",
+        "kind": "Binding",
+        "metadata": {"name": "bound", "namespace": guarded},
+        "target": {"apiVersion": "v1", "kind": "Node", "name": "a-node"},
+    }
+    path = f"/api/v1/namespaces/{guarded}/pods/bound/binding"
+    kubectl.run("create", "--raw", path, "-f", "-", stdin=json.dumps(binding))
+    added = {"name": "debugger", "image": "image", "securityContext": SAFE}
+    patch = json.dumps({"spec": {"ephemeralContainers": [added]}})
+    done = kubectl.attempt("patch", "pod", "bound", "-n", guarded, "--subresource=ephemeralcontainers", "-p", patch)
+    assert done.stderr == ""
+    kubectl.run("delete", "pod", "bound", "-n", guarded, "--force", "--grace-period=0")
 
 
 def test_a_container_may_not_be_added_to_a_pod_of_ours_with_more_rights(kubectl: Kubectl, guarded: str) -> None:
