@@ -20,6 +20,11 @@
 {{- printf "%s-operator" (include "tandem.fullname" . | trunc 54 | trimSuffix "-") -}}
 {{- end -}}
 
+{{/* Of the Service, which may have 63 characters and no dot, of which a release's name may have some. */}}
+{{- define "tandem.metricsName" -}}
+{{- printf "%s-metrics" (include "tandem.operatorName" . | replace "." "-" | trunc 55 | trimSuffix "-") -}}
+{{- end -}}
+
 {{/* Of the whole cluster, where the release's namespace tells one from another. */}}
 {{- define "tandem.clusterName" -}}
 {{- printf "%s-%s" .Release.Namespace (include "tandem.operatorName" .) -}}
