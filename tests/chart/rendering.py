@@ -142,3 +142,11 @@ def merged(*parts: Manifest) -> Manifest:
             both = isinstance(value, dict) and isinstance(result.get(key), dict)
             result[key] = merged(result[key], value) if both else value
     return result
+
+
+EVERYTHING = merged(
+    *(VALUES[name] for name in ("watched", "watched by the Grafana operator", "guarded", "with roles for users")),
+    *(VALUES[name] for name in ("with issuer discovery", "with claims", "of the whole cluster")),
+    {"rbac": {"issuerDiscovery": True, "aggregatedRoles": True}},
+)
+"""Every kind of object that the chart has, at once."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
+from deploy.local.binaries import Binaries
 from tandem_operator.config import OperatorConfig
-from tests.chart.rendering import CHART, DIGEST, VALUES, Manifest, objects, one, run
+from tests.chart.rendering import CHART, DIGEST, EVERYTHING, VALUES, Manifest, merged, objects, one, run
 
 
 def test_the_defaults_are_those_of_the_operator(helm: str, tmp_path: Path) -> None:
@@ -83,8 +85,42 @@ REFUSED: dict[str, Manifest] = {
 }
 
 
+BY_THE_SCHEMA = "values don't meet the specifications of the schema"
+
+
 @pytest.mark.parametrize("values", REFUSED.values(), ids=REFUSED)
 def test_the_schema_refuses(values: Manifest, helm: str, tmp_path: Path) -> None:
     done = run(helm, values, tmp_path)
     assert done.returncode != 0
-    assert "values don't meet the specifications of the schema" in done.stderr
+    assert BY_THE_SCHEMA in done.stderr
+
+
+def paths_of(values: Manifest, *above: str) -> Iterator[tuple[str, ...]]:
+    """Every key of the values, with those above it."""
+    for key, value in values.items():
+        yield (*above, key)
+        if isinstance(value, dict):
+            yield from paths_of(value, *above, key)
+
+
+PATHS = list(paths_of(yaml.safe_load((CHART / "values.yaml").read_text())))
+
+
+@pytest.mark.timeout(120)  # a hundred runs of a fifth of a second
+def test_a_value_that_is_taken_away_is_refused_by_the_schema_or_missed_by_nobody(
+    binaries: Binaries, tmp_path: Path
+) -> None:
+    """Helm takes null for "without the default"."""
+    wrong, refused = {}, set()
+    for path in PATHS:
+        without: Manifest | None = None
+        for key in reversed(path):
+            without = {key: without}
+        done = run(binaries["helm4"], merged(EVERYTHING, without or {}), tmp_path)
+        refused |= {path} if BY_THE_SCHEMA in done.stderr else set()
+        if path not in refused and (done.returncode != 0 or "<no value>" in done.stdout):
+            wrong[".".join(path)] = done.stderr[:200]
+    assert wrong == {}
+    assert len(PATHS) > 90
+    assert {("metrics",), ("networkPolicy",), ("rbac",)} <= refused
+    assert ("affinity",) not in refused

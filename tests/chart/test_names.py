@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chart.rendering import VALUES, Manifest, merged, objects_in, rendered
+from tests.chart.rendering import EVERYTHING, Manifest, merged, objects_in, rendered
 
 LONGEST_RELEASE = "r" * 53
 """Helm takes no longer one."""
@@ -27,11 +27,6 @@ NAMED: dict[str, tuple[str, Manifest]] = {
     "a long name for all": ("tandem", {"fullnameOverride": "f" * 63}),
     "a long name for all that ends where it is cut": ("tandem", {"fullnameOverride": f"{'f' * 54}-{'f' * 8}"}),
 }
-EVERYTHING = merged(
-    *(VALUES[name] for name in ("watched", "watched by the Grafana operator", "guarded", "with roles for users")),
-    *(VALUES[name] for name in ("with issuer discovery", "with claims", "of the whole cluster")),
-    {"rbac": {"issuerDiscovery": True, "aggregatedRoles": True}},
-)
 
 
 def form_of(kind: str, api_version: str) -> re.Pattern[str]:
