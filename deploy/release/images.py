@@ -23,7 +23,8 @@ from deploy.images.errors import ImageError
 from deploy.images.storage import Storage, StoredImage, opened
 from deploy.local.layout import cache_of
 from deploy.local.progress import Progress
-from deploy.release.packing import epoch, write_tar
+from deploy.release.errors import ReleaseError
+from deploy.release.packing import epoch, tracked_files, write_tar
 from deploy.release.sbom import debian_packages_in, environment_of, python_packages_in, sbom_of
 
 ARCHIVE_LIMIT_BYTES = 1_000_000_000
@@ -36,9 +37,11 @@ _STATUS = "var/lib/dpkg/status"
 def release_images(version: str, folder: Path, *, names: Collection[str]) -> None:
     """Write images.json, the named images' archives and every image's bill of materials into `folder`.
 
-    Builds the named images where they are missing. Raises ImageError, and ClusterError when a Debian package cannot be
-    installed.
+    Builds the named images where they are missing. Raises ReleaseError where git does not know what would be in one,
+    ImageError, and ClusterError when a Debian package cannot be installed.
     """
+    for image in images_of(sorted(names)) if names else ():
+        refuse_unknown(image)
     found: dict[str, dict[str, Any]] = {}
     statuses: dict[str, str] = {}
     if names:
@@ -52,6 +55,14 @@ def release_images(version: str, folder: Path, *, names: Collection[str]) -> Non
     for name in NAMES:
         text = image_sbom(Image(name), version, dpkg_status=statuses.get(name))
         (folder / f"{name}.cdx.json").write_text(text, encoding="utf-8")
+
+
+def refuse_unknown(image: Image) -> None:
+    """An image's tag is the hash of its files: none may be left out. Raises ReleaseError for one that git has not."""
+    known = set(tracked_files(image.repository))
+    unknown = [str(path) for path in image.inputs() if image.repository / path not in known]
+    if unknown:
+        raise ReleaseError(f"image {image.name} would have {unknown[0]}, which git does not know: add or remove it")
 
 
 def image_sbom(image: Image, version: str, *, dpkg_status: str | None) -> str:

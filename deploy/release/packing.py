@@ -7,12 +7,16 @@ import hashlib
 import io
 import os
 import shutil
+import subprocess
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from deploy.release.errors import ReleaseError
+
 EARLIEST = 315532800
 """1980-01-01, before which no zip file can be."""
+GIT_LIMIT_SECONDS = 60
 _EXECUTABLE = 0o100
 
 
@@ -21,15 +25,26 @@ def epoch() -> int:
     return max(int(os.environ.get("SOURCE_DATE_EPOCH") or EARLIEST), EARLIEST)
 
 
+def tracked_files(folder: Path) -> list[Path]:
+    """Those below a folder of a checkout that git knows, sorted: what else lies there is nobody's to publish.
+
+    Raises ReleaseError where git knows none.
+    """
+    argv = ["git", "-C", str(folder), "ls-files", "-z"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=GIT_LIMIT_SECONDS, check=False)
+    if not done.stdout:
+        raise ReleaseError(f"{folder} has no file that git knows, and a release has no others: {done.stderr.strip()}")
+    return sorted(folder / name for name in done.stdout.rstrip("\0").split("\0"))
+
+
 def stage(source: Path, target: Path) -> None:
-    """Copy a folder's files, without what Python has compiled, all with one time and the rights that git knows."""
-    for file in sorted(source.rglob("*")):
-        if file.is_file() and "__pycache__" not in file.parts:
-            copy = target / file.relative_to(source)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, copy)
-            copy.chmod(_mode_of(file))
-            os.utime(copy, (epoch(), epoch()))
+    """Copy what git knows of a folder, all with one time and the rights that git knows. Raises ReleaseError."""
+    for file in tracked_files(source):
+        copy = target / file.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, copy)
+        copy.chmod(_mode_of(file))
+        os.utime(copy, (epoch(), epoch()))
 
 
 def write_tar_gz(path: Path, files: Mapping[str, Path]) -> None:

@@ -97,11 +97,14 @@ def test_what_is_built_twice_has_the_same_bytes(archive: Path, tmp_path: Path) -
     assert sha256_of(again) == sha256_of(archive)
 
 
-def test_the_chart_s_package_has_the_same_bytes_from_a_younger_checkout(tmp_path: Path) -> None:
+def test_the_chart_s_package_has_the_same_bytes_from_a_younger_checkout_with_files_of_somebody(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     pack_chart(tmp_path / "one")
     shutil.copytree(CHART, tmp_path / "checkout/tandem", copy_function=shutil.copyfile)  # with the time of now
+    for words in (["init", "--quiet"], ["add", "."]):
+        subprocess.run(["git", "-C", str(tmp_path / "checkout"), *words], check=True, timeout=60)
+    (tmp_path / "checkout/tandem/my-values.secret.yaml").write_text("password: x\n")
     pack_chart(tmp_path / "two", chart=tmp_path / "checkout/tandem")
     package = f"tandem-{__version__}.tgz"
     assert (tmp_path / "one" / package).read_bytes() == (tmp_path / "two" / package).read_bytes()

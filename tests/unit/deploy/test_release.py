@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from deploy.local.layout import REPOSITORY
 from deploy.local.progress import Progress
 from deploy.release.__main__ import main, plugin_sbom
 from deploy.release.errors import ReleaseError
-from deploy.release.images import dpkg_status_of, image_sbom, release_images
+from deploy.release.images import dpkg_status_of, image_sbom, refuse_unknown, release_images
 from deploy.release.packing import EARLIEST, stage, write_tar_gz
 from deploy.release.plugin import LOCK, NAME
 from deploy.release.sbom import debian_packages_in, environment_of, python_packages_in, sbom_of
@@ -171,24 +172,52 @@ def test_neither_an_engine_nor_the_operator_s_own_libraries_are_in_the_plugin() 
     assert not names & {"vllm", "torch", "numpy", "kopf", "grpcio", "cryptography"}
 
 
+def known_to_git(folder: Path) -> None:
+    """Make it a checkout in which git knows all that is there."""
+    for words in (["init", "--quiet"], ["add", "."]):
+        subprocess.run(["git", "-C", str(folder), *words], check=True, timeout=60)
+
+
+def test_a_folder_without_git_is_no_release(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/code.py").write_text("1\n")
+    with pytest.raises(ReleaseError, match="no file that git knows"):
+        stage(tmp_path / "source", tmp_path / "copy")
+
+
+def test_an_image_with_a_file_that_git_does_not_know_is_refused(tmp_path: Path) -> None:
+    image = Image("app", tmp_path)
+    (tmp_path / image.containerfile).parent.mkdir(parents=True)
+    (tmp_path / image.containerfile).write_text("FROM scratch\nCOPY code /code\n")
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code/main.py").write_text("1\n")
+    known_to_git(tmp_path)
+    refuse_unknown(image)
+    (tmp_path / "code/token").write_text("secret\n")
+    with pytest.raises(ReleaseError, match="image app would have code/token, which git does not know"):
+        refuse_unknown(image)
+
+
 def test_archives_do_not_depend_on_time_and_umask(tmp_path: Path) -> None:
     digests = []
     for number, umask in enumerate((0o022, 0o077)):
         source, copy = tmp_path / f"source-{number}", tmp_path / f"copy-{number}"
         before = os.umask(umask)
         try:
-            (source / "folder/__pycache__").mkdir(parents=True)
-            (source / "folder/__pycache__/code.pyc").write_bytes(b"compiled")
+            (source / "folder").mkdir(parents=True)
             (source / "folder/code.py").write_text("1\n")
             (source / "program").write_text("#!/bin/sh\n")
             (source / "program").chmod(0o777 & ~umask)
             os.utime(source / "program", (number + 1e9, number + 1e9))
+            known_to_git(source)
+            (source / "secret.yaml").write_text("password: x\n")
             stage(source, copy)
             archive = tmp_path / f"{number}.tar.gz"
             write_tar_gz(archive, {name: copy / name for name in ("program", "folder/code.py")})
         finally:
             os.umask(before)
-        assert sorted(str(file.relative_to(copy)) for file in copy.rglob("*.*")) == ["folder/code.py"]
+        copied = sorted(str(file.relative_to(copy)) for file in copy.rglob("*") if file.is_file())
+        assert copied == ["folder/code.py", "program"], "and nothing that git does not know"
         digests.append(archive.read_bytes())
     assert digests[0] == digests[1]
     with tarfile.open(tmp_path / "0.tar.gz") as tar:
