@@ -9,7 +9,7 @@ import pytest
 from tandem_contracts.ports import HTTP_PORT, METRICS_PORT
 from tandem_contracts.termination import Phase
 from tandem_operator import __main__, names
-from tandem_operator.objects.protection import NAMESPACE_NAME, OPERATOR_PODS
+from tandem_operator.objects.protection import DNS_PORTS, NAMESPACE_NAME, OPERATOR_PODS
 from tests.chart.rendering import VALUES, Manifest, objects, one
 
 
@@ -56,7 +56,7 @@ def test_with_the_ports_of_the_api_server_the_operator_reaches_nothing_that_it_d
         return [port["port"] for port in rule["ports"]]
 
     api, engines = egress() or []
-    assert ports(api) == [443, 6443, 53, 53]
+    assert ports(api) == [443, 6443, *(port for port in DNS_PORTS for _ in ("UDP", "TCP"))]
     assert ports(engines) == [HTTP_PORT, METRICS_PORT]
     assert engines["to"] == [{"podSelector": {"matchLabels": {names.LABEL_MANAGED_BY: names.MANAGED_BY}}}]
     for address, port in {"http://p.m:9090": 9090, "https://p.m": 443, "http://p.m/under": 80}.items():

@@ -68,3 +68,10 @@ def test_the_right_to_claims_is_given_only_when_asked_for(helm: str, tmp_path: P
 
     assert groups(VALUES["with claims"]) - groups({}) == {"resource.k8s.io"}
     assert "resource.k8s.io" not in groups({})
+
+
+def test_the_right_to_block_the_deletion_of_owners_is_given_only_when_asked_for(helm: str, tmp_path: Path) -> None:
+    asked = one(objects(helm, {"rbac": {"create": True, "ownerFinalizers": True}}, tmp_path), "Role")["rules"]
+    added = [rule for rule in asked if rule not in one(objects(helm, {}, tmp_path), "Role")["rules"]]
+    finalizers = [f"{plural}/finalizers" for plural in (names.PLURAL, names.ARTIFACT_PLURAL)]
+    assert added == [{"apiGroups": [names.GROUP], "resources": finalizers, "verbs": ["update"]}]
