@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from deploy.grafana.overview import NAMESPACE
 from deploy.grafana.parts import Dashboard, Row, Variable, series, stat
 from deploy.grafana.promql import OF_DEPLOYMENT, OF_PODS, mean, per_second, quantile, ratio, total
 from tandem_contracts import metrics
 
-DEPLOYMENT = Variable(
-    "deployment",
-    "Deployment",
-    'label_values(tandem_deployment_condition{namespace=~"$namespace"}, deployment)',
-    has_all=False,
+CHOSEN = (
+    Variable("namespace", "Namespace", "label_values(tandem_deployment_condition, namespace)", has_all=False),
+    Variable(
+        "deployment",
+        "Deployment",
+        'label_values(tandem_deployment_condition{namespace=~"$namespace"}, deployment)',
+        has_all=False,
+    ),
 )
+"""One deployment: of one namespace, since another one may have a deployment of the same name."""
 _BY = "namespace"
 _QUANTILES = (0.5, 0.95, 0.99)
 
@@ -30,7 +33,7 @@ DEPLOYMENT_PAGE = Dashboard(
     "tandem-deployment",
     "Tandem / Deployment",
     "One deployment: latency against its target, tokens, queue, KV cache, prefix cache and cost.",
-    (NAMESPACE, DEPLOYMENT),
+    CHOSEN,
     (
         Row(
             "Now",

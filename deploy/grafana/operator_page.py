@@ -64,9 +64,9 @@ OPERATOR = Dashboard(
                     "Duration of a pass",
                     "And the wait of a key before it.",
                     "s",
-                    (quantile(0.5, "tandem_operator_pass_seconds", of=OURS, by=_BY), "pass p50"),
-                    (quantile(0.99, "tandem_operator_pass_seconds", of=OURS, by=_BY), "pass p99"),
-                    (quantile(0.99, "tandem_operator_queue_wait_seconds", of=OURS, by=_BY), "wait p99"),
+                    (quantile(0.5, "tandem_operator_pass_seconds", of=OURS, by=_BY), "{{namespace}} pass p50"),
+                    (quantile(0.99, "tandem_operator_pass_seconds", of=OURS, by=_BY), "{{namespace}} pass p99"),
+                    (quantile(0.99, "tandem_operator_queue_wait_seconds", of=OURS, by=_BY), "{{namespace}} wait p99"),
                 ),
                 series(
                     "Requests to the API server",

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from deploy.grafana.deployment import DEPLOYMENT
-from deploy.grafana.overview import NAMESPACE
+from deploy.grafana.deployment import CHOSEN
 from deploy.grafana.parts import Dashboard, Mark, Row, series, stat
 from deploy.grafana.promql import OF_DEPLOYMENT
 
@@ -11,11 +10,17 @@ _DESIRED = f"tandem_scaling_desired_replicas{{{OF_DEPLOYMENT}}}"
 _CAPACITY = f"tandem_scaling_replica_requests_per_second{{{OF_DEPLOYMENT}}}"
 _READY = f'tandem_deployment_ready_replicas{{role="verifier", {OF_DEPLOYMENT}}}'
 
+
+def _most(gauge: str) -> str:
+    """Of what two operators say while one follows the other."""
+    return f"max by (namespace, deployment) ({gauge})"
+
+
 SCALING = Dashboard(
     "tandem-scaling",
     "Tandem / Scaling",
     "Why a deployment has as many replicas as it has. `tandem why` says each decision in a sentence.",
-    (NAMESPACE, DEPLOYMENT),
+    CHOSEN,
     (
         Row(
             "Now",
@@ -66,7 +71,7 @@ SCALING = Dashboard(
                         f"tandem_scaling_surge_per_second{{{OF_DEPLOYMENT}}}",
                         "provided for",
                     ),
-                    (f"{_CAPACITY} * on(namespace, deployment) {_READY}", "capacity"),
+                    (f"{_most(_CAPACITY)} * {_most(_READY)}", "capacity"),
                     width=12,
                 ),
                 series(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from deploy.grafana.deployment import DEPLOYMENT
-from deploy.grafana.overview import NAMESPACE
+from deploy.grafana.deployment import CHOSEN
 from deploy.grafana.parts import Dashboard, Row, series, stat
 from deploy.grafana.promql import OF_DEPLOYMENT, OF_PODS, per_second, quantile, ratio
 from tandem_contracts import metrics
@@ -24,7 +23,7 @@ SPECULATION = Dashboard(
     "tandem-speculation",
     "Tandem / Speculation",
     "What remote drafts save and cost, as verifiers and draft servers measure it.",
-    (NAMESPACE, DEPLOYMENT),
+    CHOSEN,
     (
         Row(
             "Now",
@@ -73,7 +72,8 @@ SPECULATION = Dashboard(
                     "Of the steps with drafts, how many took the token at this place.",
                     "percentunit",
                     (
-                        f"{per_second(_BY_POSITION, by='position')} / on() group_left() ({_DRAFTED_ROWS} > 0)",
+                        f"{per_second(_BY_POSITION, by='namespace, position')} "
+                        f"/ on(namespace) group_left() ({_DRAFTED_ROWS} > 0)",
                         "{{position}}",
                     ),
                     highest=1.0,

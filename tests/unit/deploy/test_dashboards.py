@@ -93,5 +93,14 @@ def test_what_grafana_loads_has_every_panel_query_and_mark(dashboard: Dashboard)
     assert len(set(corners)) == len(corners), "no panel lies on another one"
 
 
+def test_a_page_of_one_deployment_is_of_one_namespace_too_since_another_one_may_have_that_name() -> None:
+    pages = [each for each in DASHBOARDS if "deployment" in {variable.name for variable in each.variables}]
+    assert len(pages) == 3
+    for page in pages:
+        chosen = {each["name"]: each for each in json.loads(written(page))["templating"]["list"]}
+        for name in ("namespace", "deployment"):
+            assert (chosen[name]["includeAll"], chosen[name]["multi"]) == (False, False), (page.title, name)
+
+
 def test_pages_have_names_of_their_own() -> None:
     assert len({each.uid for each in DASHBOARDS}) == len({each.title for each in DASHBOARDS}) == len(DASHBOARDS)
