@@ -60,7 +60,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Mark:
-    """A vertical line in every panel wherever the query is above 0."""
+    """A vertical line in every panel wherever the query is above 0. It is asked once a minute: a window of an increase
+    is longer by a scrape or more, or what happens between two of them is in neither."""
 
     name: str
     expression: str

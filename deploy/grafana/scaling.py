@@ -128,13 +128,13 @@ SCALING = Dashboard(
     marks=(
         Mark(
             "Replicas changed",
-            f"increase(tandem_scaling_changes_total{{{OF_DEPLOYMENT}}}[1m]) > 0",
+            f"increase(tandem_scaling_changes_total{{{OF_DEPLOYMENT}}}[2m]) > 0",
             "{{deployment}}: {{role}} {{direction}}",
         ),
         Mark("Blind", f"tandem_scaling_blind{{{OF_DEPLOYMENT}}} > 0", "{{deployment}}: {{role}} metrics are missing"),
         Mark(
             "Not scaling",
-            f'tandem_deployment_condition{{type="ScalingActive", {OF_DEPLOYMENT}}} == 0',
+            f'tandem_deployment_condition{{type="ScalingActive", {OF_DEPLOYMENT}}} == bool 0',
             "{{deployment}}: {{reason}}",
         ),
     ),

@@ -44,12 +44,13 @@ _OF_DRAFTS = (DRAFT_DEMAND, DRAFT_CAPACITY, DRAFTS_OFF)
 _TARGETS = ("timeToFirstToken", "timePerOutputToken")
 _TOKENS = ("all", "output")
 _BOUNDS = ("min", "max")
+_UP, _DOWN = "up", "down"
 
 
 def show(key: Key, decision: Decision, cost: Cost | None, *, policy: Policy) -> None:
     """Export a decision on verifiers, by which policy, and what the pods cost where that is known."""
     figures, latencies, labels = decision.figures, policy.target, _of(key)
-    _show_bounds(key, policy.bounds, Role.VERIFIER)
+    _show_role(key, policy.bounds, Role.VERIFIER)
     TARGET_SHARE.labels(*labels).set(latencies.share)
     for kind, seconds in zip(_TARGETS, (latencies.first_token_seconds, latencies.output_token_seconds), strict=True):
         _set_or_drop(TARGET, seconds, *labels, kind)
@@ -71,7 +72,7 @@ def show(key: Key, decision: Decision, cost: Cost | None, *, policy: Policy) -> 
 def show_drafts(key: Key, decision: DraftDecision, bounds: Bounds) -> None:
     """Export a decision on drafts."""
     labels = _of(key)
-    _show_bounds(key, bounds, Role.DRAFT)
+    _show_role(key, bounds, Role.DRAFT)
     DESIRED.labels(*labels, Role.DRAFT.value).set(decision.replicas)
     BLIND.labels(*labels, Role.DRAFT.value).set(decision.health is Health.BLIND)
     DRAFTS_OFF.labels(*labels).set(decision.is_off)
@@ -81,7 +82,7 @@ def show_drafts(key: Key, decision: DraftDecision, bounds: Bounds) -> None:
 
 def count_change(key: Key, *, before: int, after: int, role: Role) -> None:
     """Count that replicas have changed."""
-    CHANGES.labels(*_of(key), role.value, "up" if after > before else "down").inc()
+    CHANGES.labels(*_of(key), role.value, _UP if after > before else _DOWN).inc()
 
 
 def forget(key: Key) -> None:
@@ -110,7 +111,10 @@ def forget_drafts(key: Key) -> None:
     _forget_role(key, Role.DRAFT)
 
 
-def _show_bounds(key: Key, bounds: Bounds, role: Role) -> None:
+def _show_role(key: Key, bounds: Bounds, role: Role) -> None:
+    """What is known of any role that is scaled. Changes are 0 before the first one: from nothing nothing increases."""
+    for direction in (_UP, _DOWN):
+        CHANGES.labels(*_of(key), role.value, direction)
     for bound, replicas in zip(_BOUNDS, (bounds.least, bounds.most), strict=True):
         BOUND.labels(*_of(key), role.value, bound).set(replicas)
 
@@ -120,14 +124,16 @@ def _forget_role(key: Key, role: Role) -> None:
         _drop(gauge, *_of(key), role.value)
     for bound in _BOUNDS:
         _drop(BOUND, *_of(key), role.value, bound)
+    for direction in (_UP, _DOWN):
+        _drop(CHANGES, *_of(key), role.value, direction)
 
 
 def _of(key: Key) -> tuple[str, str]:
     return key.namespace, key.name
 
 
-def _drop(gauge: Gauge, *labels: str) -> None:
+def _drop(metric: Gauge | Counter, *labels: str) -> None:
     try:
-        gauge.remove(*labels)
+        metric.remove(*labels)
     except KeyError:
         return

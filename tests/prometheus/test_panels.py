@@ -8,15 +8,21 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from deploy.grafana.asked import Prometheus
 from deploy.grafana.written import DASHBOARDS
+from tests.prometheus.alerts import OURS
 from tests.prometheus.server import promtool
 
 ALL = Prometheus("nowhere", {"namespace": ".+", "deployment": ".+", "__rate_interval": "2m"})
 SELECTOR = re.compile(r"\b((?:tandem|vllm|process)[_:][a-z0-9_:]+)(?:\{([^}]*)\})?(?=[\[ )]|$)")
 EQUAL = re.compile(r'(\w+)="([^"]*)"')
+MARKS = {mark.name: ALL.filled(mark.expression) for dashboard in DASHBOARDS for mark in dashboard.marks}
+CHANGES = f'tandem_scaling_changes_total{{{OURS}, role="verifier", direction="up"}}'
+BLIND = f'tandem_scaling_blind{{{OURS}, role="verifier"}}'
+ACTIVE = f'tandem_deployment_condition{{{OURS}, type="ScalingActive", reason="Paused"}}'
 NAMES = {"deployment": "llama", "tandem_dev_deployment": "llama", "artifact": "a", "position": "0", "le": "+Inf"}
 
 
@@ -45,3 +51,30 @@ def test_no_query_is_refused_where_two_namespaces_have_the_same_names_and_one_op
     ]
     samples = [{"series": each, "values": "1+1x40"} for each in series]
     judged(tmp_path, {"interval": "30s", "input_series": samples, "promql_expr_test": tests})
+
+
+CASES = [
+    pytest.param("Replicas changed", CHANGES, "0 0 0 0 1x36", True, id="changed at a full minute"),
+    pytest.param("Replicas changed", CHANGES, "0 0 0 0 0 1x35", True, id="changed between two minutes"),
+    pytest.param("Replicas changed", CHANGES, "3x40", False, id="not changed"),
+    pytest.param("Blind", BLIND, "0x9 1x10 0x20", True, id="blind for a while"),
+    pytest.param("Blind", BLIND, "0x40", False, id="not blind"),
+    pytest.param("Not scaling", ACTIVE, "1x9 0x10 1x20", True, id="not scaling for a while"),
+    pytest.param("Not scaling", ACTIVE, "1x40", False, id="scaling"),
+]
+
+
+@pytest.mark.parametrize(("mark", "series", "values", "is_drawn"), CASES)
+def test_a_mark_is_drawn_when_what_it_is_of_happens(
+    tmp_path: Path, mark: str, series: str, values: str, *, is_drawn: bool
+) -> None:
+    """Grafana asks each minute and draws where the value is above 0. The chart has it scraped every 30 s."""
+    drawn = f"count(count_over_time(({MARKS[mark]} > 0)[20m:1m]))"
+    expected = [{"labels": "{}", "value": 1}] if is_drawn else []
+    asked = {"expr": drawn, "eval_time": "20m", "exp_samples": expected}
+    samples = [{"series": series, "values": values}]
+    judged(tmp_path, {"interval": "30s", "input_series": samples, "promql_expr_test": [asked]})
+
+
+def test_every_mark_is_tried() -> None:
+    assert {case.values[0] for case in CASES} == set(MARKS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import REGISTRY
 
+from tandem_contracts.launch import Role
 from tandem_operator import scaling_figures
 from tandem_operator.scaling.decision import Decision, Figures, Health
 from tandem_operator.scaling.drafts import DraftDecision
@@ -62,6 +63,26 @@ def test_a_decision_on_drafts_is_exported_beside_it_and_goes_by_itself() -> None
     assert (value("draft_replica_tokens_per_second"), value("drafts_off")) == (None, None)
     assert value("replicas_bound", role="draft", bound="max") is None
     scaling_figures.forget(KEY)
+
+
+def changes(role: str) -> list[float | None]:
+    return [value("changes_total", role=role, direction=direction) for direction in ("up", "down")]
+
+
+def test_changes_are_counted_from_0_on_since_an_increase_from_nothing_is_none() -> None:
+    scaling_figures.show(KEY, Decision(3, "because"), None, policy=POLICY)
+    assert (changes("verifier"), changes("draft")) == ([0, 0], [None, None])
+    scaling_figures.show_drafts(KEY, DraftDecision(2, "because"), Bounds(0, 4))
+    assert changes("draft") == [0, 0]
+    scaling_figures.count_change(KEY, before=3, after=4, role=Role.VERIFIER)
+    scaling_figures.count_change(KEY, before=2, after=1, role=Role.DRAFT)
+    scaling_figures.show(KEY, Decision(4, "because"), None, policy=POLICY)
+    scaling_figures.show_drafts(KEY, DraftDecision(1, "because"), Bounds(0, 4))
+    assert (changes("verifier"), changes("draft")) == ([1, 0], [0, 1])
+    scaling_figures.forget_drafts(KEY)
+    assert (changes("verifier"), changes("draft")) == ([1, 0], [None, None])
+    scaling_figures.forget(KEY)
+    assert changes("verifier") == [None, None]
 
 
 def test_deployments_of_one_name_in_two_namespaces_have_figures_of_their_own() -> None:
