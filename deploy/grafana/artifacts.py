@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deploy.grafana.overview import NAMESPACE
 from deploy.grafana.parts import Dashboard, Kind, Panel, Query, Row, series, stat
-from deploy.grafana.promql import OURS
+from deploy.grafana.promql import OR_ZERO, OURS
 from tandem_contracts import metrics
 
 _MOST = "max by (namespace, artifact)"
@@ -41,7 +41,7 @@ ARTIFACTS = Dashboard(
                 stat("Artifacts", f"count(tandem_artifact_ready{{{OURS}}})", "none", "ModelArtifacts there are."),
                 stat(
                     "Not ready",
-                    f"count(tandem_artifact_ready{{{OURS}}} == 0) or vector(0)",
+                    f"count(tandem_artifact_ready{{{OURS}}} == 0){OR_ZERO}",
                     "none",
                     "In the making, or stuck: `kubectl get modelartifacts` says which.",
                 ),
@@ -74,7 +74,7 @@ ARTIFACTS = Dashboard(
                     "Why not ready",
                     "By the reason of the condition Ready.",
                     "none",
-                    (f"count by (reason) (tandem_artifact_ready{{{OURS}}} == 0) or vector(0)", "{{reason}}"),
+                    (f"count by (reason) (tandem_artifact_ready{{{OURS}}} == 0){OR_ZERO}", "{{reason}}"),
                     is_stacked=True,
                 ),
                 series(

@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from deploy.grafana.parts import Dashboard, Kind, Panel, Query, Row, Variable, series, stat
-from deploy.grafana.promql import BY_DEPLOYMENT, NAMED, OURS, WINDOW, per_second, quantile, ratio, renamed, total
+from deploy.grafana.promql import (
+    BY_DEPLOYMENT,
+    NAMED,
+    OR_ZERO,
+    OURS,
+    WINDOW,
+    per_second,
+    quantile,
+    ratio,
+    renamed,
+    total,
+)
 from tandem_contracts import metrics
 
 NAMESPACE = Variable("namespace", "Namespace", 'label_values({__name__=~"tandem_.+"}, namespace)')
@@ -24,10 +35,10 @@ _TABLE = Panel(
         Query(quantile(0.95, metrics.ENGINE_FIRST_TOKEN_SECONDS, of=OURS), "First token p95"),
         Query(quantile(0.95, metrics.ENGINE_OUTPUT_TOKEN_SECONDS, of=OURS), "Per output token p95"),
         Query(
-            renamed(f"min by (namespace, deployment) (tandem_scaling_attainment_ratio{{{OURS}}})"), "Within the target"
+            f"min by ({BY_DEPLOYMENT}) ({renamed(f'tandem_scaling_attainment_ratio{{{OURS}}}')})", "Within the target"
         ),
         Query(_ACCEPTANCE, "Accepted"),
-        Query(renamed(f"max by (namespace, deployment) (tandem_scaling_cost_per_hour{{{OURS}}})"), "Cost an hour"),
+        Query(f"max by ({BY_DEPLOYMENT}) ({renamed(f'tandem_scaling_cost_per_hour{{{OURS}}}')})", "Cost an hour"),
     ),
     Kind.TABLE,
     width=24,
@@ -53,7 +64,7 @@ OVERVIEW = Dashboard(
                 ),
                 stat(
                     "Not Ready",
-                    f'count(tandem_deployment_condition{{type="Ready", {OURS}}} == 0) or vector(0)',
+                    f'count(tandem_deployment_condition{{type="Ready", {OURS}}} == 0){OR_ZERO}',
                     "none",
                     "Deployments whose condition Ready is False: `kubectl get llm` says why.",
                 ),
@@ -145,7 +156,7 @@ OVERVIEW = Dashboard(
                     "Requests at wake gates",
                     "Held until a verifier is Ready. Nothing while no deployment is at zero.",
                     "none",
-                    (f"sum by (namespace) ({metrics.GATE_HELD}{{{OURS}}}) or vector(0)", "{{namespace}}"),
+                    (f"sum by (namespace) ({metrics.GATE_HELD}{{{OURS}}}){OR_ZERO}", "{{namespace}}"),
                 ),
             ),
         ),

@@ -11,6 +11,8 @@ OURS = 'namespace=~"$namespace"'
 OF_DEPLOYMENT = f'{OURS}, deployment=~"$deployment"'
 OF_PODS = f'{OURS}, {POD}=~"$deployment"'
 BY_DEPLOYMENT = f"namespace, {POD}"
+OR_ZERO = " or on() vector(0)"
+"""A line at 0 where there is none at all; without `on()` it would lie beside those with labels, too."""
 NAMED = "{{namespace}}/{{" + POD + "}}"
 
 
@@ -40,5 +42,6 @@ def total(gauge: str, *, of: str = OF_PODS, by: str = BY_DEPLOYMENT) -> str:
 
 
 def renamed(expression: str) -> str:
-    """The operator's series with the pods' name of the label, to be joined with theirs in a table."""
+    """The operator's series with the pods' name of the label beside their own, to be summed by and joined with theirs
+    in a table, whose columns are all labels."""
     return f'label_replace({expression}, "{POD}", "$1", "deployment", "(.*)")'

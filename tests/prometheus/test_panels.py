@@ -12,18 +12,27 @@ import pytest
 import yaml
 
 from deploy.grafana.asked import Prometheus
+from deploy.grafana.parts import Kind
+from deploy.grafana.promql import OR_ZERO
 from deploy.grafana.written import DASHBOARDS
 from tests.prometheus.alerts import OURS
 from tests.prometheus.server import promtool
 
 ALL = Prometheus("nowhere", {"namespace": ".+", "deployment": ".+", "__rate_interval": "2m"})
-SELECTOR = re.compile(r"\b((?:tandem|vllm|process)[_:][a-z0-9_:]+)(?:\{([^}]*)\})?(?=[\[ )]|$)")
+SELECTOR = re.compile(r"\b((?:tandem|vllm|process)[_:][a-z0-9_:]+)(?:\{([^}]*)\})?(?=[\[ ,)]|$)")
 EQUAL = re.compile(r'(\w+)="([^"]*)"')
 MARKS = {mark.name: ALL.filled(mark.expression) for dashboard in DASHBOARDS for mark in dashboard.marks}
 CHANGES = f'tandem_scaling_changes_total{{{OURS}, role="verifier", direction="up"}}'
 BLIND = f'tandem_scaling_blind{{{OURS}, role="verifier"}}'
 ACTIVE = f'tandem_deployment_condition{{{OURS}, type="ScalingActive", reason="Paused"}}'
-NAMES = {"deployment": "llama", "tandem_dev_deployment": "llama", "artifact": "a", "position": "0", "le": "+Inf"}
+NAMES = {
+    "deployment": "llama",
+    "tandem_dev_deployment": "llama",
+    "artifact": "a",
+    "reason": "r",
+    "position": "0",
+    "le": "+Inf",
+}
 
 
 def judged(tmp_path: Path, *tests: dict[str, Any]) -> None:
@@ -50,6 +59,32 @@ def test_no_query_is_refused_where_two_namespaces_have_the_same_names_and_one_op
         {"expr": f"count({each}) >= bool 0 or vector(1)", "eval_time": "20m", "exp_samples": answered} for each in asked
     ]
     samples = [{"series": each, "values": "1+1x40"} for each in series]
+    judged(tmp_path, {"interval": "30s", "input_series": samples, "promql_expr_test": tests})
+
+
+def test_a_query_of_a_table_has_the_labels_that_name_its_rows_and_no_other_since_each_is_a_column(
+    tmp_path: Path,
+) -> None:
+    tables = [panel for page in DASHBOARDS for panel in page.panels() if panel.kind is Kind.TABLE]
+    for table in tables:
+        asked = [ALL.filled(query.expression) for query in table.queries]
+        others = [f"group without ({', '.join(table.rows)}) ({each})" for each in asked]
+        tests = [{"expr": each, "eval_time": "20m", "exp_samples": [{"labels": "{}", "value": 1}]} for each in others]
+        samples = [{"series": found, "values": "1+1x40"} for each in asked for found in series_of(each)]
+        judged(tmp_path, {"interval": "30s", "input_series": samples, "promql_expr_test": tests})
+
+
+def test_a_0_for_want_of_lines_is_no_line_beside_them(tmp_path: Path) -> None:
+    drawn = {query.expression for page in DASHBOARDS for panel in page.panels() for query in panel.queries}
+    instead = [ALL.filled(each) for each in sorted(drawn) if "vector(" in each]
+    assert len(instead) > 3
+    tests = []
+    for asked in instead:
+        lines, ending, _ = asked.partition(OR_ZERO)
+        assert ending, asked
+        beside = f"count({asked}) - count({lines})"
+        tests.append({"expr": beside, "eval_time": "20m", "exp_samples": [{"labels": "{}", "value": 0}]})
+    samples = [{"series": found, "values": "0x40"} for each in instead for found in series_of(each)]
     judged(tmp_path, {"interval": "30s", "input_series": samples, "promql_expr_test": tests})
 
 
