@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deploy.grafana.overview import NAMESPACE
 from deploy.grafana.parts import Dashboard, Kind, Panel, Query, Row, series, stat
-from deploy.grafana.promql import OR_ZERO, OURS
+from deploy.grafana.promql import OR_ZERO, OURS, counted
 from tandem_contracts import metrics
 
 _MOST = "max by (namespace, artifact)"
@@ -54,13 +54,13 @@ ARTIFACTS = Dashboard(
                 ),
                 stat(
                     "Jobs in an hour",
-                    f"round(sum(increase(tandem_artifact_jobs_total{{{OURS}}}[1h])))",
+                    f"round(sum({counted('tandem_artifact_jobs_total', '1h')}))",
                     "none",
                     "That were made, of every step.",
                 ),
                 stat(
                     "Evicted in a day",
-                    f"round(sum(increase(tandem_artifact_evictions_total{{{OURS}}}[1d])))",
+                    f"round(sum({counted('tandem_artifact_evictions_total', '1d')}))",
                     "none",
                     "Artifacts whose files have left their volume.",
                 ),
@@ -91,7 +91,7 @@ ARTIFACTS = Dashboard(
                     "Jobs",
                     "That were made, by step, in an hour.",
                     "none",
-                    (f"round(sum by (step) (increase(tandem_artifact_jobs_total{{{OURS}}}[1h])))", "{{step}}"),
+                    (f"round(sum by (step) ({counted('tandem_artifact_jobs_total', '1h')}))", "{{step}}"),
                 ),
             ),
         ),

@@ -41,6 +41,14 @@ def total(gauge: str, *, of: str = OF_PODS, by: str = BY_DEPLOYMENT) -> str:
     return f"sum by ({by}) ({gauge}{{{of}}})"
 
 
+def counted(counter: str, window: str) -> str:
+    """By series, how often within so long. What was not there before has been counted from 0 on, though its first
+    sample may be a 1: from nothing nothing increases.
+    """
+    now = f"{counter}{{{OURS}}}"
+    return f"(({now} unless last_over_time({now}[1d] offset {window})) or increase({now}[{window}]))"
+
+
 def renamed(expression: str) -> str:
     """The operator's series with the pods' name of the label beside their own, to be summed by and joined with theirs
     in a table, whose columns are all labels."""

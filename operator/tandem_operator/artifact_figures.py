@@ -17,10 +17,15 @@ from tandem_operator.artifact_facts import DOING, known_in
 from tandem_operator.names import ConditionType
 from tandem_operator.store import Store
 
-JOBS = Counter("tandem_artifact_jobs_total", "Jobs of artifacts that were made, by step.", ["step"])
-for _step in DOING:
-    JOBS.labels(_step.value)
-EVICTIONS = Counter("tandem_artifact_evictions_total", "Artifacts that were deleted after their files.")
+JOBS = Counter("tandem_artifact_jobs_total", "Jobs of artifacts that were made, by step.", ["namespace", "step"])
+EVICTIONS = Counter("tandem_artifact_evictions_total", "Artifacts that were deleted after their files.", ["namespace"])
+
+
+def begin(namespace: str) -> None:
+    """Tell of a namespace in which models are asked for, at 0 unless something is counted already."""
+    for step in DOING:
+        JOBS.labels(namespace, step.value)
+    EVICTIONS.labels(namespace)
 
 
 class ArtifactFigures(Collector):

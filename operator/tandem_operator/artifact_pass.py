@@ -17,14 +17,13 @@ from pydantic import ValidationError
 from tandem_contracts.launch import Role
 from tandem_contracts.ports import METRICS_PORT
 from tandem_contracts.termination import Phase
-from tandem_operator import names
+from tandem_operator import artifact_figures, names
 from tandem_operator.api.artifact import ModelArtifactSpec
 from tandem_operator.api.deployment import Owner
 from tandem_operator.api.faults import faults_of
 from tandem_operator.artifact_attempts import NO_ATTEMPT, Course, JobFacts, attempts_of
 from tandem_operator.artifact_eviction import Stored, Watermarks, is_making_room, leaving, shared_bytes
 from tandem_operator.artifact_facts import with_artifacts
-from tandem_operator.artifact_figures import EVICTIONS, JOBS
 from tandem_operator.artifact_known import Artifact, Asked
 from tandem_operator.artifact_needs import Need, Settings
 from tandem_operator.artifact_plan import ArtifactPlan, plan_artifact
@@ -69,6 +68,7 @@ class ArtifactPasses:
 
         One that cannot be made now is asked for again with the next pass: nothing that serves depends on it.
         """
+        artifact_figures.begin(namespace)
         return await self._ask((spec for need in needs.values() for spec in need.asked), namespace)
 
     async def _ask(self, specs: Iterable[ModelArtifactSpec], namespace: str) -> tuple[Key, ...]:
@@ -128,6 +128,7 @@ class ArtifactPasses:
         if body is None or body["metadata"].get("deletionTimestamp"):
             self._mishaps.forget(key)
             return Outcome(wake=self._referrers(key))
+        artifact_figures.begin(key.namespace)
         artifact = _artifact(body)
         mishaps = await self._mishaps.look(key, self._store.children(key))
         referrers = Referrers(key.name, self._naming(key), self._settings)
@@ -153,7 +154,7 @@ class ArtifactPasses:
             is_deleted = await self._cluster.delete(Ref(names.ARTIFACT_KIND, key.name), key.namespace, **seen)
             eviction = attempts.get(Step(Phase.EVICT).job_name(key.name), NO_ATTEMPT).job
             if is_deleted and eviction is not None and eviction.course is Course.COMPLETE:
-                EVICTIONS.inc()
+                artifact_figures.EVICTIONS.labels(key.namespace).inc()
             return Outcome()
         asked: tuple[Key, ...] = ()
         step, is_used = planned.finding.step, planned.unused_since is None
@@ -236,7 +237,7 @@ class ArtifactPasses:
                 self._store.observe(await self._cluster.apply(policy))
         try:
             made = await self._cluster.make(job)
-            JOBS.labels(job["metadata"]["labels"][names.LABEL_COMPONENT]).inc()
+            artifact_figures.JOBS.labels(artifact.namespace, job["metadata"]["labels"][names.LABEL_COMPONENT]).inc()
         except ConflictError:
             made = await self._cluster.get(Ref.of(job), artifact.namespace)
             if controller_uid(made) != artifact.uid:

@@ -88,6 +88,23 @@ def test_a_0_for_want_of_lines_is_no_line_beside_them(tmp_path: Path) -> None:
     judged(tmp_path, {"interval": "30s", "input_series": samples, "promql_expr_test": tests})
 
 
+@pytest.mark.parametrize(
+    ("values", "eval_time", "jobs"),
+    [
+        pytest.param("_x40 1x400", "30m", 1, id="the first Job of a namespace"),
+        pytest.param("_x40 1x10 3x400", "30m", 3, id="further ones"),
+        pytest.param("0x40 1x400", "40m", 1, id="the first one since the operator started"),
+        pytest.param("7x400", "2h", 0, id="none for long"),
+    ],
+)
+def test_every_job_of_the_last_hour_counts(tmp_path: Path, values: str, eval_time: str, jobs: int) -> None:
+    (stat,) = (panel for page in DASHBOARDS for panel in page.panels() if panel.title == "Jobs in an hour")
+    expected = [{"labels": "{}", "value": jobs}]
+    asked = {"expr": ALL.filled(stat.queries[0].expression), "eval_time": eval_time, "exp_samples": expected}
+    samples = [{"series": 'tandem_artifact_jobs_total{namespace="chat", step="fetch", pod="o"}', "values": values}]
+    judged(tmp_path, {"interval": "30s", "input_series": samples, "promql_expr_test": [asked]})
+
+
 CASES = [
     pytest.param("Replicas changed", CHANGES, "0 0 0 0 1x36", True, id="changed at a full minute"),
     pytest.param("Replicas changed", CHANGES, "0 0 0 0 0 1x35", True, id="changed between two minutes"),
