@@ -115,7 +115,7 @@ OPERATOR = Dashboard(
                     "s",
                     (
                         "histogram_quantile(0.95, sum by (le, role, phase) "
-                        f"(increase(tandem_cold_start_seconds_bucket{{{OURS}}}[1h])))",
+                        f"(increase(tandem_cold_start_seconds_bucket{{{OURS}}}[1h]))) >= 0",
                         "{{role}} {{phase}}",
                     ),
                 ),

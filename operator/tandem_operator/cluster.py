@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import aiohttp
@@ -93,6 +94,29 @@ def watched_of(table: Mapping[str, AcceleratorClass]) -> Mapping[str, str]:
     return {**WATCHED, **OPTIONAL_WATCHED} if uses_claims(table) else WATCHED
 
 
+class Cause(StrEnum):
+    """Who or what is at fault where a request failed, in one word for the metric."""
+
+    UNANSWERED = "unanswered"
+    UNAUTHORIZED = "unauthorized"
+    FORBIDDEN = "forbidden"
+    NOT_FOUND = "not_found"
+    CONFLICT = "conflict"
+    THROTTLED = "throttled"
+    REFUSED = "refused"
+    UNAVAILABLE = "unavailable"
+
+
+_CAUSES = {
+    0: Cause.UNANSWERED,
+    401: Cause.UNAUTHORIZED,
+    403: Cause.FORBIDDEN,
+    404: Cause.NOT_FOUND,
+    409: Cause.CONFLICT,
+    429: Cause.THROTTLED,
+}
+
+
 class ClusterError(Exception):
     """A request failed. `status` is the HTTP status, 0 when there was no answer."""
 
@@ -103,11 +127,9 @@ class ClusterError(Exception):
         self.retry_after_seconds = retry_after_seconds
 
     @property
-    def cause(self) -> str:
-        """One word for the metric: who or what is at fault."""
-        known = {0: "unanswered", 401: "unauthorized", 403: "forbidden", 404: "not_found", 409: "conflict"}
-        fallback = "refused" if 400 <= self.status < 500 else "unavailable"
-        return known.get(self.status, "throttled" if self.status == 429 else fallback)
+    def cause(self) -> Cause:
+        """Who or what is at fault."""
+        return _CAUSES.get(self.status, Cause.REFUSED if 400 <= self.status < 500 else Cause.UNAVAILABLE)
 
 
 class NotFoundError(ClusterError):

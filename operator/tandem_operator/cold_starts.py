@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 from types import MappingProxyType
 
 from prometheus_client import Histogram
@@ -32,6 +33,8 @@ COLD_START_SECONDS = Histogram(
     ["role", "phase"],
     buckets=(0.1, 0.3, 1, 3, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600),
 )
+for _role, _phase in product(Role, StartPhase):
+    COLD_START_SECONDS.labels(_role.value, _phase.value)
 
 
 class ColdStarts:

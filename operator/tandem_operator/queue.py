@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from tandem_operator.cluster import ClusterError
+from tandem_operator.cluster import Cause, ClusterError
 from tandem_operator.outcome import Outcome
 from tandem_operator.store import Key
 
@@ -30,6 +30,11 @@ PATIENCE_SECONDS = 30.0
 
 PASSES = Counter("tandem_operator_passes_total", "Passes by outcome.", ["outcome"])
 PASS_ERRORS = Counter("tandem_operator_pass_errors_total", "Passes that failed, by cause.", ["cause"])
+DONE, ERROR, DEFECT = "done", "error", "defect"
+for _outcome in (DONE, ERROR):
+    PASSES.labels(_outcome)
+for _cause in (*Cause, DEFECT):
+    PASS_ERRORS.labels(_cause)
 PASS_SECONDS = Histogram("tandem_operator_pass_seconds", "Duration of a pass.")
 QUEUE_DEPTH = Gauge("tandem_operator_queue_depth", "Keys that wait for a pass.")
 QUEUE_WAIT_SECONDS = Histogram(
@@ -124,10 +129,10 @@ class Queue:
             _log.warning("%s/%s: pass ended early: %s", key.namespace, key.name, error)
             return
         except Exception:  # noqa: BLE001 -- the one place: any failing pass is logged, counted and run again
-            self._back_off(key, "defect")
+            self._back_off(key, DEFECT)
             _log.exception("%s/%s: pass failed", key.namespace, key.name)
             return
-        PASSES.labels("done").inc()
+        PASSES.labels(DONE).inc()
         self._failures.pop(key, None)
         for woken in outcome.wake:
             self.add(woken)
@@ -136,7 +141,7 @@ class Queue:
 
     def _back_off(self, key: Key, cause: str, *, at_least_seconds: float = 0.0) -> None:
         failures = self._failures[key] = self._failures.get(key, 0) + 1
-        PASSES.labels("error").inc()
+        PASSES.labels(ERROR).inc()
         PASS_ERRORS.labels(cause).inc()
         if at_least_seconds:
             self._not_before[key] = asyncio.get_running_loop().time() + at_least_seconds

@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY
 from tandem_contracts.launch import Role
 from tandem_contracts.metrics import START_PHASE_SECONDS
 from tandem_operator.cold_start import ColdStart, StartPhase, cold_start_of, engine_phases_in, written
-from tandem_operator.cold_starts import ColdStarts
+from tandem_operator.cold_starts import COLD_START_SECONDS, ColdStarts
 from tandem_operator.facts import Manifest
 from tandem_operator.kept import kept_of
 from tests.builders import KEY, make_raw_pod
@@ -120,6 +120,11 @@ async def reads(starts: ColdStarts) -> None:
 
 def counted(role: str, phase: str) -> float:
     return REGISTRY.get_sample_value("tandem_cold_start_seconds_count", {"role": role, "phase": phase}) or 0.0
+
+
+def test_each_role_and_phase_is_there_from_the_start_since_the_first_start_of_all_is_an_increase_of_nothing() -> None:
+    there = {(each.labels["role"], each.labels["phase"]) for each in COLD_START_SECONDS.collect()[0].samples}
+    assert there == {(role, phase) for role in Role for phase in StartPhase}
 
 
 def test_a_start_that_was_seen_is_told_and_counted_once() -> None:

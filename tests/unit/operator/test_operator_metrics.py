@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from prometheus_client import REGISTRY
 
-from tandem_operator.cluster import ClusterError
+from tandem_operator.cluster import Cause, ClusterError
 from tandem_operator.facts import Ref
 from tandem_operator.lease import Lease, Terms
 from tandem_operator.queue import Queue
@@ -72,6 +72,12 @@ def test_requests_are_counted_by_kind_verb_and_status() -> None:
 )
 def test_every_error_of_the_api_server_has_a_cause(status: int, cause: str) -> None:
     assert ClusterError(status, "x").cause == cause
+
+
+def test_each_cause_of_failed_passes_and_each_outcome_is_there_from_the_start() -> None:
+    told = {(sample.name, *sample.labels.values()) for family in REGISTRY.collect() for sample in family.samples}
+    causes = {("tandem_operator_pass_errors_total", cause) for cause in (*Cause, "defect")}
+    assert causes | {("tandem_operator_passes_total", outcome) for outcome in ("done", "error")} <= told
 
 
 def test_passes_are_counted_by_outcome_and_failed_ones_by_cause_and_waiting_is_measured() -> None:
