@@ -7,7 +7,7 @@ import re
 from deploy.docs.markdown import prose, table
 from deploy.grafana.rules import ALERTS, RECORDS
 
-_LABELS = re.compile(r"\{\{\s*\$labels\.(\w+)\s*\}\}")
+_LABELS = re.compile(r"\{\{\s*(?:or )?\$labels\.(\w+)(?: \"[^\"]*\")?\s*\}\}")
 _VALUE = re.compile(r"\{\{[^}]*\$value[^}]*\}\}")
 
 

@@ -13,6 +13,8 @@ from deploy.grafana.promql import BY_DEPLOYMENT, POD, ratio
 
 RUNBOOKS = "docs/runbooks"
 """The chart puts the address of a site before it."""
+ABSENT_OPERATOR = "absent(tandem_operator_build_info)"
+"""Nobody's namespace: the chart puts its release's into it, since operators of other namespaces may be there."""
 _BUDGET = "on(namespace, deployment) group_left() (1 - tandem_scaling_target_ratio)"
 _ACCEPTANCE, _HITS = "tandem:draft_acceptance:ratio_rate15m", "tandem:prefix_cache_hits:ratio_rate15m"
 
@@ -61,6 +63,16 @@ RECORDS = (
 _OURS = "{{ $labels.namespace }}/{{ $labels.deployment }}"
 _PODS = "{{ $labels.namespace }}/{{ $labels." + POD + " }}"
 _MAKING = "Absent|Inspecting|Inspected|Fetching|Quantizing|Evaluating|SmokeTesting|SourceNotReady|Evicting|Published"
+_DOWN = (
+    "sum by (namespace) (tandem_operator_leader) == 0",
+    "(tandem_operator_watch_up == 0 and on(namespace, pod) tandem_operator_leader == 1)",
+    "tandem_operator_resync_age_seconds > 0.5 * tandem_operator_resync_age_limit_seconds",
+    "(changes(process_start_time_seconds[30m]) > 2"
+    " and on(namespace, pod) last_over_time(tandem_operator_build_info[30m]))",
+    ABSENT_OPERATOR,
+)
+"""A process with a dead watcher or a resync that hangs fails its liveness probe and is started again within minutes, so
+it is the starts that tell of it. The limit counts where resyncs are rare, and the probe is late."""
 
 ALERTS = (
     Alert(
@@ -189,12 +201,10 @@ ALERTS = (
     ),
     Alert(
         "TandemOperatorDown",
-        "sum by (namespace) (tandem_operator_leader) == 0 or "
-        "(tandem_operator_watch_up == 0 and on(namespace, pod) tandem_operator_leader == 1) or "
-        "tandem_operator_resync_age_seconds > 600 or absent(tandem_operator_build_info)",
+        f"group by (namespace) ({' or '.join(_DOWN)})",
         "5m",
         "critical",
-        "{{ $labels.namespace }}: no operator is at work",
+        '{{ or $labels.namespace "every namespace" }}: no operator is at work',
         "What serves goes on; nothing is repaired, rolled out or scaled.",
     ),
 )

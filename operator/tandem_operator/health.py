@@ -24,6 +24,9 @@ LOOK_SECONDS = 5.0
 WATCH_UP = Gauge("tandem_operator_watch_up", "1 while the watcher of a kind runs.", ["kind"])
 STORE_OBJECTS = Gauge("tandem_operator_store_objects", "Objects in the store by kind.", ["kind"])
 RESYNC_AGE_SECONDS = Gauge("tandem_operator_resync_age_seconds", "Time since the last resync; 0 for a standby.")
+RESYNC_AGE_LIMIT_SECONDS = Gauge(
+    "tandem_operator_resync_age_limit_seconds", "Age of the last resync at which `/healthz` fails."
+)
 BUILD_INFO = Gauge("tandem_operator_build_info", "Always 1.", ["version"])
 
 
@@ -63,6 +66,7 @@ class Health:
         if not missing:
             self._all_watched = self._clock()
         RESYNC_AGE_SECONDS.set(vitals.resync_age_seconds)
+        RESYNC_AGE_LIMIT_SECONDS.set(vitals.resync_age_limit_seconds)
         for kind in vitals.watchers:
             STORE_OBJECTS.labels(kind).set(vitals.store_sizes.get(kind, 0))
         faults = []

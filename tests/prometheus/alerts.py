@@ -1,4 +1,8 @@
-"""When each alert fires, and when it does not: samples by the minute, as promtool writes them."""
+"""When each alert fires, and when it does not: samples by the minute, as promtool writes them.
+
+Each alert is looked at right before and right after the time that it waits, and with each part of its expression
+alone untrue: `test_rules.py` turns every part around, and a case has to notice.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +16,14 @@ Samples = dict[str, str]
 
 @dataclass(frozen=True)
 class Case:
-    """One alert, of one severity."""
+    """One alert, of one severity, and the minutes at which it has to fire and to be silent."""
 
     alert: str
     severity: str
-    firing: Samples
-    silent: Samples
-    minutes: int = 60
-    """When it is looked at."""
+    what: str
+    samples: Samples
+    fires: tuple[int, ...] = ()
+    silent: tuple[int, ...] = ()
 
 
 def _attained(share: float) -> Samples:
@@ -62,13 +66,33 @@ def _scaled(desired: int, most: int) -> Samples:
     }
 
 
-def _operator(leader: str, *, watch: int = 1, age: str = "30x100") -> Samples:
-    pod = 'namespace="chat", pod="o"'
+_CACHE = f"vllm:kv_cache_usage_perc{{{PODS}}}"
+_PREEMPTED = f"vllm:num_preemptions_total{{{PODS}}}"
+_BLIND = f'tandem_scaling_blind{{{OURS}, role="verifier"}}'
+_COLD_START = f"tandem_scaling_cold_start_seconds{{{OURS}}}"
+_OPERATOR = 'namespace="chat", pod="o"'
+
+
+def _operator(
+    *,
+    leader: str = "1x100",
+    watch: int = 1,
+    age: str = "30x100",
+    limit: int = 300,
+    started: str = "1000x100",
+    there: str = "1x100",
+) -> Samples:
+    """One that works, unless something else is said of it; another one works in the namespace beside."""
+    beside = 'namespace="beside", pod="b"'
     return {
-        f"tandem_operator_build_info{{{pod}}}": "1x100",
-        f"tandem_operator_leader{{{pod}}}": leader,
-        f'tandem_operator_watch_up{{{pod}, kind="Pod"}}': f"{watch}x100",
-        f"tandem_operator_resync_age_seconds{{{pod}}}": age,
+        f"tandem_operator_build_info{{{_OPERATOR}}}": there,
+        f"tandem_operator_leader{{{_OPERATOR}}}": leader,
+        f'tandem_operator_watch_up{{{_OPERATOR}, kind="Pod"}}': f"{watch}x100",
+        f"tandem_operator_resync_age_seconds{{{_OPERATOR}}}": age,
+        f"tandem_operator_resync_age_limit_seconds{{{_OPERATOR}}}": f"{limit}x100",
+        f"process_start_time_seconds{{{_OPERATOR}}}": started,
+        f"tandem_operator_build_info{{{beside}}}": "1x100",
+        f"tandem_operator_leader{{{beside}}}": "1x100",
     }
 
 
@@ -76,59 +100,125 @@ _STARTS = f'tandem_start_phase_seconds{{{PODS}, phase="process"}}'
 _EFFECTIVE = "SpeculationEffective"
 
 CASES = (
-    Case("TandemLatencyBudgetBurn", "critical", _attained(0.8), _attained(0.9), minutes=90),
-    Case("TandemLatencyBudgetBurn", "warning", _attained(0.92), _attained(0.97), minutes=390),
+    Case("TandemLatencyBudgetBurn", "critical", "late", _attained(0.8), fires=(90,)),
+    Case("TandemLatencyBudgetBurn", "critical", "not so late", _attained(0.9), silent=(90,)),
+    Case("TandemLatencyBudgetBurn", "warning", "late", _attained(0.92), fires=(390,)),
+    Case("TandemLatencyBudgetBurn", "warning", "hardly late", _attained(0.97), silent=(390,)),
     Case(
         "TandemSpeculationNotWorthIt",
         "warning",
+        "drafts run in vain",
         _condition(_EFFECTIVE, "NotWorthIt", 0) | _ready("draft", 2),
-        _condition(_EFFECTIVE, "NotWorthIt", 0) | _ready("draft", 0),
-        minutes=90,
+        fires=(61,),
+        silent=(59,),
     ),
-    Case("TandemAcceptanceDropped", "warning", _drafts(80, 40), _drafts(80, 70), minutes=210),
+    Case(
+        "TandemSpeculationNotWorthIt",
+        "warning",
+        "no drafts run",
+        _condition(_EFFECTIVE, "NotWorthIt", 0) | _ready("draft", 0),
+        silent=(90,),
+    ),
+    Case("TandemAcceptanceDropped", "warning", "half", _drafts(80, 40), fires=(210,)),
+    Case("TandemAcceptanceDropped", "warning", "a little less", _drafts(80, 70), silent=(210,)),
     Case(
         "TandemDraftsMissing",
         "warning",
+        "failing",
         _condition("DraftReady", "PodsFailing", 0),
-        _condition("DraftReady", "NotUsed", 0),
+        fires=(16,),
+        silent=(14,),
     ),
+    Case("TandemDraftsMissing", "warning", "not used", _condition("DraftReady", "NotUsed", 0), silent=(60,)),
+    Case("TandemKVCacheSaturated", "warning", "full", {_CACHE: "0.99x100"}, fires=(11,), silent=(9,)),
+    Case("TandemKVCacheSaturated", "warning", "not full", {_CACHE: "0.9x100"}, silent=(60,)),
+    Case("TandemPreemptions", "warning", "many", {_PREEMPTED: "0+60x100"}, fires=(60,)),
+    Case("TandemPreemptions", "warning", "few", {_PREEMPTED: "0+1x100"}, silent=(60,)),
+    Case("TandemPrefixHitsCollapsed", "warning", "a sixth", _hits(60, 10), fires=(210,)),
+    Case("TandemPrefixHitsCollapsed", "warning", "a little less", _hits(60, 50), silent=(210,)),
+    Case("TandemEngineRestarting", "critical", "often", {_STARTS: "1+0.1x100"}, fires=(60,)),
+    Case("TandemEngineRestarting", "critical", "once", {_STARTS: "1x100"}, silent=(60,)),
+    Case("TandemGateFailed", "warning", "bad", _condition("Stalled", "GateFailed", 1), fires=(2,), silent=(0,)),
+    Case("TandemGateFailed", "warning", "another cause", _condition("Stalled", "VolumeFull", 1), silent=(60,)),
+    Case("TandemArtifactStuck", "warning", "refused", _artifact("SourceDenied", 0), fires=(16,), silent=(14,)),
+    Case("TandemArtifactStuck", "warning", "at work", _artifact("Quantizing", 0), silent=(60,)),
+    Case("TandemArtifactStuck", "info", "long at work", _artifact("Quantizing", 0), fires=(361,), silent=(359,)),
+    Case("TandemArtifactStuck", "info", "made", _artifact("Published", 1), silent=(400,)),
+    Case("TandemScalingBlind", "warning", "blind", {_BLIND: "1x100"}, fires=(11,), silent=(9,)),
+    Case("TandemScalingBlind", "warning", "for a moment", {_BLIND: "1x5 0x95"}, silent=(12, 60)),
     Case(
-        "TandemKVCacheSaturated",
+        "TandemAtMaximum",
         "warning",
-        {f"vllm:kv_cache_usage_perc{{{PODS}}}": "0.99x100"},
-        {f"vllm:kv_cache_usage_perc{{{PODS}}}": "0.8x100"},
-    ),
-    Case(
-        "TandemPreemptions",
-        "warning",
-        {f"vllm:num_preemptions_total{{{PODS}}}": "0+60x100"},
-        {f"vllm:num_preemptions_total{{{PODS}}}": "0+1x100"},
-    ),
-    Case("TandemPrefixHitsCollapsed", "warning", _hits(60, 10), _hits(60, 50), minutes=210),
-    Case("TandemEngineRestarting", "critical", {_STARTS: "1+0.1x100"}, {_STARTS: "1x100"}),
-    Case("TandemGateFailed", "warning", _condition("Stalled", "GateFailed", 1), _condition("Stalled", "VolumeFull", 1)),
-    Case("TandemArtifactStuck", "warning", _artifact("SourceDenied", 0), _artifact("Quantizing", 0)),
-    Case("TandemArtifactStuck", "info", _artifact("Quantizing", 0), _artifact("Published", 1), minutes=400),
-    Case(
-        "TandemScalingBlind",
-        "warning",
-        {f'tandem_scaling_blind{{{OURS}, role="verifier"}}': "1x100"},
-        {f'tandem_scaling_blind{{{OURS}, role="verifier"}}': "1x5 0x95"},
+        "late at the maximum",
+        _scaled(4, 4) | _condition("LatencyTargetMet", "TargetMissed", 0),
+        fires=(11,),
+        silent=(9,),
     ),
     Case(
         "TandemAtMaximum",
         "warning",
-        _scaled(4, 4) | _condition("LatencyTargetMet", "TargetMissed", 0),
+        "late below the maximum",
         _scaled(3, 4) | _condition("LatencyTargetMet", "TargetMissed", 0),
+        silent=(60,),
+    ),
+    Case("TandemColdStartOverTarget", "info", "long", {_COLD_START: "900x100"}, fires=(6,), silent=(4,)),
+    Case("TandemColdStartOverTarget", "info", "short", {_COLD_START: "500x100"}, silent=(60,)),
+    Case("TandemOperatorDown", "critical", "at work", _operator(), silent=(60,)),
+    Case("TandemOperatorDown", "critical", "no leader", _operator(leader="0x100"), fires=(6,), silent=(4,)),
+    Case("TandemOperatorDown", "critical", "for a moment", _operator(leader="1x5 0x3 1x90"), silent=(12, 60)),
+    Case("TandemOperatorDown", "critical", "nothing hears", _operator(watch=0), fires=(6,), silent=(4,)),
+    Case(
+        "TandemOperatorDown",
+        "critical",
+        "a standby that hears nothing beside one that works",
+        _operator() | {'tandem_operator_watch_up{namespace="chat", pod="p", kind="Pod"}': "0x100"},
+        silent=(60,),
+    ),
+    Case("TandemOperatorDown", "critical", "no resync", _operator(age="0+60x100"), fires=(10,), silent=(6,)),
+    Case(
+        "TandemOperatorDown", "critical", "rare resyncs", _operator(age="0+60x29 0+60x29", limit=5400), silent=(28, 58)
     ),
     Case(
-        "TandemColdStartOverTarget",
-        "info",
-        {f"tandem_scaling_cold_start_seconds{{{OURS}}}": "900x100"},
-        {f"tandem_scaling_cold_start_seconds{{{OURS}}}": "120x100"},
+        "TandemOperatorDown",
+        "critical",
+        "a rare resync that does not come",
+        _operator(age="0+60x100", limit=5400),
+        fires=(55,),
+        silent=(45,),
     ),
-    Case("TandemOperatorDown", "critical", _operator("0x100"), _operator("1x100")),
-    Case("TandemOperatorDown", "critical", _operator("1x100", watch=0), _operator("1x100")),
-    Case("TandemOperatorDown", "critical", _operator("1x100", age="0+60x100"), _operator("1x100")),
-    Case("TandemOperatorDown", "critical", {}, _operator("1x100")),
+    Case("TandemOperatorDown", "critical", "gone", _operator(there="1x10 stale", leader="1x10 stale"), fires=(17,)),
+    Case("TandemOperatorDown", "critical", "gone, a moment ago", _operator(there="1x10 stale"), silent=(10, 15)),
+    Case(
+        "TandemOperatorDown",
+        "critical",
+        "started again each time that it is found out: a dead watcher, a resync that hangs",
+        _operator(started="1000x5 1360x5 1720x5 2080x5 2440x5 2800x5 3160x5 3520x5"),
+        fires=(30, 40),
+        silent=(11,),
+    ),
+    Case(
+        "TandemOperatorDown",
+        "critical",
+        "ends soon after each start, and is not seen in between",
+        _operator(
+            started=" ".join(f"{start} stale stale stale stale" for start in range(1000, 7000, 300)),
+            there=" ".join(["1 stale stale stale stale"] * 20),
+            leader=" ".join(["1 stale stale stale stale"] * 20),
+        ),
+        fires=(30, 33, 60),
+    ),
+    Case(
+        "TandemOperatorDown",
+        "critical",
+        "started again twice",
+        _operator(started="1000x5 1360x5 1720x80"),
+        silent=(14, 20, 30),
+    ),
+    Case(
+        "TandemOperatorDown",
+        "critical",
+        "another program starts again and again",
+        _operator() | {'process_start_time_seconds{namespace="chat", pod="x"}': "0+60x100"},
+        silent=(60,),
+    ),
 )

@@ -80,7 +80,7 @@ def running_prometheus(
     (folder / "web.yaml").write_text(yaml.safe_dump(web or {}))
     command = [
         *("setpriv", "--pdeathsig", "TERM"),  # an interrupted run of the tests leaves none behind
-        build(layout_of(), Progress(), modules=[module_of("prometheus")])["prometheus"],
+        program("prometheus"),
         f"--config.file={folder}/prometheus.yaml",
         f"--web.config.file={folder}/web.yaml",
         f"--web.listen-address={host}:0",
@@ -104,10 +104,14 @@ def _is_started(server: Prometheus) -> bool:
     return "Server is ready to receive web requests" in server.log.read_text()
 
 
+def program(name: str) -> str:
+    """Where one of ours is; it is built first where it is missing."""
+    return build(layout_of(), Progress(), modules=[module_of(name)])[name]
+
+
 def promtool(*arguments: str) -> str:
     """What Prometheus' own judge says of files that it finds good."""
-    program = build(layout_of(), Progress(), modules=[module_of("promtool")])["promtool"]
-    done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([program("promtool"), *arguments], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 

@@ -55,6 +55,7 @@ def test_an_operator_whose_watchers_run_and_whose_resync_goes_round_is_healthy()
         assert gauge("watch_up", kind="Pod") == 1
         assert gauge("store_objects", kind="Pod") == 3
         assert gauge("resync_age_seconds") == 5
+        assert gauge("resync_age_limit_seconds") == 300
 
     judged(script)
 
