@@ -26,9 +26,13 @@ class Case:
     silent: tuple[int, ...] = ()
 
 
-def _attained(share: float) -> Samples:
-    attained = f'tandem_scaling_attainment_ratio{{{OURS}, target="timeToFirstToken"}}'
-    return {attained: f"{share}x400", f"tandem_scaling_target_ratio{{{OURS}}}": "0.99x400"}
+def _late(share: float | str, *, target: float = 0.99) -> Samples:
+    """Of the last requests; `target` is the share that should be in time."""
+    attained = share if isinstance(share, str) else f"{1 - share:.3f}x400"
+    return {
+        f'tandem_scaling_attainment_ratio{{{OURS}, target="timeToFirstToken"}}': attained,
+        f"tandem_scaling_target_ratio{{{OURS}}}": f"{target}x400",
+    }
 
 
 def _condition(kind: str, reason: str, value: int) -> Samples:
@@ -100,10 +104,26 @@ _STARTS = f'tandem_start_phase_seconds{{{PODS}, phase="process"}}'
 _EFFECTIVE = "SpeculationEffective"
 
 CASES = (
-    Case("TandemLatencyBudgetBurn", "critical", "late", _attained(0.8), fires=(90,)),
-    Case("TandemLatencyBudgetBurn", "critical", "not so late", _attained(0.9), silent=(90,)),
-    Case("TandemLatencyBudgetBurn", "warning", "late", _attained(0.92), fires=(390,)),
-    Case("TandemLatencyBudgetBurn", "warning", "hardly late", _attained(0.97), silent=(390,)),
+    Case("TandemLatencyBudgetBurn", "critical", "late", _late(0.16), fires=(3, 90), silent=(1,)),
+    Case("TandemLatencyBudgetBurn", "critical", "not so late", _late(0.13), silent=(90,)),
+    Case("TandemLatencyBudgetBurn", "critical", "late for a moment", _late("1x60 0.8x9 1x90"), silent=(65, 69)),
+    Case("TandemLatencyBudgetBurn", "critical", "mended", _late("0.5x60 1x90"), fires=(60,), silent=(69, 75)),
+    Case("TandemLatencyBudgetBurn", "critical", "95 %: most", _late(0.55, target=0.95), fires=(90,)),
+    Case("TandemLatencyBudgetBurn", "critical", "95 %: half", _late(0.5, target=0.95), silent=(90,)),
+    Case("TandemLatencyBudgetBurn", "critical", "90 %: most", _late(0.6, target=0.9), fires=(90,)),
+    Case("TandemLatencyBudgetBurn", "critical", "90 %: half", _late(0.5, target=0.9), silent=(90,)),
+    Case("TandemLatencyBudgetBurn", "critical", "50 %: nearly all", _late(0.78, target=0.5), fires=(90,)),
+    Case("TandemLatencyBudgetBurn", "critical", "50 %: many", _late(0.72, target=0.5), silent=(90,)),
+    Case("TandemLatencyBudgetBurn", "warning", "late", _late(0.07), fires=(16, 390), silent=(14,)),
+    Case("TandemLatencyBudgetBurn", "warning", "hardly late", _late(0.05), silent=(390,)),
+    Case("TandemLatencyBudgetBurn", "warning", "late for an hour", _late("1x300 0.8x60"), silent=(350,)),
+    Case("TandemLatencyBudgetBurn", "warning", "mended", _late("0.5x300 1x100"), fires=(300,), silent=(335,)),
+    Case("TandemLatencyBudgetBurn", "warning", "95 %: a quarter", _late(0.26, target=0.95), fires=(390,)),
+    Case("TandemLatencyBudgetBurn", "warning", "95 %: a fifth", _late(0.22, target=0.95), silent=(390,)),
+    Case("TandemLatencyBudgetBurn", "warning", "90 %: a third", _late(0.32, target=0.9), fires=(390,)),
+    Case("TandemLatencyBudgetBurn", "warning", "90 %: a quarter", _late(0.25, target=0.9), silent=(390,)),
+    Case("TandemLatencyBudgetBurn", "warning", "50 %: three fifths", _late(0.61, target=0.5), fires=(390,)),
+    Case("TandemLatencyBudgetBurn", "warning", "50 %: a little more than half", _late(0.59, target=0.5), silent=(390,)),
     Case(
         "TandemSpeculationNotWorthIt",
         "warning",
