@@ -70,7 +70,15 @@ RECORDS = (
 
 _OURS = "{{ $labels.namespace }}/{{ $labels.deployment }}"
 _PODS = "{{ $labels.namespace }}/{{ $labels." + POD + " }}"
-_MAKING = "Absent|Inspecting|Inspected|Fetching|Quantizing|Evaluating|SmokeTesting|SourceNotReady|Evicting|Published"
+MAKING = (
+    "Absent", "Inspecting", "Inspected", "Fetching", "Quantizing", "Evaluating", "SmokeTesting", "SourceNotReady",
+    "Evicting", "Published",
+)  # fmt: skip
+"""Reasons of an artifact that is not ready yet, and has no trouble."""
+_TROUBLE = f'tandem_artifact_ready{{reason!~"{"|".join(MAKING)}"}}'
+"""What is tried again every 5 minutes has no trouble in between: it is remembered for 10 minutes, and has to be there
+for longer than that and one failure."""
+
 _DOWN = (
     "sum by (namespace) (tandem_operator_leader) == 0",
     "(tandem_operator_watch_up == 0 and on(namespace, pod) tandem_operator_leader == 1)",
@@ -171,19 +179,20 @@ ALERTS = (
     ),
     Alert(
         "TandemArtifactStuck",
-        f'tandem_artifact_ready{{reason!~"{_MAKING}"}} == 0',
-        "15m",
+        f"max by (namespace, artifact) (last_over_time({_TROUBLE}[10m])) == 0 "
+        "unless on(namespace, artifact) tandem_artifact_ready == 1",
+        "20m",
         "warning",
-        "{{ $labels.namespace }}/{{ $labels.artifact }}: the model cannot be made ({{ $labels.reason }})",
-        "It does not become ready by itself, or only when what is in its way goes.",
+        "{{ $labels.namespace }}/{{ $labels.artifact }}: the model cannot be made",
+        "Its condition Ready says why. It does not become ready by itself, or is tried again and again in vain.",
     ),
     Alert(
         "TandemArtifactStuck",
-        "tandem_artifact_ready == 0",
+        "max by (namespace, artifact) (tandem_artifact_ready) == 0",
         "6h",
         "info",
-        "{{ $labels.namespace }}/{{ $labels.artifact }}: the model is not ready ({{ $labels.reason }})",
-        "It has been in the making for six hours.",
+        "{{ $labels.namespace }}/{{ $labels.artifact }}: the model is not ready",
+        "It has been in the making for six hours; its condition Ready says what it is at.",
     ),
     Alert(
         "TandemScalingBlind",

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from deploy.grafana.rules import MAKING
+
 OURS = 'namespace="chat", deployment="llama"'
 PODS = 'namespace="chat", tandem_dev_deployment="llama", pod="p"'
 
@@ -58,8 +60,9 @@ def _hits(before: int, after: int) -> Samples:
     }
 
 
-def _artifact(reason: str, ready: int) -> Samples:
-    return {f'tandem_artifact_ready{{namespace="chat", artifact="a", reason="{reason}"}}': f"{ready}x600"}
+def _artifact(**reasons: str) -> Samples:
+    of = 'namespace="chat", artifact="a"'
+    return {f'tandem_artifact_ready{{{of}, reason="{reason}"}}': values for reason, values in reasons.items()}
 
 
 def _scaled(desired: int, most: int) -> Samples:
@@ -160,10 +163,47 @@ CASES = (
     Case("TandemEngineRestarting", "critical", "once", {_STARTS: "1x100"}, silent=(60,)),
     Case("TandemGateFailed", "warning", "bad", _condition("Stalled", "GateFailed", 1), fires=(2,), silent=(0,)),
     Case("TandemGateFailed", "warning", "another cause", _condition("Stalled", "VolumeFull", 1), silent=(60,)),
-    Case("TandemArtifactStuck", "warning", "refused", _artifact("SourceDenied", 0), fires=(16,), silent=(14,)),
-    Case("TandemArtifactStuck", "warning", "at work", _artifact("Quantizing", 0), silent=(60,)),
-    Case("TandemArtifactStuck", "info", "long at work", _artifact("Quantizing", 0), fires=(361,), silent=(359,)),
-    Case("TandemArtifactStuck", "info", "made", _artifact("Published", 1), silent=(400,)),
+    Case("TandemArtifactStuck", "warning", "refused", _artifact(SourceDenied="0x60"), fires=(21,), silent=(19,)),
+    Case(
+        "TandemArtifactStuck",
+        "warning",
+        "tried again every 5 minutes",
+        _artifact(NetworkFailed=" ".join(["0x4 stale"] * 10), Fetching=" ".join(["stale _x4 0"] * 10)),
+        fires=(21, 26, 45, 59),
+    ),
+    Case(
+        "TandemArtifactStuck",
+        "warning",
+        "failed once, and takes long since",
+        _artifact(NetworkFailed="0x5 stale", Fetching="_x5 0x100"),
+        silent=(10, 15, 16, 20, 60),
+    ),
+    Case(
+        "TandemArtifactStuck",
+        "warning",
+        "made after trouble",
+        _artifact(VolumeFull="0x15 stale", Published="_x15 1x100"),
+        silent=(20, 24, 60),
+    ),
+    *(
+        Case("TandemArtifactStuck", "warning", f"at work: {each}", _artifact(**{each: "0x60"}), silent=(60,))
+        for each in MAKING
+    ),
+    Case(
+        "TandemArtifactStuck",
+        "info",
+        "at work for long, step by step",
+        _artifact(Fetching="0x100 stale", Quantizing="_x100 0x300"),
+        fires=(361,),
+        silent=(359,),
+    ),
+    Case(
+        "TandemArtifactStuck",
+        "info",
+        "made",
+        _artifact(Quantizing="0x350 stale", Published="_x350 1x50"),
+        silent=(370, 400),
+    ),
     Case("TandemScalingBlind", "warning", "blind", {_BLIND: "1x100"}, fires=(11,), silent=(9,)),
     Case("TandemScalingBlind", "warning", "for a moment", {_BLIND: "1x5 0x95"}, silent=(12, 60)),
     Case(
