@@ -131,11 +131,13 @@ ALERTS = (
     ),
     Alert(
         "TandemDraftsMissing",
-        'tandem_deployment_condition{type="DraftReady", reason!~"NotUsed|ScaledToZero"} == 0',
+        'max by (namespace, deployment) (tandem_deployment_condition{type="DraftReady", reason!="Absent"}) == 0 '
+        'unless on(namespace, deployment) tandem_deployment_ready_replicas{role="draft"} > 0 '
+        'and on(namespace, deployment) tandem_deployment_ready_replicas{role="verifier"} > 0',
         "15m",
         "warning",
-        f"{_OURS}: draft pods are not Ready ({{{{ $labels.reason }}}})",
-        "Verifiers decode without drafts meanwhile: answers are the same, and slower.",
+        f"{_OURS}: no draft pod is Ready",
+        "Verifiers decode without drafts meanwhile: answers are the same, and slower. DraftReady says why.",
     ),
     Alert(
         "TandemKVCacheSaturated",

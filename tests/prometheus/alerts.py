@@ -37,12 +37,17 @@ def _late(share: float | str, *, target: float = 0.99) -> Samples:
     }
 
 
-def _condition(kind: str, reason: str, value: int) -> Samples:
-    return {f'tandem_deployment_condition{{{OURS}, type="{kind}", reason="{reason}"}}': f"{value}x400"}
+def _condition(kind: str, reason: str, value: int | str) -> Samples:
+    values = value if isinstance(value, str) else f"{value}x400"
+    return {f'tandem_deployment_condition{{{OURS}, type="{kind}", reason="{reason}"}}': values}
 
 
 def _ready(role: str, pods: int) -> Samples:
     return {f'tandem_deployment_ready_replicas{{{OURS}, role="{role}"}}': f"{pods}x400"}
+
+
+def _without_drafts(reason: str, *, holds: int = 0, ready: int = 0, verifiers: int = 1) -> Samples:
+    return _condition("DraftReady", reason, holds) | _ready("draft", ready) | _ready("verifier", verifiers)
 
 
 def _drafts(before: int, after: int) -> Samples:
@@ -144,15 +149,31 @@ CASES = (
     ),
     Case("TandemAcceptanceDropped", "warning", "half", _drafts(80, 40), fires=(210,)),
     Case("TandemAcceptanceDropped", "warning", "a little less", _drafts(80, 70), silent=(210,)),
+    Case("TandemDraftsMissing", "warning", "failing", _without_drafts("PodsFailing"), fires=(16,), silent=(14,)),
     Case(
         "TandemDraftsMissing",
         "warning",
-        "failing",
-        _condition("DraftReady", "PodsFailing", 0),
-        fires=(16,),
-        silent=(14,),
+        "failing, and not Ready in between",
+        _ready("draft", 0)
+        | _ready("verifier", 1)
+        | _condition("DraftReady", "PodsFailing", " ".join(["0x4 stale"] * 10))
+        | _condition("DraftReady", "PodsNotReady", " ".join(["stale _x4 0"] * 10)),
+        fires=(16, 20, 58),
     ),
-    Case("TandemDraftsMissing", "warning", "not used", _condition("DraftReady", "NotUsed", 0), silent=(60,)),
+    *(
+        Case("TandemDraftsMissing", "warning", f"some serve: {reason}", _without_drafts(reason, ready=2), silent=(60,))
+        for reason in ("RollingOut", "NoRoomForSurge", "RolloutFailed")
+    ),
+    Case("TandemDraftsMissing", "warning", "Ready", _without_drafts("PodsReady", holds=1), silent=(60,)),
+    Case("TandemDraftsMissing", "warning", "nobody decodes", _without_drafts("PodsFailing", verifiers=0), silent=(60,)),
+    Case("TandemDraftsMissing", "warning", "the spec is refused", _without_drafts("Absent"), silent=(60,)),
+    Case(
+        "TandemDraftsMissing",
+        "warning",
+        "something else is not Ready",
+        _ready("draft", 0) | _ready("verifier", 1) | _condition("VerifierReady", "PodsFailing", 0),
+        silent=(60,),
+    ),
     Case("TandemKVCacheSaturated", "warning", "full", {_CACHE: "0.99x100"}, fires=(11,), silent=(9,)),
     Case("TandemKVCacheSaturated", "warning", "not full", {_CACHE: "0.9x100"}, silent=(60,)),
     Case("TandemPreemptions", "warning", "many", {_PREEMPTED: "0+60x100"}, fires=(60,)),
