@@ -104,9 +104,13 @@ class Connection:
     ) -> Manifest:
         where = KINDS[kind].path(self.namespace, name)
         status, raw = self._send(method, where, query=query, body=body, content_type=content_type)
+        if status == 404 and not raw.lstrip().startswith(b"{"):  # a kind that is not there is told in plain text
+            told = f"the API server {self._api.configuration.host} knows no {kind}: "
+            raise CommandError(f"{told}Tandem is not installed there, or this is another cluster", exit_code=2)
         answer = _parsed(raw, f"{method} {where}")
         if status >= 300:
-            told = f"{kind} {self.namespace}/{name}: {answer.get('message', status)}"
+            what = f"{kind} {self.namespace}/{name}" if name else f"{kind} in namespace {self.namespace}"
+            told = f"{what}: {answer.get('message', status)}"
             raise CommandError(told, exit_code=2 if status == 404 else 1)
         return answer
 

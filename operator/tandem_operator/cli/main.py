@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from tandem_operator import __version__
 from tandem_operator.cli.accelerators import ACCELERATORS
@@ -45,21 +47,53 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = make_parser()
     try:
-        if ASKED in os.environ:
-            answer_shell(parser)
-        options = parser.parse_args(arguments)
-        if sys.stdout is None:  # `tandem … >&-`: before anything is changed of which nobody could be told
-            return _failed("standard output: is closed", 1)
-        exit_code: int = options.run(options, Screen.of(sys.stdout))
+        with _ending_as_ctrl_c():
+            return _run(parser, arguments)
     except CommandError as error:
         return _failed(str(error), error.exit_code)
     except BrokenPipeError:
         return 0  # `tandem plan … | head`
+    except _EndedError as error:
+        return 128 + error.number
     except KeyboardInterrupt:
         return 130
     except OSError as error:
         return _failed(f"standard output: {error.strerror or error}", 1)
+
+
+def _run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
+    if ASKED in os.environ:
+        answer_shell(parser)
+    options = parser.parse_args(arguments)
+    if sys.stdout is None:  # `tandem … >&-`: before anything is changed of which nobody could be told
+        return _failed("standard output: is closed", 1)
+    exit_code: int = options.run(options, Screen.of(sys.stdout))
     return exit_code
+
+
+class _EndedError(KeyboardInterrupt):
+    """A signal other than Ctrl-C has come."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+@contextmanager
+def _ending_as_ctrl_c() -> Iterator[None]:
+    """A cancelled job, `timeout` and a closed terminal take back what Ctrl-C does: a benchmark's Job, a live view."""
+
+    def end(number: int, _frame: object) -> None:
+        raise _EndedError(number)
+
+    heeded = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) == signal.SIG_DFL]  # not nohup
+    for each in heeded:
+        signal.signal(each, end)
+    try:
+        yield
+    finally:
+        for each in heeded:
+            signal.signal(each, signal.SIG_DFL)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from tandem_contracts.launch import Role, Speculation
@@ -61,17 +60,23 @@ def run_refresh(connection: Connection, name: str) -> Change:
     now = datetime.now(UTC).isoformat(timespec="seconds")
     patch = {"metadata": {"annotations": {names.ANNOTATION_REFRESH: now}}}
     connection.patch(names.KIND, name, patch, content_type="application/merge-patch+json")
-    told = told_of_refresh(name, (body.get("status") or {}).get("conditions") or [])
+    told = told_of_refresh(name, body)
     return Change(name, connection.namespace, [f"metadata.annotations[{names.ANNOTATION_REFRESH}]"], told)
 
 
-def told_of_refresh(name: str, conditions: Sequence[Manifest]) -> str:
-    """What will come of it, as far as the conditions from before say."""
+def told_of_refresh(name: str, body: Manifest) -> str:
+    """What will come of it, as far as the status from before says."""
+    status, generation = body.get("status") or {}, body["metadata"].get("generation")
+    conditions = status.get("conditions") or []
+    if status.get("observedGeneration") != generation:
+        return f"{name}: asked for; the operator has not acted on generation {generation} yet\n"
     outdated = [condition["message"] for condition in conditions if condition["reason"] == "RevisionOutdated"]
     if outdated:
         return "".join(f"{name}: rolls out: {message}\n" for message in outdated)
     if any((condition["type"], condition["status"]) == ("Ready", "True") for condition in conditions):
-        return f"{name}: every revision is what the spec resolves to today, nothing will roll\n"
+        return (
+            f"{name}: by what the operator said last every revision is what the spec resolves to, nothing will roll\n"
+        )
     return f"{name}: asked for; it is not Ready, so `tandem status {name}` will tell what rolls\n"
 
 

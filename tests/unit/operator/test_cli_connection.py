@@ -102,3 +102,24 @@ def test_a_folder_is_no_kubeconfig(tmp_path: Path, capsys: pytest.CaptureFixture
     assert (
         f"{tmp_path} (--kubeconfig or KUBECONFIG names another): is a folder, not a file\n" in capsys.readouterr().err
     )
+
+
+@pytest.mark.parametrize("words", [["status"], ["status", "pair"], ["why", "pair"], ["pause", "pair"]])
+def test_a_cluster_without_the_resource_is_told_as_such(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with user_cluster(tmp_path) as cluster:
+        cluster.unknown = {names.GROUP}
+        assert main(cluster.options(*words)) == 2
+    said = capsys.readouterr().err
+    assert "knows no LLMDeployment: Tandem is not installed there, or this is another cluster" in said
+    assert said.count("\n") == 1
+
+
+def test_a_list_that_may_not_be_read_is_told_with_its_namespace(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with user_cluster(tmp_path) as cluster:
+        cluster.forbidden = {"llmdeployments"}
+        assert main(cluster.options("status")) == 1
+    assert f"LLMDeployment in namespace {NAMESPACE}: " in capsys.readouterr().err

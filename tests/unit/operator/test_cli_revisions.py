@@ -140,6 +140,9 @@ def test_after_a_rollback_the_spec_asks_for_the_former_revision(role: Role, befo
     assert _target(operator, role) == former.revision
 
 
+READY = {"type": "Ready", "status": "True", "reason": "RolledOut", "message": "2 verifiers"}
+
+
 @pytest.mark.parametrize(
     ("conditions", "told"),
     [
@@ -153,7 +156,14 @@ def test_a_refresh_promises_only_what_is_known(conditions: list[tuple[str, str, 
     written = [
         {"type": kind, "status": status, "reason": reason, "message": "because"} for kind, status, reason in conditions
     ]
-    assert told in told_of_refresh("pair", written)
+    acted_on = {"observedGeneration": 3, "conditions": written}
+    assert told in told_of_refresh("pair", {"metadata": {"generation": 3}, "status": acted_on})
+
+
+@pytest.mark.parametrize("status", [{"observedGeneration": 3, "conditions": [READY]}, {"conditions": [READY]}, {}])
+def test_a_refresh_promises_nothing_of_a_generation_that_nobody_has_acted_on(status: Manifest) -> None:
+    told = told_of_refresh("pair", {"metadata": {"generation": 4}, "status": status})
+    assert told == "pair: asked for; the operator has not acted on generation 4 yet\n"
 
 
 def test_a_rollback_writes_no_defaults_where_nothing_was_written() -> None:

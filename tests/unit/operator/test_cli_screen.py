@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+import os
 import shlex
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 
 import pytest
 
+from tandem_operator.cli.main import main
 from tandem_operator.cli.screen import RED, Screen
 
 
@@ -61,3 +65,35 @@ def test_a_stream_that_is_closed_is_told_in_one_line(
     words = shlex.join([sys.executable, "-m", "tandem_operator.cli.main", *command])
     done = subprocess.run(["bash", "-c", f"{words} {closed}"], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (exit_code, "", told)
+
+
+class Ending(io.StringIO):
+    """Standard input at which a signal comes."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__()
+        self.number = number
+
+    def read(self, _size: int | None = -1) -> str:
+        os.kill(os.getpid(), self.number)
+        time.sleep(5)  # the signal ends it
+        return ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_ends_a_command_as_ctrl_c_does(number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", Ending(number))
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)}
+    assert main(["plan", "-f", "-"]) == 128 + number
+    assert {each: signal.getsignal(each) for each in before} == before
+
+
+def test_a_signal_that_is_ignored_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """nohup: the terminal may close."""
+    monkeypatch.setattr("sys.stdin", io.StringIO("{}"))
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert main(["plan", "-f", "-"]) == 1
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

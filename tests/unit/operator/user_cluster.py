@@ -30,6 +30,8 @@ class UserCluster:
         """Answers of pods and logs, by path, or by path and query."""
         self.forbidden: set[str] = set()
         """Beginnings of paths, or parts of them, which the user has no right to."""
+        self.unknown: set[str] = set()
+        """API groups that it does not have; the answer is the one of a real API server."""
         self.requests: list[tuple[str, str]] = []
         self.writers: set[str] = set()
         """Field managers that somebody has written as."""
@@ -59,6 +61,8 @@ class UserCluster:
         path, query = url.path, dict(parse_qsl(url.query))
         self.requests.append((method, path))
         self.writers |= {query["fieldManager"]} if "fieldManager" in query else set()
+        if any(f"/apis/{group}/" in path for group in self.unknown):
+            return 404, "404 page not found\n"
         if any(each in path for each in self.forbidden):
             return _failure(403, f"{path} is forbidden")
         text = self.texts.get(target, self.texts.get(path))
