@@ -28,6 +28,7 @@ from deploy.grafana.written import DASHBOARDS
 
 INCHES_A_COLUMN, INCHES_A_LINE, POINTS = 0.75, 0.42, 240
 LEGENDS_SHOWN = 6
+LONGEST_MINUTES = 366 * 24 * 60
 _STEPS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -40,13 +41,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=30.0, help="how far back")
     parser.add_argument("--out", type=Path, default=Path("dashboards"), metavar="FOLDER")
     options = parser.parse_args(arguments)
+    if not re.match(r"https?://[^/]", options.prometheus):
+        parser.error(f"--prometheus (is {options.prometheus}): must begin with http:// or https:// and name a host")
+    if not 0 < options.minutes <= LONGEST_MINUTES:
+        parser.error(f"--minutes (is {options.minutes:g}): must be above 0, and {LONGEST_MINUTES} at most")
     variables = {"namespace": options.namespace, "deployment": options.deployment, "__rate_interval": "1m"}
     prometheus = Prometheus(options.prometheus.rstrip("/"), variables)
-    options.out.mkdir(parents=True, exist_ok=True)
-    for dashboard in DASHBOARDS:
-        file = options.out / f"{dashboard.uid}.png"
-        draw(dashboard, prometheus, seconds=60 * options.minutes, file=file)
-        sys.stdout.write(f"{file}\n")
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+        for dashboard in DASHBOARDS:
+            file = options.out / f"{dashboard.uid}.png"
+            draw(dashboard, prometheus, seconds=60 * options.minutes, file=file)
+            sys.stdout.write(f"{file}\n")
+    except OSError as error:
+        sys.stderr.write(f"{options.prometheus}: {error}\n")
+        return 1
     return 0
 
 
@@ -96,12 +105,13 @@ def _box(panel: Panel, x: float, y: float, lines: float) -> tuple[float, float, 
 
 
 def _series(axes: Any, panel: Panel, prometheus: Prometheus, begin: float, end: float) -> None:
-    drawn, tallest = 0, 0.0
+    drawn, tallest, step = 0, 0.0, (end - begin) / POINTS
     for query in panel.queries:
-        for line in prometheus.over(query.expression, begin=begin, end=end, step=(end - begin) / POINTS):
-            times = [datetime.fromtimestamp(at, UTC) for at in line.times]
+        for line in prometheus.over(query.expression, begin=begin, end=end, step=step):
+            samples = with_gaps(line, step)
+            times = [datetime.fromtimestamp(at, UTC) for at, _ in samples]
             label = _legend(query, line) if drawn < LEGENDS_SHOWN else None
-            axes.plot(times, line.values, linewidth=1.2, label=label)
+            axes.plot(times, [value for _, value in samples], linewidth=1.2, label=label)
             drawn, tallest = drawn + 1, max([tallest, *filter(math.isfinite, line.values)])
     axes.set_xlim(datetime.fromtimestamp(begin, UTC), datetime.fromtimestamp(end, UTC))
     axes.xaxis.set_major_formatter(mdates.DateFormatter("%H:%M"))  # type: ignore[no-untyped-call]
@@ -116,6 +126,16 @@ def _series(axes: Any, panel: Panel, prometheus: Prometheus, begin: float, end: 
         axes.legend(fontsize=6.5, loc="upper left", bbox_to_anchor=(0, -0.14), ncol=3, frameon=False)
     else:
         axes.text(0.5, 0.5, "no data", ha="center", va="center", transform=axes.transAxes, color="#aa0000", fontsize=9)
+
+
+def with_gaps(line: Line, step: float) -> list[tuple[float, float]]:
+    """Times and values, with NaN where more than a step has no sample: nothing is drawn across what nobody knows."""
+    samples: list[tuple[float, float]] = []
+    for at, value in zip(line.times, line.values, strict=True):
+        if samples and at - samples[-1][0] > 1.5 * step:
+            samples.append((samples[-1][0] + step, math.nan))
+        samples.append((at, value))
+    return samples
 
 
 def _stat(axes: Any, panel: Panel, prometheus: Prometheus, _begin: float, _end: float) -> None:
