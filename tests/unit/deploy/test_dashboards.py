@@ -5,53 +5,63 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from prometheus_client import REGISTRY
 
 from deploy.grafana.parts import COLUMNS, Dashboard, Kind, Panel
 from deploy.grafana.rules import ALERTS, RECORDS
 from deploy.grafana.written import DASHBOARDS, written
-from tandem_contracts import metrics
-from tandem_operator import handlers
-from tandem_operator.artifact_figures import ArtifactFigures
-from tandem_operator.deployment_figures import DeploymentFigures
-from tandem_operator.store import Store
+from tests.unit.deploy.exported import kinds
+from tests.unit.deploy.queries import COUNTS, PLAIN, named_in, units_of, unknown_values, wrongly_counted
 
-VLLM_PAGE = Path(__file__).parents[3] / "benchmarks/scaling/vllm-page.txt"
-SPECULATING = {"num_drafts", "num_draft_tokens", "num_accepted_tokens", "num_accepted_tokens_per_pos"}
-"""What the recorded page has no samples of, since its engine did not speculate."""
-ASKED = re.compile(r"\b(?:tandem|vllm|process)[_:][a-z0-9_:]+")
-LABELS = {"tandem_dev_deployment", "tandem_dev_role", "tandem_dev_artifact"}
 PANELS = [pytest.param(panel, id=f"{each.uid}-{panel.title}") for each in DASHBOARDS for panel in each.panels()]
 
 
-def exported() -> Iterator[str]:
-    """Names of all samples: what an engine's page has, what ours are called, what the operator registers."""
-    assert handlers.LEADER is not None
-    yield from re.findall(r"^([a-z_:0-9]+)[{ ]", VLLM_PAGE.read_text(), re.MULTILINE)
-    yield from (f"vllm:spec_decode_{name}_total" for name in SPECULATING)
-    for name, value in vars(metrics).items():
-        if name.isupper() and isinstance(value, str):
-            yield from (value, f"{value}_bucket", f"{value}_sum", f"{value}_count")
-    own = [ArtifactFigures(Store()), DeploymentFigures(Store())]
-    for collector in (REGISTRY, *own):
-        for family in collector.collect():
-            yield from (f"{family.name}{end}" for end in ("", "_total", "_bucket", "_sum", "_count"))
-    yield from (record.name for record in RECORDS)
-
-
-def named_in(expression: str) -> set[str]:
-    return set(ASKED.findall(re.sub(r'"[^"]*"', "", expression))) - LABELS
+def queries() -> Iterator[str]:
+    """All that dashboards, rules and alerts ask."""
+    for dashboard in DASHBOARDS:
+        yield from dashboard.expressions()
+    yield from (rule.expression for rule in (*RECORDS, *ALERTS))
 
 
 def test_every_query_and_rule_asks_for_what_something_exports() -> None:
-    there = set(exported())
-    asked = {name for dashboard in DASHBOARDS for query in dashboard.expressions() for name in named_in(query)}
-    ruled = {name for rule in (*RECORDS, *ALERTS) for name in named_in(rule.expression)}
+    asked = {name for query in queries() for name in named_in(query)}
     assert len(asked) > 60
-    assert (asked | ruled) - there == set()
+    assert asked - kinds().keys() == set()
+
+
+def test_labels_are_compared_with_values_that_they_may_have() -> None:
+    assert {wrong for query in queries() for wrong in unknown_values(query)} == set()
+
+
+def test_rates_are_of_counters_and_counters_have_rates() -> None:
+    assert {wrong for query in queries() for wrong in wrongly_counted(query)} == set()
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_a_unit_is_that_of_the_figure(panel: Panel) -> None:
+    for query, unit in zip(panel.queries, panel.units or [panel.unit] * len(panel.queries), strict=True):
+        assert unit in (units_of(query.expression) or {unit}), query.expression
+
+
+@pytest.mark.parametrize(
+    ("query", "unknown", "miscounted", "units"),
+    [
+        ('sum(tandem_deployment_condition{type="Raedy"})', 'type="Raedy"', "", PLAIN),
+        ('sum(rate(tandem_draft_tokens_total{outcome="acepted"}[5m]))', 'outcome="acepted"', "", COUNTS),
+        ('sum(rate(tandem_draft_calls_total{outcome="accepted"}[5m]))', 'outcome="accepted"', "", COUNTS),
+        ('tandem_artifact_ready{reason!~"Fetching|Fetshing"} == 0', 'reason="Fetshing"', "", PLAIN),
+        ("rate(vllm:num_requests_waiting[5m])", "", "vllm:num_requests_waiting", COUNTS),
+        ("sum(vllm:request_success_total)", "", "vllm:request_success_total", PLAIN),
+        ("max(tandem_scaling_target_seconds)", "", "", {"s"}),
+        ("histogram_quantile(0.5, rate(vllm:time_to_first_token_seconds_bucket[5m]))", "", "", {"s"}),
+        ("sum(tandem_artifact_size_bytes)", "", "", {"bytes"}),
+    ],
+)
+def test_what_is_wrong_with_a_query_is_found(query: str, unknown: str, miscounted: str, units: set[str]) -> None:
+    assert unknown_values(query) == ({unknown} if unknown else set())
+    assert wrongly_counted(query) == ({miscounted} if miscounted else set())
+    assert units_of(query) == units
 
 
 @pytest.mark.parametrize("panel", PANELS)
