@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from typing import Any
 
@@ -149,3 +149,15 @@ class RoleInputs:
 def digest(value: Any) -> str:
     """SHA-256 in hex of the canonical JSON of `value`."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def differing(before: Any, after: Any, path: str = "") -> Iterator[str]:
+    """Paths of the values in which two documents differ, as `accelerators[0].environment.OMP_NUM_THREADS`."""
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        for key in {*before, *after}:
+            yield from differing(before.get(key), after.get(key), f"{path}.{key}" if path else key)
+    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        for index, (was, now) in enumerate(zip(before, after, strict=True)):
+            yield from differing(was, now, f"{path}[{index}]")
+    elif before != after:
+        yield path

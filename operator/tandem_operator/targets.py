@@ -35,7 +35,7 @@ from tandem_operator.objects.revision import frozen_revision
 from tandem_operator.pairing import Fit
 from tandem_operator.protection_plan import ANYBODY, Terms, terms_of
 from tandem_operator.rejection import RejectedSpecError
-from tandem_operator.role_inputs import RoleInputs
+from tandem_operator.role_inputs import RoleInputs, differing
 from tandem_operator.rollout import Wait, Want
 from tandem_operator.scaling.drafts import DraftPolicy
 from tandem_operator.scaling.policy import Policy
@@ -49,6 +49,7 @@ from tandem_operator.scaling_terms import (
 )
 
 WORDINGS_KEPT = 4
+PATHS_TOLD = 4
 
 
 @dataclass(frozen=True)
@@ -365,9 +366,13 @@ def _refresh_of(body: Manifest) -> str:
 
 
 def _outdated_by(today: _Today, target: RevisionFacts) -> str:
-    """The revision that a newer operator or configuration would make of the same request."""
+    """The revision that a newer operator or configuration would make of the same request, and in what it differs."""
     try:
-        revision = today.inputs().revision
+        inputs = today.inputs()
     except (RejectedSpecError, ModelNotReadyError):
         return ""  # what runs was allowed when it was made
-    return "" if revision == target.revision else revision
+    if inputs.revision == target.revision:
+        return ""
+    paths = sorted(differing(target.resolved, inputs.as_data()))
+    more = f" and {len(paths) - PATHS_TOLD} more" if len(paths) > PATHS_TOLD else ""
+    return f"{inputs.revision}, which differs in {', '.join(paths[:PATHS_TOLD])}{more}"

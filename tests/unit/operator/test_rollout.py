@@ -12,6 +12,7 @@ from tandem_contracts.launch import Role
 from tandem_operator import names
 from tandem_operator.facts import Manifest, PodFacts, Ref
 from tandem_operator.names import ConditionType
+from tandem_operator.role_inputs import differing
 from tandem_operator.rollout import Clock, verifier_step
 from tests.builders import NAME, make_config, make_pod, make_role, make_spec
 from tests.unit.operator.rollouts import revision_of, serving, started, verifier_ref, workloads
@@ -352,22 +353,31 @@ def _newer(operator: Operator, **settings: Any) -> Operator:
 
 
 @pytest.mark.parametrize(
-    "settings",
+    ("settings", "told"),
     [
-        {"engineImages": {"cpu": "newer:2"}},
-        {"traces": {"endpoint": "http://collector:4317"}},
-        {"scrapeAnnotations": True},
+        ({"engineImages": {"cpu": "newer:2"}}, "image"),
+        ({"traces": {"endpoint": "http://collector:4317"}}, "traces"),
+        ({"scrapeAnnotations": True}, "scrape_annotations"),
+        ({"engineImages": {"cpu": "newer:2"}, "scrapeAnnotations": True}, "image, scrape_annotations"),
     ],
 )
-def test_other_defaults_are_told_and_roll_out_only_by_a_refresh(settings: Manifest) -> None:
+def test_other_defaults_are_told_and_roll_out_only_by_a_refresh(settings: Manifest, told: str) -> None:
     newer = _newer(started(spec("a")), **settings)
     assert newer.run() == []
     assert newer.condition(ConditionType.READY) == ("True", "RolledOut")
     assert newer.condition(ConditionType.VERIFIER_READY) == ("True", "RevisionOutdated")
+    message = next(c["message"] for c in newer.status["conditions"] if c["type"] == ConditionType.VERIFIER_READY)
+    assert f", which differs in {told}: `tandem refresh " in message
     _refreshed(newer, "t1")
     newer.converge()
     assert workloads(newer, Role.VERIFIER).keys().isdisjoint({A})
     assert newer.condition(ConditionType.VERIFIER_READY) == ("True", "PodsReady")
+
+
+def test_what_differs_is_named_by_its_path() -> None:
+    before = {"a": {"b": 1, "c": [{"d": 1}, {"d": 2}]}, "gone": 1, "same": [1, 2], "longer": [1]}
+    after = {"a": {"b": 2, "c": [{"d": 1}, {"d": 3}]}, "new": {"x": 1}, "same": [1, 2], "longer": [1, 2]}
+    assert sorted(differing(before, after)) == ["a.b", "a.c[1].d", "gone", "longer", "new"]
 
 
 def test_an_old_refresh_rolls_nothing_when_the_defaults_change_once_more() -> None:
