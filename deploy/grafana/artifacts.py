@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from deploy.grafana.overview import NAMESPACE
 from deploy.grafana.parts import Dashboard, Kind, Panel, Query, Row, series, stat
-from deploy.grafana.promql import OR_ZERO, OURS, counted
+from deploy.grafana.promql import OURS, counted, or_zero
 from tandem_contracts import metrics
 
 _MOST = "max by (namespace, artifact)"
+_READY = f"tandem_artifact_ready{{{OURS}}}"
 
 _TABLE = Panel(
     "Artifacts",
     "Each model as it lies on its volume, and what quantizing it has cost, by the texts that lost the most.",
     "short",
     (
-        Query(f"{_MOST} (tandem_artifact_ready{{{OURS}}})", "Ready"),
+        Query(f"{_MOST} ({_READY})", "Ready"),
         Query(f"{_MOST} (tandem_artifact_size_bytes{{{OURS}}})", "Size"),
         Query(f"{_MOST} (tandem_artifact_making_seconds{{{OURS}}})", "Made in"),
         Query(f"{_MOST} (tandem_artifact_perplexity_increase_ratio{{{OURS}}})", "Perplexity"),
@@ -38,10 +39,10 @@ ARTIFACTS = Dashboard(
         Row(
             "Now",
             (
-                stat("Artifacts", f"count(tandem_artifact_ready{{{OURS}}})", "none", "ModelArtifacts there are."),
+                stat("Artifacts", f"count({_READY})", "none", "ModelArtifacts there are."),
                 stat(
                     "Not ready",
-                    f"count(tandem_artifact_ready{{{OURS}}} == 0){OR_ZERO}",
+                    or_zero(f"count({_READY} == 0)", _READY),
                     "none",
                     "In the making, or stuck: `kubectl get modelartifacts` says which.",
                 ),
@@ -74,7 +75,7 @@ ARTIFACTS = Dashboard(
                     "Why not ready",
                     "By the reason of the condition Ready.",
                     "none",
-                    (f"count by (reason) (tandem_artifact_ready{{{OURS}}} == 0){OR_ZERO}", "{{reason}}"),
+                    (or_zero(f"count by (reason) ({_READY} == 0)", _READY), "{{reason}}"),
                     is_stacked=True,
                 ),
                 series(

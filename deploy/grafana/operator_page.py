@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deploy.grafana.overview import NAMESPACE
 from deploy.grafana.parts import Dashboard, Row, series, stat
-from deploy.grafana.promql import OR_ZERO, OURS, WINDOW, counted, quantile
+from deploy.grafana.promql import OURS, WINDOW, counted, quantile
 
 _BY = "namespace"
 
@@ -38,7 +38,7 @@ OPERATOR = Dashboard(
                 ),
                 stat(
                     "Failed passes in an hour",
-                    f"round(sum({counted('tandem_operator_pass_errors_total', '1h')})){OR_ZERO}",
+                    f"round(sum({counted('tandem_operator_pass_errors_total', '1h')}))",
                     "none",
                     "They are tried again by themselves.",
                 ),

@@ -6,9 +6,9 @@ from deploy.grafana.parts import Dashboard, Kind, Panel, Query, Row, Variable, s
 from deploy.grafana.promql import (
     BY_DEPLOYMENT,
     NAMED,
-    OR_ZERO,
     OURS,
     WINDOW,
+    or_zero,
     per_second,
     quantile,
     ratio,
@@ -18,6 +18,7 @@ from deploy.grafana.promql import (
 from tandem_contracts import metrics
 
 NAMESPACE = Variable("namespace", "Namespace", 'label_values({__name__=~"tandem_.+"}, namespace)')
+_IS_READY = f'tandem_deployment_condition{{type="Ready", {OURS}}}'
 _ACCEPTANCE = ratio(
     per_second(metrics.DRAFT_TOKENS, of=f'outcome="accepted", {OURS}'),
     per_second(metrics.DRAFT_TOKENS, of=f'outcome="drafted", {OURS}'),
@@ -64,7 +65,7 @@ OVERVIEW = Dashboard(
                 ),
                 stat(
                     "Not Ready",
-                    f'count(tandem_deployment_condition{{type="Ready", {OURS}}} == 0){OR_ZERO}',
+                    or_zero(f"count({_IS_READY} == 0)", _IS_READY),
                     "none",
                     "Deployments whose condition Ready is False: `kubectl get llm` says why.",
                 ),
@@ -156,7 +157,7 @@ OVERVIEW = Dashboard(
                     "Requests at wake gates",
                     "Held until a verifier is Ready. Nothing while no deployment is at zero.",
                     "none",
-                    (f"sum by (namespace) ({metrics.GATE_HELD}{{{OURS}}}){OR_ZERO}", "{{namespace}}"),
+                    (or_zero(f"sum by (namespace) ({metrics.GATE_HELD}{{{OURS}}})", _IS_READY), "{{namespace}}"),
                 ),
             ),
         ),

@@ -11,8 +11,8 @@ OURS = 'namespace=~"$namespace"'
 OF_DEPLOYMENT = f'{OURS}, deployment=~"$deployment"'
 OF_PODS = f'{OURS}, {POD}=~"$deployment"'
 BY_DEPLOYMENT = f"namespace, {POD}"
-OR_ZERO = " or on() vector(0)"
-"""A line at 0 where there is none at all; without `on()` it would lie beside those with labels, too."""
+OR_ZERO = " or on() 0 * count"
+"""Before what tells that there is nothing; without `on()` a 0 would lie beside lines with labels, too."""
 NAMED = "{{namespace}}/{{" + POD + "}}"
 
 
@@ -34,6 +34,11 @@ def mean(histogram: str, *, of: str = OF_PODS, by: str = BY_DEPLOYMENT) -> str:
 def ratio(part: str, whole: str) -> str:
     """Nothing, instead of NaN, where the whole is 0."""
     return f"{part} / ({whole} > 0)"
+
+
+def or_zero(expression: str, known: str) -> str:
+    """0 where nothing is found, as long as `known` is told: of an operator that is gone nothing is known, not 0."""
+    return f"{expression}{OR_ZERO}({known})"
 
 
 def total(gauge: str, *, of: str = OF_PODS, by: str = BY_DEPLOYMENT) -> str:

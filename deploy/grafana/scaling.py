@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deploy.grafana.deployment import CHOSEN
 from deploy.grafana.parts import Dashboard, Mark, Row, series, stat
-from deploy.grafana.promql import OF_DEPLOYMENT, OR_ZERO
+from deploy.grafana.promql import OF_DEPLOYMENT
 
 _DESIRED = f"tandem_scaling_desired_replicas{{{OF_DEPLOYMENT}}}"
 _CAPACITY = f"tandem_scaling_replica_requests_per_second{{{OF_DEPLOYMENT}}}"
@@ -52,7 +52,7 @@ SCALING = Dashboard(
                 ),
                 stat(
                     "Changes in an hour",
-                    f"round(sum(increase(tandem_scaling_changes_total{{{OF_DEPLOYMENT}}}[1h]))){OR_ZERO}",
+                    f"round(sum(increase(tandem_scaling_changes_total{{{OF_DEPLOYMENT}}}[1h])))",
                     "none",
                     "Times that replicas were changed, either way.",
                 ),

@@ -55,7 +55,7 @@ class Shown:
 
     def has_figures(self, expression: str, kind: Kind) -> bool:
         """As a panel of this kind asks. Without its 0 in place of nothing, of all the time, as it may be over."""
-        asked = expression.removesuffix(OR_ZERO)
+        asked = expression.partition(OR_ZERO)[0]
         if kind is Kind.SERIES or asked != expression:
             return _has_figures(self.over(asked, step=(time.time() - self.since) / 200))
         return _has_figures(self.prometheus.now(asked))
