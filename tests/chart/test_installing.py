@@ -51,8 +51,8 @@ def test_a_release_is_installed_upgraded_rolled_back_and_removed(
         return str(template["metadata"]["annotations"]["checksum/config"])
 
     before = checksum()
-    upgrade = ["upgrade", "tandem", str(CHART), *QUIET, "--set=config.resyncSeconds=30", "--wait", "--timeout=60s"]
-    run(helm, *upgrade, cluster=cluster, namespace=namespace)
+    upgrade = ["upgrade", "tandem", str(CHART), "--reset-then-reuse-values", "--set=config.resyncSeconds=30"]
+    run(helm, *upgrade, "--wait", "--timeout=60s", cluster=cluster, namespace=namespace)
     assert checksum() != before
     run(helm, "rollback", "tandem", "1", "--wait", "--timeout=60s", cluster=cluster, namespace=namespace)
     assert checksum() == before

@@ -185,6 +185,8 @@ def test_tandem_rollback_asks_again_for_what_was_asked_before(rolling: World) ->
     rolling.wait_for(NAME, "Ready")
     assert _revision(rolling) == first
     assert rolling.get(f"llm/{NAME}")["spec"]["speculation"]["maxDepth"] == 3
+    _tandem(rolling, "rollback", NAME, "--role", "verifier")
+    assert rolling.get(f"llm/{NAME}")["spec"]["speculation"]["maxDepth"] == 4
 
 
 def test_tandem_refresh_rolls_out_what_a_newer_operator_would_render(rolling: World) -> None:

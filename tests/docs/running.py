@@ -27,6 +27,14 @@ PAGES_TEST = "tests/cluster/test_pages.py"
 """Which runs all other commands of kubectl, and what of `helm` reads a release."""
 
 
+class Kind(StrEnum):
+    """Each command is of one."""
+
+    FROM_THE_PAGE = "run from the page"
+    BY_A_TEST = "run by the test that the page names"
+    LEFT = "not run"
+
+
 class How(StrEnum):
     """How much of a command happens."""
 
@@ -34,14 +42,20 @@ class How(StrEnum):
     STAND_IN = "run here, against a stand-in for the API server"
     BY_A_CLIENT = "run here by kubectl with --dry-run=client"
     RENDERED = "rendered by both Helms"
-    ON_A_CLUSTER = "the test that the page names does the same on a real cluster"
+    ON_A_CLUSTER = "the same, with names of the test's own, on a real API server or node"
     ON_A_SERVER = f"run on a real API server by {PAGES_TEST}"
-    CHECKED = "checked, not run"
+    CHECKED = "only checked"
 
 
+KINDS = {
+    Kind.FROM_THE_PAGE: (How.RUN, How.STAND_IN, How.BY_A_CLIENT, How.RENDERED, How.ON_A_SERVER),
+    Kind.BY_A_TEST: (How.ON_A_CLUSTER,),
+    Kind.LEFT: (How.CHECKED,),
+}
 NOT_RUN = {
     "kubectl": "needs a container that runs, and fake nodes have none: verb, options, kinds and labels are checked",
     "tandem": "waits for load or measures it: options are checked",
+    "tandem-draft-conformance": "needs a draft server: options are checked; tests/unit/runtime/ has it ask real ones",
     "make": "builds for minutes, or for a registry that is not there: targets and variables are checked",
     "python": "needs a Prometheus with series: the module is there",
     "curl": "needs a served model: address and JSON are checked",
@@ -81,11 +95,12 @@ def how_of(command: Command) -> How:
 
 
 def told() -> str:
-    """How many are run, and why the others are not."""
+    """How many are run from the pages, how many by a test that a page names, and why the others are not."""
     ways = Counter(how_of(command) for command in COMMANDS)
     left = Counter(program_of(command) for command in COMMANDS if how_of(command) is How.CHECKED)
-    lines = [f"documentation commands: {len(COMMANDS) - ways[How.CHECKED]} of {len(COMMANDS)} run"]
-    lines += [f"  {ways[way]:4d}  {way}" for way in How]
+    sums = (f"{sum(ways[way] for way in hows)} {kind}" for kind, hows in KINDS.items())
+    lines = [f"documentation commands: {len(COMMANDS)}, {', '.join(sums)}"]
+    lines += [f"  {ways[way]:4d}  {kind}: {way}" for kind, hows in KINDS.items() for way in hows]
     lines += [f"        {count:4d}  {program}: {NOT_RUN[program]}" for program, count in sorted(left.items())]
     return "\n".join(lines)
 

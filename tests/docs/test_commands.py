@@ -4,7 +4,8 @@ Run: what of `tandem` needs no cluster, and against a stand-in for the API serve
 field of it; `helm template`, and as that also `helm install` and `helm upgrade`. Checked: all others, since they need a
 cluster or take long; tests/docs/running.py says which and why. kubectl itself is asked, at an address where nothing
 answers: it gets as far as to say so only with a verb, options and files that it understands. On a real API server
-tests/cluster/test_pages.py runs the same commands; what a remark `on a cluster: FILE` names does there what they do.
+tests/cluster/test_pages.py runs the same commands; what a remark `on a cluster: FILE` names does there what they do,
+and has to have their words.
 """
 
 from __future__ import annotations
@@ -32,9 +33,11 @@ from tandem_operator.cli.main import main as tandem
 from tandem_runtime import conformance
 from tests.builders import NAMESPACE, make_body
 from tests.docs.blocks import ALL, ROOT, Command
+from tests.docs.evidence import missing_in
 from tests.docs.running import (
     BY_A_SHELL,
     COMMANDS,
+    KINDS,
     NOT_RUN,
     ON_A_STAND_IN,
     PAGES_TEST,
@@ -43,6 +46,7 @@ from tests.docs.running import (
     WITHOUT_A_CLUSTER,
     WITHOUT_A_SERVER,
     How,
+    Kind,
     arguments_of,
     how_of,
     program_of,
@@ -70,6 +74,8 @@ VERIFYING = {
     "gh": {"--repo"},
 }
 """Programs that are not here, with those of their options that pages may use."""
+ON = "on a cluster:"
+NAMED = tuple(command for command in COMMANDS if command.block.remark(ON))
 LABELS = {value for name, value in vars(names).items() if name.startswith("LABEL_")}
 
 
@@ -319,20 +325,49 @@ def test_there_are_commands_of_every_kind() -> None:
     assert programs >= {"tandem", "kubectl", "helm", "make"}
 
 
-def test_what_is_not_run_has_a_reason_and_most_commands_are_run() -> None:
+def test_what_is_not_run_has_a_reason_and_most_commands_are_run_from_the_page() -> None:
     left = {program_of(command) for command in COMMANDS if how_of(command) is How.CHECKED}
-    run = sum(how_of(command) is not How.CHECKED for command in COMMANDS)
+    counts = {kind: sum(how_of(command) in hows for command in COMMANDS) for kind, hows in KINDS.items()}
 
     assert left == NOT_RUN.keys(), "each with its reason, and no reason for what is run"
-    assert run > len(COMMANDS) / 2, told()
-    assert told().startswith(f"documentation commands: {run} of {len(COMMANDS)} run\n")
+    assert sorted(way for hows in KINDS.values() for way in hows) == sorted(How), "each way is of one kind"
+    assert sum(counts.values()) == len(COMMANDS)
+    assert counts[Kind.FROM_THE_PAGE] > len(COMMANDS) / 2, told()
+    sums = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    assert told().startswith(f"documentation commands: {len(COMMANDS)}, {sums}\n")
 
 
-def test_a_test_on_a_cluster_that_a_page_names_is_there() -> None:
-    named = {block.remark("on a cluster:") for block in ALL} - {""} | {PAGES_TEST}
+def test_a_test_that_a_page_names_is_there() -> None:
+    named = {block.remark(ON) for block in ALL} - {""} | {PAGES_TEST}
 
     assert len(named) > 5
     assert [file for file in named if "\ndef test_" not in (ROOT / file).read_text()] == []
+
+
+@pytest.mark.parametrize("command", NAMED, ids=map(str, NAMED))
+def test_a_test_that_a_page_names_has_the_words_of_the_command(command: Command) -> None:
+    assert missing_in(command.block.remark(ON), program_of(command), arguments_of(command)) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "words", "missing"),
+    [
+        ("tests/e2e/test_demo.py", "make test", ["deploy.images", "pytest"]),
+        ("tests/e2e/test_demo.py", "make no-such-target", ["no-such-target"]),
+        ("tests/e2e/test_chart.py", "make images", ["deploy.images"]),
+        ("tests/e2e/test_chart.py", "helm upgrade tandem --reset-then-reuse-values", ["--reset-then-reuse-values"]),
+        ("tests/cluster/test_rollout_room.py", "tandem bench a --rate 4 --detach", ["bench", "--rate", "--detach"]),
+        ("tests/unit/operator/test_plan.py", "kubectl create token a", ["kubectl", "create", "token"]),
+        ("tests/cluster/test_other_scalers.py", "kubectl scale llm/a -n chat --replicas=4 --no-such=1", ["--no-such"]),
+        ("tests/e2e/test_demo.py", "make demo", []),
+        ("tests/chart/test_installing.py", "helm upgrade tandem --reset-then-reuse-values", []),
+        ("tests/e2e/test_pair.py", "tandem bench a --rate=4 --detach", []),
+    ],
+)
+def test_a_test_that_does_not_run_a_command_is_found(file: str, words: str, missing: list[str]) -> None:
+    program, *arguments = words.split()
+    assert set(missing) <= set(found := missing_in(file, program, arguments))
+    assert bool(missing) == bool(found)
 
 
 @pytest.mark.parametrize(

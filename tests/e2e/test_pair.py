@@ -213,6 +213,14 @@ def test_a_benchmark_measures_the_pair_and_stays_in_its_status(pair: Site, capsy
     assert there["status"]["benchmark"] == told
     (owner,) = pair.get("job", told["job"])["metadata"]["ownerReferences"]
     assert owner["uid"] == there["metadata"]["uid"]
+    few = ("--prompts=4", "--input-tokens=16", "--output-tokens=16", "--rate=4")
+    assert tandem(["bench", NAME, *few, *where, "--detach", "-o", "json"]) == 0
+    job = json.loads(capsys.readouterr().out)["benchmark"]["job"]
+    pair.wait_until(
+        lambda: pair.get("llm", NAME)["status"]["benchmark"]["job"] == job,
+        f"Job {job} of a benchmark that nobody waits for is in the status",
+        limit_seconds=300,
+    )
 
 
 def test_what_the_models_are_is_in_the_conditions_of_the_pair(pair: Site) -> None:
