@@ -95,6 +95,35 @@ def test_the_schema_refuses(values: Manifest, helm: str, tmp_path: Path) -> None
     assert BY_THE_SCHEMA in done.stderr
 
 
+def open_objects_in(schema: Manifest, path: str = "") -> Iterator[str]:
+    """Where a schema lets an object have keys that it does not name. A map says of what, or why of anything."""
+    if "properties" in schema and schema.get("additionalProperties") is not False:
+        yield path
+    if schema.get("type") == "object" and not schema.keys() & {"properties", "additionalProperties", "description"}:
+        yield path
+    for word in ("properties", "definitions"):
+        for name, below in schema.get(word, {}).items():
+            yield from open_objects_in(below, f"{path}/{word}/{name}")
+    for word in ("items", "additionalProperties"):
+        if isinstance(below := schema.get(word), dict):
+            yield from open_objects_in(below, f"{path}/{word}")
+
+
+def test_every_object_of_the_schema_is_closed_or_says_what_may_be_in_it() -> None:
+    assert list(open_objects_in(json.loads((CHART / "values.schema.json").read_text()))) == []
+
+
+def test_each_object_that_is_opened_is_found() -> None:
+    text = (CHART / "values.schema.json").read_text()
+    closed = '"additionalProperties": false,'
+    assert text.count(closed) > 15
+    at = -1
+    for _ in range(text.count(closed)):
+        at = text.index(closed, at + 1)
+        opened = json.loads(text[:at] + text[at + len(closed) :])
+        assert len(list(open_objects_in(opened))) == 1
+
+
 def paths_of(values: Manifest, *above: str) -> Iterator[tuple[str, ...]]:
     """Every key of the values, with those above it."""
     for key, value in values.items():
