@@ -16,7 +16,7 @@ def alerts_page() -> str:
     parts = [
         "# Alerts and recording rules\n",
         "`metrics.prometheusRule.create` of the chart makes a PrometheusRule of them. Each alert has the address of "
-        "its runbook, below `metrics.prometheusRule.runbooks`.\n",
+        "its runbook, by `metrics.prometheusRule.runbooks`.\n",
         table(
             ("Alert", "Severity", "After", "What it says"),
             (

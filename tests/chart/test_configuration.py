@@ -81,6 +81,7 @@ REFUSED: dict[str, Manifest] = {
     "no limits": {"resources": {"limits": None}},
     "a port that there cannot be": {"networkPolicy": {"apiServerPorts": [0]}},
     "an interval without a unit": {"metrics": {"podMonitor": {"interval": "15"}}},
+    "runbooks without the place of a name": {"metrics": {"prometheusRule": {"runbooks": "https://docs.example/"}}},
     "something else for a switch": {"admissionPolicy": {"create": "yes"}},
 }
 

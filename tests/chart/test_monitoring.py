@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from deploy.grafana.rules import ALERTS
 from tandem_contracts.launch import Role
 from tandem_contracts.ports import HTTP_PORT_NAME, METRICS_PORT_NAME
 from tandem_operator import __main__, names
@@ -41,3 +42,19 @@ def test_prometheus_may_find_the_operator_by_annotations(helm: str, tmp_path: Pa
         "prometheus.io/port": str(__main__.METRICS_PORT),
         "prometheus.io/path": "/metrics",
     }
+
+
+def test_each_alert_points_to_its_own_runbook(helm: str, tmp_path: Path) -> None:
+    def pages(runbooks: str) -> dict[str, str | None]:
+        rule = {"create": True, "runbooks": runbooks}
+        found = one(objects(helm, {"metrics": {"prometheusRule": rule}}, tmp_path), "PrometheusRule")
+        return {
+            rule["alert"]: rule["annotations"].get("runbook_url")
+            for group in found["spec"]["groups"]
+            for rule in group["rules"]
+            if "alert" in rule
+        }
+
+    alerts = {alert.name for alert in ALERTS}
+    assert pages("https://d.example/{name}.html") == {name: f"https://d.example/{name}.html" for name in alerts}
+    assert pages("") == dict.fromkeys(alerts)

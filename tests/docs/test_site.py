@@ -8,8 +8,13 @@ import subprocess
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+import yaml
+
+from deploy.grafana.rules import ALERTS
+from tests.docs.blocks import blocks_of
 
 ROOT = Path(__file__).parents[2]
 MKDOCS = ROOT / ".venv/docs/bin/mkdocs"
@@ -71,6 +76,14 @@ def test_no_page_fetches_anything_from_another_host(site: Path) -> None:
 
     assert len(pages) > 1
     assert not elsewhere
+
+
+def test_the_runbooks_that_alerts_point_to_are_pages_of_the_site(site: Path) -> None:
+    """By the value that the page about monitoring gives."""
+    (values,) = (block for block in blocks_of(ROOT / "docs/how-to/monitor.md") if "runbooks:" in block.text)
+    address = urlsplit(yaml.safe_load(values.text)["metrics"]["prometheusRule"]["runbooks"]).path
+
+    assert [alert.name for alert in ALERTS if not (site / address.format(name=alert.name)[1:]).is_file()] == []
 
 
 def test_no_style_sheet_or_picture_of_ours_fetches_anything_from_another_host(site: Path) -> None:
