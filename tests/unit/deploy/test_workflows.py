@@ -35,6 +35,14 @@ def test_a_workflow_has_no_right_that_no_job_names(workflow: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
+def test_a_step_ends_where_the_first_program_of_a_pipe_fails(workflow: Path) -> None:
+    """A runner's own bash has -e alone; one that is asked for has pipefail, too."""
+    document = yaml.safe_load(workflow.read_text())
+    assert document["defaults"]["run"]["shell"] == "bash"
+    assert not [step for job in document["jobs"].values() for step in job["steps"] if "shell" in step]
+
+
 def test_zizmor_would_tell_of_an_action_that_is_not_pinned(tmp_path: Path) -> None:
     """`make check` runs it with the same words, and wants no finding."""
     workflow = tmp_path / ".github/workflows/ci.yml"
