@@ -71,13 +71,30 @@ def manifests(binaries: Binaries, tmp_path_factory: pytest.TempPathFactory) -> d
     return found
 
 
-@pytest.mark.timeout(400)  # with the making of its environment, which takes half a minute
-def test_checkov_finds_nothing_and_leaves_nothing_out(manifests: dict[str, Path]) -> None:
-    (folder,) = {file.parent for file in manifests.values()}
+def checked(folder: Path) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
+    """What checkov says of a folder of manifests."""
     python = checkov_environment()
     options = ["--framework", "kubernetes", "--skip-download", "--compact", "--output", "json"]
     done = run(str(python), str(python.with_name("checkov")), *options, "--directory", str(folder))
-    told: dict[str, Any] = json.loads(done.stdout)
+    return done, json.loads(done.stdout)
+
+
+def findings_of(kube_score: subprocess.CompletedProcess[str], file: Path) -> tuple[set[str], int]:
+    """What kube-score finds in a file, and in how many of its objects it has looked."""
+    of_chart = [found for found in json.loads(kube_score.stdout) if found["file_name"] == str(file)]
+    complaints = {
+        f"{found['object_name']}: {check['check']['id']}: {[each['summary'] for each in check['comments'] or []]}"
+        for found in of_chart
+        for check in found["checks"]
+        if not check["skipped"] and check["grade"] < 10
+    }
+    return complaints, len(of_chart)
+
+
+@pytest.mark.timeout(400)  # with the making of its environment, which takes half a minute
+def test_checkov_finds_nothing_and_leaves_nothing_out(manifests: dict[str, Path]) -> None:
+    (folder,) = {file.parent for file in manifests.values()}
+    done, told = checked(folder)
     results, summary = told["results"], told["summary"]
     failed = [(check["check_id"], check["resource"], check["check_name"]) for check in results["failed_checks"]]
     assert failed == []
@@ -85,20 +102,29 @@ def test_checkov_finds_nothing_and_leaves_nothing_out(manifests: dict[str, Path]
     assert summary["passed"] >= CHECKOV_AT_LEAST * len(manifests)
 
 
+@pytest.mark.timeout(400)  # as above
+def test_of_the_defaults_is_found_what_the_charts_readme_says(binaries: Binaries, tmp_path: Path) -> None:
+    folder = tmp_path / "manifests"
+    folder.mkdir()
+    file = folder / "defaults.yaml"
+    file.write_text(yaml.safe_dump_all(objects_in(rendered(binaries["helm4"], {"crds": {"install": False}}, tmp_path))))
+    _, told = checked(folder)
+    assert {check["check_name"] for check in told["results"]["failed_checks"]} == {
+        "Image should use digest",
+        "Image Pull Policy should be Always",
+    }
+    complaints, _ = findings_of(run(program("kube-score"), "score", "--output-format", "json", str(file), *JOBS), file)
+    assert {found.split(": ")[1] for found in complaints} == {"container-image-pull-policy", "pod-networkpolicy"}
+
+
 @pytest.mark.parametrize("name", SCANNED)
 def test_kube_score_finds_nothing(name: str, manifests: dict[str, Path]) -> None:
     """It is shown the Jobs as well, whose pods some of the NetworkPolicies are for."""
     done = run(program("kube-score"), "score", "--output-format", "json", str(manifests[name]), *JOBS)
-    of_chart = [found for found in json.loads(done.stdout) if found["file_name"] == str(manifests[name])]
-    complaints = [
-        f"{found['object_name']}: {check['check']['id']}: {[each['summary'] for each in check['comments'] or []]}"
-        for found in of_chart
-        for check in found["checks"]
-        if not check["skipped"] and check["grade"] < 10
-    ]
-    assert complaints == []
+    complaints, looked_at = findings_of(done, manifests[name])
+    assert complaints == set()
     known = [o for o in objects_in(manifests[name].read_text()) if o["kind"] in KNOWN_TO_KUBE_SCORE]
-    assert len(of_chart) == len(known) >= 4
+    assert looked_at == len(known) >= 4
 
 
 @pytest.fixture(scope="module")
