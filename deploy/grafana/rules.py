@@ -78,6 +78,7 @@ MAKING = (
 _TROUBLE = f'tandem_artifact_ready{{reason!~"{"|".join(MAKING)}"}}'
 """What is tried again every 5 minutes has no trouble in between: it is remembered for 10 minutes, and has to be there
 for longer than that and one failure."""
+_FAILING = 'tandem_deployment_condition{type="VerifierReady", reason="PodsFailing"}'
 
 _DOWN = (
     "sum by (namespace) (tandem_operator_leader) == 0",
@@ -165,11 +166,19 @@ ALERTS = (
     ),
     Alert(
         "TandemEngineRestarting",
-        'sum by (namespace, pod) (changes(tandem_start_phase_seconds{phase="process"}[30m])) > 2',
+        "sum by (namespace, pod) (changes(tandem_start_time_seconds[30m])) > 2",
         "0m",
         "critical",
         "{{ $labels.namespace }}/{{ $labels.pod }}: the engine starts again and again",
         "{{ $value }} times within half an hour.",
+    ),
+    Alert(
+        "TandemEngineRestarting",
+        f"max by (namespace, deployment) (last_over_time({_FAILING}[10m])) == 0",
+        "15m",
+        "warning",
+        f"{_OURS}: verifiers do not start or do not stay",
+        "VerifierReady has the cause of the worst one. It may end before anybody can ask it how often it was started.",
     ),
     Alert(
         "TandemGateFailed",

@@ -3,6 +3,10 @@
 START_PHASE_SECONDS = "tandem_start_phase_seconds"
 """Gauge, label `phase` (process, weights, compile, warm_up, total): duration of each phase of the start, once over."""
 
+START_TIME_SECONDS = "tandem_start_time_seconds"
+"""Gauge: when the launcher was started, in seconds since 1970; there before the engine is. Another one when the
+container is started again."""
+
 ENGINE_READY = "tandem_engine_ready"
 """Gauge: 1 once the engine has answered its health check, 0 before."""
 

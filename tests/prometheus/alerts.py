@@ -108,7 +108,7 @@ def _operator(
     }
 
 
-_STARTS = f'tandem_start_phase_seconds{{{PODS}, phase="process"}}'
+_STARTS = f"tandem_start_time_seconds{{{PODS}}}"
 _EFFECTIVE = "SpeculationEffective"
 
 CASES = (
@@ -180,8 +180,40 @@ CASES = (
     Case("TandemPreemptions", "warning", "few", {_PREEMPTED: "0+1x100"}, silent=(60,)),
     Case("TandemPrefixHitsCollapsed", "warning", "a sixth", _hits(60, 10), fires=(210,)),
     Case("TandemPrefixHitsCollapsed", "warning", "a little less", _hits(60, 50), silent=(210,)),
-    Case("TandemEngineRestarting", "critical", "often", {_STARTS: "1+0.1x100"}, fires=(60,)),
-    Case("TandemEngineRestarting", "critical", "once", {_STARTS: "1x100"}, silent=(60,)),
+    Case(
+        "TandemEngineRestarting",
+        "critical",
+        "each time before its weights, with a longer wait each time",
+        {_STARTS: "1000 stale 1080 stale 1200x1 stale _x1 1500x1 stale _x30"},
+        fires=(10, 20),
+        silent=(5, 45),
+    ),
+    Case("TandemEngineRestarting", "critical", "twice", {_STARTS: "1000x5 1300x5 1600x60"}, silent=(13, 20, 30)),
+    Case(
+        "TandemEngineRestarting",
+        "critical",
+        "two pods of a deployment, twice each",
+        {_STARTS: "1000x5 1300x5 1600x60", _STARTS.replace('"p"', '"q"'): "1000x5 1300x5 1600x60"},
+        silent=(13, 20, 30),
+    ),
+    Case(
+        "TandemEngineRestarting",
+        "warning",
+        "failing, and only not Ready in between",
+        _condition("VerifierReady", "PodsFailing", " ".join(["0x4 stale"] * 10))
+        | _condition("VerifierReady", "PodsNotReady", " ".join(["stale _x4 0"] * 10)),
+        fires=(16, 21, 58),
+        silent=(14,),
+    ),
+    Case(
+        "TandemEngineRestarting",
+        "warning",
+        "failed once",
+        _condition("VerifierReady", "PodsFailing", "0x3 stale") | _condition("VerifierReady", "PodsReady", "_x3 1x60"),
+        silent=(12, 16, 20, 60),
+    ),
+    Case("TandemEngineRestarting", "warning", "waits", _condition("VerifierReady", "Unschedulable", 0), silent=(60,)),
+    Case("TandemEngineRestarting", "warning", "drafts fail", _condition("DraftReady", "PodsFailing", 0), silent=(60,)),
     Case("TandemGateFailed", "warning", "bad", _condition("Stalled", "GateFailed", 1), fires=(2,), silent=(0,)),
     Case("TandemGateFailed", "warning", "another cause", _condition("Stalled", "VolumeFull", 1), silent=(60,)),
     Case("TandemArtifactStuck", "warning", "refused", _artifact(SourceDenied="0x60"), fires=(21,), silent=(19,)),

@@ -67,10 +67,10 @@ def _serve(options: LaunchOptions) -> TerminationMessage | None:
         registry.register(PhasesCollector(phases))
         registry.register(MemoryCollector())
         registry.register(ProposerCollector(Counters(counters_file)))
-        if options.compile_cache:
-            compile_cache.restore(Path(options.compile_cache), cache_folder())
         stop_metrics = serve_metrics(registry, options.host, port=options.metrics_port)
         try:
+            if options.compile_cache:
+                compile_cache.restore(Path(options.compile_cache), cache_folder())
             supervisor = Supervisor(
                 engine_command(options, model, platform=platform),
                 {

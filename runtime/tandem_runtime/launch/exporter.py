@@ -1,6 +1,7 @@
 """Serves the launcher's metrics: the phases of the start, and what the proposer or the draft server counts."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from wsgiref.simple_server import WSGIServer
 
@@ -20,9 +21,11 @@ class PhasesCollector(Collector):
 
     def __init__(self, phases: StartPhases) -> None:
         self._phases = phases
+        self._started = time.time()
 
     def collect(self) -> Iterator[Metric]:
         """The metrics of every role."""
+        yield GaugeMetricFamily(metrics.START_TIME_SECONDS, "When the launcher was started.", value=self._started)
         phase_seconds = GaugeMetricFamily(
             metrics.START_PHASE_SECONDS, "Duration of each phase of the engine's start.", labels=["phase"]
         )

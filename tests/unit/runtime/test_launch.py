@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import itertools
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,7 @@ from tandem_runtime.launch.engine import (
     engine_command,
     engine_environment,
 )
+from tandem_runtime.launch.exporter import PhasesCollector
 from tandem_runtime.launch.model_folder import (
     ModelFolder,
     ModelInvalidError,
@@ -368,6 +370,16 @@ def test_a_log_that_tells_nothing_still_gives_the_total() -> None:
     phases.see_line("something else", 101.0)
     phases.see_answer(120.0)
     assert phases.durations_seconds() == {"total": 20.0}
+
+
+def test_a_start_is_told_from_the_beginning_and_is_the_same_at_each_scrape() -> None:
+    began = time.time()
+    collector = PhasesCollector(StartPhases(100.0))
+    pages = [{each.name: [sample.value for sample in each.samples] for each in collector.collect()} for _ in range(2)]
+    ((started,), *_) = pages[0].values()
+    assert began <= started <= time.time()
+    expected = {"tandem_start_time_seconds": [started], "tandem_start_phase_seconds": [], "tandem_engine_ready": [0.0]}
+    assert pages == [expected, expected]
 
 
 WORKER_FAILS = """\
