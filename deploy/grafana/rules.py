@@ -44,6 +44,11 @@ def _burn(window: str) -> str:
     return f"(1 - avg_over_time(tandem_scaling_attainment_ratio[{window}])) / {_BUDGET}"
 
 
+def _usual(series: str) -> str:
+    """What a deployment is compared with: a day's mean, which what has changed since takes half a day to move."""
+    return f"avg_over_time({series}[1d])"
+
+
 def _limit(burn: float, *, of_the_rest: float) -> str:
     """How fast is too fast. With `percentile` 50 no burn exceeds 2, with 90 none 10: there it is where this share of
     those requests is late, too, that the target wants in time."""
@@ -123,10 +128,10 @@ ALERTS = (
     ),
     Alert(
         "TandemAcceptanceDropped",
-        f"{_ACCEPTANCE} < 0.7 * ({_ACCEPTANCE} offset 2h)",
+        f"{_ACCEPTANCE} < 0.7 * {_usual(_ACCEPTANCE)}",
         "30m",
         "warning",
-        f"{_PODS}: fewer drafts are accepted than two hours ago",
+        f"{_PODS}: fewer drafts are accepted than over the day before",
         "{{ $value | humanizePercentage }} of the proposed tokens are accepted. After a rollout: do draft and verifier "
         "still fit?",
     ),
@@ -158,10 +163,10 @@ ALERTS = (
     ),
     Alert(
         "TandemPrefixHitsCollapsed",
-        f"{_HITS} < 0.5 * ({_HITS} offset 2h) and {_HITS} offset 2h > 0.2",
+        f"{_HITS} < 0.5 * {_usual(_HITS)} and {_usual(_HITS)} > 0.2",
         "30m",
         "warning",
-        f"{_PODS}: the prefix cache helps much less than two hours ago",
+        f"{_PODS}: the prefix cache helps much less than over the day before",
         "{{ $value | humanizePercentage }} of the prompts' tokens are found in it.",
     ),
     Alert(

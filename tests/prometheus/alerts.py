@@ -50,18 +50,27 @@ def _without_drafts(reason: str, *, holds: int = 0, ready: int = 0, verifiers: i
     return _condition("DraftReady", reason, holds) | _ready("draft", ready) | _ready("verifier", verifiers)
 
 
+_DAY = 1440
+
+
+def _then(before: int, after: int) -> str:
+    """A counter that grows by the one a minute for a day, and by the other one since."""
+    return f"0+{before}x{_DAY} {before * _DAY}+{after}x{_DAY}"
+
+
 def _drafts(before: int, after: int) -> Samples:
-    """Accepted of 100 proposed tokens a minute, for two and a half hours each."""
+    """Accepted of 100 proposed tokens a minute."""
     return {
-        f'tandem_draft_tokens_total{{{PODS}, outcome="drafted"}}': "0+100x400",
-        f'tandem_draft_tokens_total{{{PODS}, outcome="accepted"}}': f"0+{before}x150 {150 * before}+{after}x150",
+        f'tandem_draft_tokens_total{{{PODS}, outcome="drafted"}}': f"0+100x{2 * _DAY}",
+        f'tandem_draft_tokens_total{{{PODS}, outcome="accepted"}}': _then(before, after),
     }
 
 
 def _hits(before: int, after: int) -> Samples:
+    """Of 100 tokens a minute."""
     return {
-        f"vllm:prefix_cache_queries_total{{{PODS}}}": "0+100x400",
-        f"vllm:prefix_cache_hits_total{{{PODS}}}": f"0+{before}x150 {150 * before}+{after}x150",
+        f"vllm:prefix_cache_queries_total{{{PODS}}}": f"0+100x{2 * _DAY}",
+        f"vllm:prefix_cache_hits_total{{{PODS}}}": _then(before, after),
     }
 
 
@@ -147,8 +156,16 @@ CASES = (
         _condition(_EFFECTIVE, "NotWorthIt", 0) | _ready("draft", 0),
         silent=(90,),
     ),
-    Case("TandemAcceptanceDropped", "warning", "half", _drafts(80, 40), fires=(210,)),
-    Case("TandemAcceptanceDropped", "warning", "a little less", _drafts(80, 70), silent=(210,)),
+    Case(
+        "TandemAcceptanceDropped",
+        "warning",
+        "half, for as long as a day's mean is above it",
+        _drafts(80, 40),
+        fires=(_DAY + 45, _DAY + 150, _DAY + 600),
+        silent=(_DAY - 5, _DAY + 30, _DAY + 1000),
+    ),
+    Case("TandemAcceptanceDropped", "warning", "two thirds", _drafts(90, 59), fires=(_DAY + 45,)),
+    Case("TandemAcceptanceDropped", "warning", "three quarters", _drafts(80, 60), silent=(_DAY + 45, _DAY + 150)),
     Case("TandemDraftsMissing", "warning", "failing", _without_drafts("PodsFailing"), fires=(16,), silent=(14,)),
     Case(
         "TandemDraftsMissing",
@@ -178,8 +195,18 @@ CASES = (
     Case("TandemKVCacheSaturated", "warning", "not full", {_CACHE: "0.9x100"}, silent=(60,)),
     Case("TandemPreemptions", "warning", "many", {_PREEMPTED: "0+60x100"}, fires=(60,)),
     Case("TandemPreemptions", "warning", "few", {_PREEMPTED: "0+1x100"}, silent=(60,)),
-    Case("TandemPrefixHitsCollapsed", "warning", "a sixth", _hits(60, 10), fires=(210,)),
-    Case("TandemPrefixHitsCollapsed", "warning", "a little less", _hits(60, 50), silent=(210,)),
+    Case(
+        "TandemPrefixHitsCollapsed",
+        "warning",
+        "a sixth, for as long as a day's mean is above it",
+        _hits(60, 10),
+        fires=(_DAY + 45, _DAY + 150, _DAY + 600),
+        silent=(_DAY - 5, _DAY + 30, _DAY + 1400),
+    ),
+    Case("TandemPrefixHitsCollapsed", "warning", "less than half", _hits(60, 27), fires=(_DAY + 45,)),
+    Case("TandemPrefixHitsCollapsed", "warning", "more than half", _hits(60, 33), silent=(_DAY + 45, _DAY + 150)),
+    Case("TandemPrefixHitsCollapsed", "warning", "of little", _hits(19, 2), silent=(_DAY + 45, _DAY + 150)),
+    Case("TandemPrefixHitsCollapsed", "warning", "of a little more", _hits(23, 2), fires=(_DAY + 45,)),
     Case(
         "TandemEngineRestarting",
         "critical",
