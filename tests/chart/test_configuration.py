@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from deploy.local.binaries import Binaries
-from tandem_operator.config import OperatorConfig
+from tandem_operator.config import AcceleratorOverride, OperatorConfig
 from tests.chart.rendering import CHART, DIGEST, EVERYTHING, VALUES, Manifest, merged, objects, one, run
 
 
@@ -47,6 +47,12 @@ def test_the_chart_knows_every_key_of_the_operators_configuration() -> None:
     assert schema.keys() == yaml.safe_load((CHART / "values.yaml").read_text())["config"].keys()
 
 
+def test_the_chart_knows_every_key_of_a_line_of_the_accelerator_table() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())["properties"]["config"]["properties"]
+    line = schema["accelerators"]["additionalProperties"]["properties"]
+    assert line.keys() == {field.alias for field in AcceleratorOverride.model_fields.values()}
+
+
 def test_the_configuration_reaches_the_operator_unchanged(helm: str, tmp_path: Path) -> None:
     values = VALUES["configured"]
     file = tmp_path / "config.yaml"
@@ -78,6 +84,9 @@ REFUSED: dict[str, Manifest] = {
     "tag that became a number": {"image": {"tag": 123456789012}},
     "policy": {"image": {"pullPolicy": "Sometimes"}},
     "accelerator that is no object": {"config": {"accelerators": {"mine": 1}}},
+    "an accelerator's unknown key": {"config": {"accelerators": {"mine": {"bar": "1"}}}},
+    "environment that became a number": {"config": {"accelerators": {"cpu": {"environment": {"A": 1}}}}},
+    "a namespace that cannot be": {"config": {"prometheusNamespaces": ["A_b"]}},
     "no limits": {"resources": {"limits": None}},
     "a port that there cannot be": {"networkPolicy": {"apiServerPorts": [0]}},
     "an interval without a unit": {"metrics": {"podMonitor": {"interval": "15"}}},
