@@ -49,7 +49,9 @@ class ArtifactFigures(Collector):
             known = known_in(status)
             said = {condition["type"]: condition for condition in status.get("conditions") or []}
             condition = said.get(ConditionType.READY, {})
-            ready.add_metric([*name, condition.get("reason", "")], condition.get("status") == "True")
+            is_ready = condition.get("status") == "True"
+            if is_ready or not status.get("unusedSince"):  # nobody waits for what nobody asks for
+                ready.add_metric([*name, condition.get("reason", "")], is_ready)
             if known.files is not None:
                 size.add_metric(name, known.files.bytes)
                 making.add_metric(name, known.files.seconds)

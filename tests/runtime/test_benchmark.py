@@ -81,4 +81,4 @@ def test_a_benchmark_of_which_nothing_was_answered_says_why(
     said = TerminationMessage.decode(word)
     assert said.phase is Phase.BENCHMARK
     assert said.message.startswith("none of 2 requests was answered: ")
-    assert "Bad Request" in said.message
+    assert "Bad Request; a prompt and its answer have 100008 tokens" in said.message

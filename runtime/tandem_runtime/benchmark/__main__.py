@@ -20,6 +20,7 @@ from tandem_runtime.benchmark.pods import Pods
 from tandem_runtime.launch.program import Program
 
 LINES_TOLD = 5
+_REFUSED = "Bad Request"
 _WAIT_SECONDS = 3600.0
 """The Job's deadline ends this program; there is none of its own."""
 
@@ -64,13 +65,23 @@ def measured(options: BenchmarkOptions) -> Benchmarked:
             raise RefusedError(Reason.STEP_FAILED, f"vLLM's client ended with {program.status}: {told}")
         found = benchmarked_in(result.read_text(encoding="utf-8"), options.load)
     if not found.completed:
-        raise RefusedError(Reason.STEP_FAILED, f"none of {found.failed} requests was answered: {found.error}")
+        raise RefusedError(Reason.STEP_FAILED, f"none of {found.failed} requests was answered: {_told(found)}")
     return replace(
         found,
         acceptance=pods.acceptance(),
         kv_usage=pods.kv_usage(),
         verifier_memory_bytes=pods.verifier_memory_bytes(),
         draft_memory_bytes=pods.draft_memory_bytes(),
+    )
+
+
+def _told(found: Benchmarked) -> str:
+    """The client's words, which leave out the body of a refusal: mostly so much was asked for, so it is told."""
+    if not found.error.startswith(_REFUSED):
+        return found.error
+    tokens = found.load.input_tokens + found.load.output_tokens
+    return (
+        f"{found.error}; a prompt and its answer have {tokens} tokens: are they more than the engine's maxModelLength?"
     )
 
 

@@ -100,6 +100,18 @@ def test_an_artifact_without_a_status_is_not_ready_and_one_that_is_gone_is_not_t
         assert figures_of("mine", "other") != {}
 
 
+@pytest.mark.parametrize(("truth", "told"), [("False", False), ("Unknown", False), ("True", True)])
+def test_a_model_that_nobody_asks_for_is_told_where_it_is_there_and_not_as_missing(truth: str, *, told: bool) -> None:
+    ready = {"type": "Ready", "status": truth, "reason": "FetchFailed"}
+    store = Store()
+    with exported(store):
+        store.observe({**make_raw("mine", 1), "status": {"conditions": [ready]}})
+        assert "ready" in figures_of("mine")
+        unused = {"conditions": [ready], "unusedSince": "2030-05-01T12:00:00Z"}
+        store.observe({**make_raw("mine", 2), "status": unused})
+        assert ("ready" in figures_of("mine")) is told
+
+
 def test_jobs_and_evictions_are_counted_once_however_often_passes_look() -> None:
     async def script(world: World) -> None:
         before, nodes = counted(), Nodes()
