@@ -178,11 +178,20 @@ def known_to_git(folder: Path) -> None:
         subprocess.run(["git", "-C", str(folder), *words], check=True, timeout=60)
 
 
-def test_a_folder_without_git_is_no_release(tmp_path: Path) -> None:
+def test_a_folder_of_which_git_knows_nothing_is_no_release(tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
+    subprocess.run(["git", "-C", str(tmp_path), "init", "--quiet"], check=True, timeout=60)
     (tmp_path / "source/code.py").write_text("1\n")
     with pytest.raises(ReleaseError, match="no file that git knows"):
         stage(tmp_path / "source", tmp_path / "copy")
+
+
+def test_an_unpacked_archive_is_packed_whole(tmp_path: Path) -> None:
+    (tmp_path / "source/__pycache__").mkdir(parents=True)
+    (tmp_path / "source/code.py").write_text("1\n")
+    (tmp_path / "source/__pycache__/code.pyc").write_text("")
+    stage(tmp_path / "source", tmp_path / "copy")
+    assert [file.name for file in (tmp_path / "copy").iterdir()] == ["code.py"]
 
 
 def test_an_image_with_a_file_that_git_does_not_know_is_refused(tmp_path: Path) -> None:
