@@ -84,6 +84,7 @@ def _scaled(desired: int, most: int) -> Samples:
     return {
         f"tandem_scaling_desired_replicas{{{OURS}, {role}}}": f"{desired}x100",
         f'tandem_scaling_replicas_bound{{{OURS}, {role}, bound="max"}}': f"{most}x100",
+        f'tandem_scaling_replicas_bound{{{OURS}, {role}, bound="min"}}': "1x100",
     }
 
 
@@ -145,7 +146,7 @@ CASES = (
         "TandemSpeculationNotWorthIt",
         "warning",
         "drafts run in vain",
-        _condition(_EFFECTIVE, "NotWorthIt", 0) | _ready("draft", 2),
+        _condition(_EFFECTIVE, "NotWorthIt", 0) | _ready("draft", 1),
         fires=(61,),
         silent=(59,),
     ),
@@ -153,7 +154,28 @@ CASES = (
         "TandemSpeculationNotWorthIt",
         "warning",
         "no drafts run",
-        _condition(_EFFECTIVE, "NotWorthIt", 0) | _ready("draft", 0),
+        _condition(_EFFECTIVE, "NotWorthIt", 0) | _ready("draft", 0) | _ready("verifier", 1),
+        silent=(90,),
+    ),
+    Case(
+        "TandemSpeculationNotWorthIt",
+        "warning",
+        "another reason",
+        _condition(_EFFECTIVE, "NoDrafts", 0) | _ready("draft", 1),
+        silent=(90,),
+    ),
+    Case(
+        "TandemSpeculationNotWorthIt",
+        "warning",
+        "another condition",
+        _condition("Ready", "NotWorthIt", 0) | _ready("draft", 1),
+        silent=(90,),
+    ),
+    Case(
+        "TandemSpeculationNotWorthIt",
+        "warning",
+        "they pay",
+        _condition(_EFFECTIVE, "Effective", 1) | _ready("draft", 1),
         silent=(90,),
     ),
     Case(
@@ -178,7 +200,7 @@ CASES = (
         fires=(16, 20, 58),
     ),
     *(
-        Case("TandemDraftsMissing", "warning", f"some serve: {reason}", _without_drafts(reason, ready=2), silent=(60,))
+        Case("TandemDraftsMissing", "warning", f"some serve: {reason}", _without_drafts(reason, ready=1), silent=(60,))
         for reason in ("RollingOut", "NoRoomForSurge", "RolloutFailed")
     ),
     Case("TandemDraftsMissing", "warning", "Ready", _without_drafts("PodsReady", holds=1), silent=(60,)),
@@ -193,8 +215,11 @@ CASES = (
     ),
     Case("TandemKVCacheSaturated", "warning", "full", {_CACHE: "0.99x100"}, fires=(11,), silent=(9,)),
     Case("TandemKVCacheSaturated", "warning", "not full", {_CACHE: "0.9x100"}, silent=(60,)),
-    Case("TandemPreemptions", "warning", "many", {_PREEMPTED: "0+60x100"}, fires=(60,)),
-    Case("TandemPreemptions", "warning", "few", {_PREEMPTED: "0+1x100"}, silent=(60,)),
+    Case("TandemPreemptions", "warning", "many", {_PREEMPTED: "0+7x100"}, fires=(60,)),
+    Case("TandemPreemptions", "warning", "few", {_PREEMPTED: "0+5x100"}, silent=(60,)),
+    Case(
+        "TandemPreemptions", "warning", "a while", {_PREEMPTED: "0x30 8+8x20 168x60"}, fires=(49, 50), silent=(46, 70)
+    ),
     Case(
         "TandemPrefixHitsCollapsed",
         "warning",
@@ -203,7 +228,23 @@ CASES = (
         fires=(_DAY + 45, _DAY + 150, _DAY + 600),
         silent=(_DAY - 5, _DAY + 30, _DAY + 1400),
     ),
+    Case(
+        "TandemPrefixHitsCollapsed",
+        "warning",
+        "a twelfth, until a day's mean is little",
+        _hits(60, 5),
+        fires=(_DAY + 900,),
+        silent=(_DAY + 1150,),
+    ),
     Case("TandemPrefixHitsCollapsed", "warning", "less than half", _hits(60, 27), fires=(_DAY + 45,)),
+    Case(
+        "TandemPrefixHitsCollapsed",
+        "warning",
+        "a little less than half, until a day's mean has followed",
+        _hits(60, 28),
+        fires=(_DAY + 60, _DAY + 150),
+        silent=(_DAY + 195,),
+    ),
     Case("TandemPrefixHitsCollapsed", "warning", "more than half", _hits(60, 33), silent=(_DAY + 45, _DAY + 150)),
     Case("TandemPrefixHitsCollapsed", "warning", "of little", _hits(19, 2), silent=(_DAY + 45, _DAY + 150)),
     Case("TandemPrefixHitsCollapsed", "warning", "of a little more", _hits(23, 2), fires=(_DAY + 45,)),
@@ -235,13 +276,21 @@ CASES = (
     Case(
         "TandemEngineRestarting",
         "warning",
+        "failing every ten minutes",
+        _condition("VerifierReady", "PodsFailing", " ".join(["0x2 stale _x6"] * 8)),
+        fires=(16, 21, 58),
+    ),
+    Case(
+        "TandemEngineRestarting",
+        "warning",
         "failed once",
         _condition("VerifierReady", "PodsFailing", "0x3 stale") | _condition("VerifierReady", "PodsReady", "_x3 1x60"),
         silent=(12, 16, 20, 60),
     ),
     Case("TandemEngineRestarting", "warning", "waits", _condition("VerifierReady", "Unschedulable", 0), silent=(60,)),
     Case("TandemEngineRestarting", "warning", "drafts fail", _condition("DraftReady", "PodsFailing", 0), silent=(60,)),
-    Case("TandemGateFailed", "warning", "bad", _condition("Stalled", "GateFailed", 1), fires=(2,), silent=(0,)),
+    Case("TandemGateFailed", "warning", "bad", _condition("Stalled", "GateFailed", 1), fires=(1,), silent=(0,)),
+    Case("TandemGateFailed", "warning", "another condition", _condition("Ready", "GateFailed", 1), silent=(60,)),
     Case("TandemGateFailed", "warning", "another cause", _condition("Stalled", "VolumeFull", 1), silent=(60,)),
     Case("TandemArtifactStuck", "warning", "refused", _artifact(SourceDenied="0x60"), fires=(21,), silent=(19,)),
     Case(
@@ -249,6 +298,13 @@ CASES = (
         "warning",
         "tried again every 5 minutes",
         _artifact(NetworkFailed=" ".join(["0x4 stale"] * 10), Fetching=" ".join(["stale _x4 0"] * 10)),
+        fires=(21, 26, 45, 59),
+    ),
+    Case(
+        "TandemArtifactStuck",
+        "warning",
+        "fetched for long before each failure",
+        _artifact(NetworkFailed=" ".join(["0x2 stale _x6"] * 8)),
         fires=(21, 26, 45, 59),
     ),
     Case(
@@ -301,7 +357,14 @@ CASES = (
         _scaled(3, 4) | _condition("LatencyTargetMet", "TargetMissed", 0),
         silent=(60,),
     ),
-    Case("TandemColdStartOverTarget", "info", "long", {_COLD_START: "900x100"}, fires=(6,), silent=(4,)),
+    Case(
+        "TandemAtMaximum",
+        "warning",
+        "in time at the maximum",
+        _scaled(4, 4) | _condition("LatencyTargetMet", "TargetMet", 1) | _condition("Ready", "PodsNotReady", 0),
+        silent=(60,),
+    ),
+    Case("TandemColdStartOverTarget", "info", "long", {_COLD_START: "650x100"}, fires=(6,), silent=(4,)),
     Case("TandemColdStartOverTarget", "info", "short", {_COLD_START: "500x100"}, silent=(60,)),
     Case("TandemOperatorDown", "critical", "at work", _operator(), silent=(60,)),
     Case("TandemOperatorDown", "critical", "no leader", _operator(leader="0x100"), fires=(6,), silent=(4,)),
@@ -353,6 +416,14 @@ CASES = (
         "started again twice",
         _operator(started="1000x5 1360x5 1720x80"),
         silent=(14, 20, 30),
+    ),
+    Case(
+        "TandemOperatorDown",
+        "critical",
+        "started again three times, and not since",
+        _operator(started="1000x5 1360x5 1720x5 2080x80"),
+        fires=(24, 34),
+        silent=(17, 22, 45, 60),
     ),
     Case(
         "TandemOperatorDown",
