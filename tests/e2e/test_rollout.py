@@ -1,4 +1,4 @@
-"""Rollouts and scaling under constant load from clients that stream: no request is lost, none is cut."""
+"""Rollouts, also over an upgrade of the operator, and scaling, under load of streams: no request is lost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from deploy import openai
+from deploy import chart, openai
 from tests.cluster.world import sample
 from tests.e2e.conftest import Site
 
@@ -78,19 +78,34 @@ def served(site: Site) -> Iterator[Site]:
     site.run("delete", f"llm/{NAME}", "--ignore-not-found", "--timeout=60s", limit_seconds=70)
 
 
-def test_a_rollout_under_load_loses_no_request(served: Site) -> None:
-    old = _deployments(served)
+def _pods(site: Site) -> dict[str, int]:
+    """Verifier pods by uid, with how often their container was started again."""
+    found = site.get("pods", "-l", VERIFIERS)["items"]
+    return {
+        each["metadata"]["uid"]: sum(state["restartCount"] for state in each["status"].get("containerStatuses", []))
+        for each in found
+    }
+
+
+def test_a_rollout_under_load_goes_on_over_an_upgrade_of_the_chart_and_loses_no_request(served: Site) -> None:
+    old, (serving,) = _deployments(served), _pods(served)
     with load(served.address(NAME)) as seen:
         served.apply(_body(3))
+        served.wait_until(lambda: len(_pods(served)) == 2, "a pod of the new revision beside the old one")
+        (coming,) = _pods(served).keys() - {serving}
+        values = chart.values_of(served.references)
+        other = {**values, "crds": {"install": False}, "args": ["--log-level", "DEBUG"]}
+        chart.install(served.place, served.namespace, values=other)
         served.wait_ready(NAME)
         moved = seen.answered
         served.wait_until(
-            lambda: len(_deployments(served)) == 1 and _deployments(served) != old,
+            lambda: len(_deployments(served)) == 1 and _deployments(served) != old and serving not in _pods(served),
             "the old pods gone",
             limit_seconds=120,
         )
         served.wait_until(lambda: seen.answered > moved + 2 * CLIENTS, "answers of the new revision")
     assert seen.lost == []
+    assert _pods(served) == {coming: 0}, "an upgrade of the operator has restarted or replaced a pod"
 
 
 def test_scaling_up_and_down_under_load_loses_no_request(served: Site) -> None:
