@@ -53,6 +53,8 @@ _NAMED = tuple(
         r"""(?P<kept> X-(?:Amz|Goog)-(?:Signature|Security-Token) (?: = | %3D ) | (?<= [?&] ) Signature = )
             (?P<plain> [^\s"'\\&]{6,} )""",
         r"(?P<kept> (?<![\w-]) sig (?: = | %3D ) ) (?P<plain> [\w%+/=-]{20,} )",
+        # in which a session is
+        r"(?P<kept> (?<![\w-]) (?:Set-)?Cookie \s* : \s* ) (?P<plain> .{6,} )",
     )
 )
 _LOOKS = (

@@ -135,4 +135,5 @@ def _write(out: Path, files: dict[str, str], *, folder: str, now: datetime) -> N
         if is_ours:
             with contextlib.suppress(OSError):
                 out.unlink()
-        raise CommandError(f"--out {out}: {told_of(error)}") from error
+        wrong = "there is no such folder" if isinstance(error, FileNotFoundError) else told_of(error)
+        raise CommandError(f"--out {out}: {wrong}") from error

@@ -321,6 +321,14 @@ def test_a_file_that_is_there_is_never_written_over(
     assert "is there already" in capsys.readouterr().err
 
 
+def test_a_folder_that_is_not_there_is_told_as_such(
+    cluster: UserCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "missing/mine.tar.gz"
+    assert main(cluster.options("debug", "bundle", NAME, "--out", str(out))) == 1
+    assert f"--out {out}: there is no such folder" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("lines", ["0", "many", "100001"])
 def test_a_number_of_lines_is_a_number(lines: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

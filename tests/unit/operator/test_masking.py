@@ -33,6 +33,8 @@ SECRETS = {
     "a signature of Google's store": ("GET /x?X-Goog-Signature=0123456789abcdef", "0123456789abcdef"),
     "a signature of Azure's store": ("GET /x?sv=1&sig=0123456789abcdefABCD%2Bx%3D", "0123456789abcdefABCD"),
     "a signed address within another": ("GET /?url=x%3FX-Amz-Signature%3D0123456789abcdef", "0123456789abcdef"),
+    "a cookie": ("Set-Cookie: session=abcdef0123; Path=/", "abcdef0123"),
+    "a cookie that is sent": ("> cookie: a=1; session=abcdef0123", "abcdef0123"),
     "a key of an API in lower case": ("Incorrect API key: sk-0123456789abcdefghij.", "sk-0123456789abcdefghij"),
     "a key of a project in lower case": ("got sk-proj-0123456789abcdefghij", "0123456789abcdefghij"),
     "a key of NVIDIA's": ("got nvapi-abcdefghijklmnopqrst", "abcdefghijklmnopqrst"),
