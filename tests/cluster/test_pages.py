@@ -59,10 +59,12 @@ def problem_of(place: Place, command: Command, namespace: str) -> str:
 
 
 def restorable(said: str) -> str:
-    """Objects without what docs/how-to/backup.md says to take out first; anything else as it is."""
+    """Objects without what docs/how-to/backup.md takes out by jq; anything else as it is."""
     kept = yaml.safe_load(said)
     for item in kept.get("items", ()):
-        del item["metadata"]["resourceVersion"], item["metadata"]["uid"]
+        del item["status"]
+        for name in ("uid", "resourceVersion", "generation", "creationTimestamp"):
+            del item["metadata"][name]
     return yaml.safe_dump(kept)
 
 

@@ -96,7 +96,8 @@ def _command(block: Block, line: str) -> Command:
     lexer.whitespace_split, lexer.commenters = True, ""
     words = list(lexer)
     end = next((at for at, word in enumerate(words) if word in _OPERATORS or word == "#"), len(words))
-    into = words[end + 1] if words[end : end + 1] == [">"] else ""
+    after = words[end:]
+    into = after[after.index(">") + 1] if ">" in after and "#" not in after[:1] else ""
     return Command(block, tuple(words[:end]), into)
 
 

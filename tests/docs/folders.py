@@ -31,7 +31,9 @@ def lay_out(page: Path, folder: Path) -> None:
 
 def write_image_values(command: Command, folder: Path) -> None:
     """The file of values that `make images` leaves, by the program that make runs: nothing is built or pushed."""
-    told = subprocess.run(["make", "-n", *command.words[1:]], cwd=ROOT, capture_output=True, text=True, check=True)
+    # Below another make it would tell of folders, too.
+    argv = ["make", "--no-print-directory", "-n", *command.words[1:]]
+    told = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True)
     _, *program, verb, registry, option, file = shlex.split(told.stdout.splitlines()[-1])
     assert (program, verb, option) == (["-m", "deploy.images"], "push", "--values")
     asked = ["references", *BUILT_WITHOUT_REGISTRY, "--registry", registry, option, str(folder / file)]
