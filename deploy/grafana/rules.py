@@ -57,6 +57,11 @@ def _limit(burn: float, *, of_the_rest: float) -> str:
     return f"on(namespace, deployment) group_left() clamp_max({reachable}, {burn})"
 
 
+def _burns(now: str, lasting: str, limit: str) -> str:
+    """Above the limit over both windows: still, and for long enough."""
+    return " and ".join(f"tandem:latency_budget_burn:{window} > {limit}" for window in (now, lasting))
+
+
 def _rate(counter: str, of: str = "") -> str:
     return f"sum by ({BY_DEPLOYMENT}) (rate({counter}{{{of}}}[15m]))"
 
@@ -99,8 +104,7 @@ it is the starts that tell of it. The limit counts where resyncs are rare, and t
 ALERTS = (
     Alert(
         "TandemLatencyBudgetBurn",
-        f"tandem:latency_budget_burn:5m > {_limit(14.4, of_the_rest=0.5)} "
-        f"and tandem:latency_budget_burn:1h > {_limit(14.4, of_the_rest=0.5)}",
+        _burns("5m", "1h", _limit(14.4, of_the_rest=0.5)),
         "2m",
         "critical",
         f"{_OURS}: requests miss the target {{{{ $labels.target }}}}",
@@ -109,8 +113,7 @@ ALERTS = (
     ),
     Alert(
         "TandemLatencyBudgetBurn",
-        f"tandem:latency_budget_burn:30m > {_limit(6, of_the_rest=0.2)} "
-        f"and tandem:latency_budget_burn:6h > {_limit(6, of_the_rest=0.2)}",
+        _burns("30m", "6h", _limit(6, of_the_rest=0.2)),
         "15m",
         "warning",
         f"{_OURS}: too many requests miss the target {{{{ $labels.target }}}}",

@@ -40,13 +40,14 @@ def release_images(version: str, folder: Path, *, names: Collection[str]) -> Non
     Builds the named images where they are missing. Raises ReleaseError where git does not know what would be in one,
     ImageError, and ClusterError when a Debian package cannot be installed.
     """
-    for image in images_of(sorted(names)) if names else ():
-        refuse_unknown(image)
     found: dict[str, dict[str, Any]] = {}
     statuses: dict[str, str] = {}
     if names:
+        images = images_of(sorted(names))
+        for image in images:
+            refuse_unknown(image)
         with opened(cache_of(os.environ) / "images", Progress()) as storage:
-            for name, reference in building.build(images_of(sorted(names)), storage).items():
+            for name, reference in building.build(images, storage).items():
                 stored = storage.image(reference)
                 found[name] = _described(name, reference, version, stored=stored, storage=storage, folder=folder)
                 statuses[name] = dpkg_status_of(stored, storage)

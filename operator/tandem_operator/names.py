@@ -177,7 +177,7 @@ class Reason(StrEnum):
 TROUBLES_OF_SCALING = frozenset(
     {Reason.SCALING_CONFLICT, Reason.METRICS_MISSING, Reason.AT_MAXIMUM, Reason.TARGET_MISSED}
 )
-"""Reasons of scaling's conditions that somebody should look at."""
+"""Reasons of scaling's conditions, and of no other, that somebody should look at."""
 
 
 def role_child_name(deployment: str, role: Role, *, revision: str) -> str:

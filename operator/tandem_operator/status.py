@@ -103,17 +103,12 @@ def _is_news(condition: Manifest, before: tuple[str, str]) -> bool:
     """`before`: the status and the reason that it had."""
     if before == (condition["status"], condition["reason"]):
         return False
-    if condition["type"] in _TOLD_IN_TROUBLE:
-        return bool({before[1], condition["reason"]} & TROUBLES_OF_SCALING)
-    return condition["type"] in _TOLD
+    return condition["type"] in _TOLD or bool({before[1], condition["reason"]} & TROUBLES_OF_SCALING)
 
 
 _STALLING = frozenset({Reason.ROLLOUT_FAILED, Reason.GATE_FAILED, Reason.SMOKE_FAILED})
 """What does not pass by itself, besides a spec that is not accepted and a model that cannot be made."""
 _TOLD = frozenset({ConditionType.AVAILABLE, ConditionType.READY, ConditionType.STALLED})
-_TOLD_IN_TROUBLE = frozenset(
-    {ConditionType.SCALING_ACTIVE, ConditionType.SCALING_LIMITED, ConditionType.LATENCY_TARGET_MET}
-)
 _AT_FIRST = {ConditionType.AVAILABLE.value: ("False", Reason.NO_READY_VERIFIER.value)}
 """What is so of every deployment that is new."""
 

@@ -69,9 +69,13 @@ def test_rules_are_valid_and_clean(charted: Path) -> None:
         assert "SUCCESS" in promtool("check", "rules", "--lint=all", "--lint-fatal", str(rules))
 
 
+def cases_of(alert: Alert) -> list[Case]:
+    return [case for case in CASES if (case.alert, case.severity) == (alert.name, alert.severity)]
+
+
 def wanted_of(alert: Alert) -> tuple[list[dict[str, Any]], str]:
     """What has to be so of it, and how often it is looked at: seldom where it goes on for days."""
-    cases = [case for case in CASES if (case.alert, case.severity) == (alert.name, alert.severity)]
+    cases = cases_of(alert)
     is_long = any(minute > LONG_MINUTES for case in cases for minute in (*case.fires, *case.silent))
     # What asks for the operator's own namespace can have one case at a time.
     tests = [*map(make_test, cases)] if "absent(" in alert.expression else [make_test(*cases)]
@@ -99,7 +103,7 @@ def test_no_operator_anywhere_is_told_also_by_the_rules_without_the_chart(tmp_pa
 
 def test_every_alert_is_tried() -> None:
     for alert in ALERTS:
-        cases = [case for case in CASES if (case.alert, case.severity) == (alert.name, alert.severity)]
+        cases = cases_of(alert)
         assert any(case.fires for case in cases), alert.name
         assert any(case.silent for case in cases), alert.name
 

@@ -21,6 +21,7 @@ from deploy.release.krew import FILE, manifest_of, text_of
 from deploy.release.packing import sha256_of
 from deploy.release.plugin import NAME, PLATFORMS, Platform, pack_plugin
 from tandem_operator import __version__
+from tests.checkouts import make_checkout
 from tests.release.conftest import Judge
 
 LIMIT_SECONDS = 60
@@ -102,8 +103,7 @@ def test_the_chart_s_package_has_the_same_bytes_from_a_younger_checkout_with_fil
         (tmp_path / name).mkdir()
     pack_chart(tmp_path / "one")
     shutil.copytree(CHART, tmp_path / "checkout/tandem", copy_function=shutil.copyfile)  # with the time of now
-    for words in (["init", "--quiet"], ["add", "."]):
-        subprocess.run(["git", "-C", str(tmp_path / "checkout"), *words], check=True, timeout=60)
+    make_checkout(tmp_path / "checkout")
     (tmp_path / "checkout/tandem/my-values.secret.yaml").write_text("password: x\n")
     pack_chart(tmp_path / "two", chart=tmp_path / "checkout/tandem")
     package = f"tandem-{__version__}.tgz"

@@ -24,15 +24,17 @@ GOES_ON = "rollouts of a changed spec, repairs, the making of models, the depth 
 
 
 def _pause(options: argparse.Namespace, screen: Screen) -> int:
-    paint = PLAIN if options.output else screen.paint
-    run_pause(Connection.of(options), options.name, paint=paint).show(options, screen)
+    run_pause(Connection.of(options), options.name, paint=_paint(options, screen)).show(options, screen)
     return 0
 
 
 def _resume(options: argparse.Namespace, screen: Screen) -> int:
-    paint = PLAIN if options.output else screen.paint
-    run_resume(Connection.of(options), options.name, paint=paint).show(options, screen)
+    run_resume(Connection.of(options), options.name, paint=_paint(options, screen)).show(options, screen)
     return 0
+
+
+def _paint(options: argparse.Namespace, screen: Screen) -> Paint:
+    return PLAIN if options.output else screen.paint
 
 
 PAUSE = Command(

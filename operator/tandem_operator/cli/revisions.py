@@ -17,6 +17,7 @@ from tandem_operator.cli.command import Command
 from tandem_operator.cli.connection import Connection
 from tandem_operator.cli.inputs import CommandError
 from tandem_operator.cli.screen import Screen
+from tandem_operator.cli.status_document import conditions_of
 from tandem_operator.facts import Facts, Manifest, RevisionFacts
 from tandem_operator.facts_parsing import facts_of
 from tandem_operator.inputs import requested_of, role_of_request
@@ -67,7 +68,7 @@ def run_refresh(connection: Connection, name: str) -> Change:
 def told_of_refresh(name: str, body: Manifest) -> str:
     """What will come of it, as far as the status from before says."""
     status, generation = body.get("status") or {}, body["metadata"].get("generation")
-    conditions = status.get("conditions") or []
+    conditions = conditions_of(body)
     if status.get("observedGeneration") != generation:
         return f"{name}: asked for; the operator has not acted on generation {generation} yet\n"
     outdated = [condition["message"] for condition in conditions if condition["reason"] == "RevisionOutdated"]

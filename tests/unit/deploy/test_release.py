@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from deploy.release.plugin import LOCK, NAME
 from deploy.release.sbom import debian_packages_in, environment_of, python_packages_in, sbom_of
 from deploy.release.versions import check_version, versions_in
 from tandem_operator import __version__
+from tests.checkouts import make_checkout
 
 LINUX = environment_of(python="3.11", system="Linux", machine="x86_64")
 STATUS = """\
@@ -172,15 +172,9 @@ def test_neither_an_engine_nor_the_operator_s_own_libraries_are_in_the_plugin() 
     assert not names & {"vllm", "torch", "numpy", "kopf", "grpcio", "cryptography"}
 
 
-def known_to_git(folder: Path) -> None:
-    """Make it a checkout in which git knows all that is there."""
-    for words in (["init", "--quiet"], ["add", "."]):
-        subprocess.run(["git", "-C", str(folder), *words], check=True, timeout=60)
-
-
 def test_a_folder_of_which_git_knows_nothing_is_no_release(tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
-    subprocess.run(["git", "-C", str(tmp_path), "init", "--quiet"], check=True, timeout=60)
+    make_checkout(tmp_path)
     (tmp_path / "source/code.py").write_text("1\n")
     with pytest.raises(ReleaseError, match="no file that git knows"):
         stage(tmp_path / "source", tmp_path / "copy")
@@ -200,7 +194,7 @@ def test_an_image_with_a_file_that_git_does_not_know_is_refused(tmp_path: Path) 
     (tmp_path / image.containerfile).write_text("FROM scratch\nCOPY code /code\n")
     (tmp_path / "code").mkdir()
     (tmp_path / "code/main.py").write_text("1\n")
-    known_to_git(tmp_path)
+    make_checkout(tmp_path)
     refuse_unknown(image)
     (tmp_path / "code/token").write_text("secret\n")
     with pytest.raises(ReleaseError, match="image app would have code/token, which git does not know"):
@@ -218,7 +212,7 @@ def test_archives_do_not_depend_on_time_and_umask(tmp_path: Path) -> None:
             (source / "program").write_text("#!/bin/sh\n")
             (source / "program").chmod(0o777 & ~umask)
             os.utime(source / "program", (number + 1e9, number + 1e9))
-            known_to_git(source)
+            make_checkout(source)
             (source / "secret.yaml").write_text("password: x\n")
             stage(source, copy)
             archive = tmp_path / f"{number}.tar.gz"

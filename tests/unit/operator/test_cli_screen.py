@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import pytest
 
@@ -80,24 +81,27 @@ class Ending(io.StringIO):
         return ""
 
 
+@contextmanager
+def handled(how: signal.Handlers, *numbers: signal.Signals) -> Iterator[None]:
+    before = {number: signal.signal(number, how) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_ends_a_command_as_ctrl_c_does(number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", Ending(number))
-    before = {each: signal.signal(each, signal.SIG_DFL) for each in (signal.SIGTERM, signal.SIGHUP)}  # maybe nohup's
-    try:
+    with handled(signal.SIG_DFL, signal.SIGTERM, signal.SIGHUP):  # nohup may have done something else
         assert main(["plan", "-f", "-"]) == 128 + number
-        assert {signal.getsignal(each) for each in before} == {signal.SIG_DFL}
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        assert signal.getsignal(signal.SIGTERM) == signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
 
 
 def test_a_signal_that_is_ignored_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """nohup: the terminal may close."""
     monkeypatch.setattr("sys.stdin", io.StringIO("{}"))
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
+    with handled(signal.SIG_IGN, signal.SIGHUP):
         assert main(["plan", "-f", "-"]) == 1
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGHUP, before)
